@@ -1,0 +1,31 @@
+"""Shared fixtures: where the real image sets are, and a store of its own for every test session."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL = Path(os.environ.get("LEUKNB_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    "Return a function: name of a real image set -> its folder; skips the test when the set is absent."
+
+    def find(name: str) -> Path:
+        if not (REAL / name).is_dir(): pytest.skip(f"real image set {name!r} is absent")
+        return REAL / name
+
+    return find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_store(tmp_path_factory):
+    "Keep the feature store and drawn images of the tests apart from the user's own."
+    folder = tmp_path_factory.mktemp("leuknb-home")
+    before = os.environ.get("LEUKNB_HOME")
+    os.environ["LEUKNB_HOME"] = str(folder)
+    yield folder
+    if before is None: del os.environ["LEUKNB_HOME"]
+    else: os.environ["LEUKNB_HOME"] = before

@@ -1,0 +1,81 @@
+"""Settings refuse what does not fit, in words; files are whole or absent; streams depend on their names alone."""
+
+import math
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leuknb.core import PRESETS, InputError, Settings, fingerprint, make_settings, parse_changes, progress, rng, to_json, write_atomic
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"sede": 3}, ["'sede'", "seed"]), ({"test_size": 0}, ["test_size", "0", "greater than 0"]), ({"seed": -1}, ["seed", "-1"]),
+    ({"backbone": 3}, ["backbone", "3"]), ({"views": ["fliplr", "fliplr"]}, ["views", "twice"]), ({"device": "gpu"}, ["device", "gpu", "cuda"]),
+    ({"synthetic": {"n": 3}}, ["synthetic.n"]), ({"classifiers": []}, ["classifiers"]), ({"image_size": 3}, ["image_size", "32"])])
+def test_a_bad_setting_is_refused_with_the_value_and_what_is_accepted(changes, words):
+    with pytest.raises(InputError) as caught: make_settings(**changes)
+    for word in words: assert word in str(caught.value)
+
+
+def test_every_preset_is_a_valid_setting_and_the_paper_is_the_paper():
+    for name in PRESETS: make_settings(name)
+    paper = make_settings("paper")
+    assert (paper.backbone, paper.layers, paper.image_size, paper.test_size) == ("alexnet", ["fc7"], 227, 0.2)
+    assert paper.classifiers == ["svm", "knn", "ensemble", "tree"] and paper.augment > 0
+
+
+def test_settings_survive_json():
+    settings = make_settings("paper", seed=7)
+    assert Settings.model_validate_json(to_json(settings)) == settings
+
+
+@given(st.text(max_size=40))
+def test_any_set_argument_is_parsed_or_refused_in_words(text):
+    try: make_settings(**parse_changes([text]))
+    except InputError as e: assert str(e)
+
+
+@given(st.dictionaries(st.text(max_size=5), st.floats(allow_nan=True) | st.integers() | st.text(max_size=5), max_size=6))
+def test_equal_values_have_equal_fingerprints_whatever_their_order(value):
+    assert fingerprint(value) == fingerprint(dict(reversed(value.items())))
+    if any(isinstance(v, float) and not math.isfinite(v) for v in value.values()): assert "null" in to_json(value)
+
+
+def test_a_stream_depends_on_its_seed_and_names_alone():
+    first = rng(1, "split", 3).integers(1000, size=5)
+    rng(1, "other").integers(1000, size=50)
+    assert (rng(1, "split", 3).integers(1000, size=5) == first).all()
+    assert not (rng(2, "split", 3).integers(1000, size=5) == first).all()
+    assert not (rng(1, "split", 4).integers(1000, size=5) == first).all()
+
+
+def _write_slowly(path):
+    with write_atomic(path) as f:
+        f.write("x" * 1000); f.flush()
+        time.sleep(30)
+
+
+def test_a_killed_writer_leaves_the_old_file_whole(tmp_path):
+    path = tmp_path / "numbers.json"
+    path.write_text("old")
+    process = multiprocessing.get_context("spawn").Process(target=_write_slowly, args=(path,))
+    process.start()
+    while len(list(tmp_path.iterdir())) < 2: time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL); process.join()
+    assert path.read_text() == "old"
+
+
+def test_progress_in_a_run_leaves_lines_that_end_with_the_last_step(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEUKNB_PROGRESS", str(tmp_path / "p"))
+    assert list(progress(iter(range(5)), "counting", total=5)) == [0, 1, 2, 3, 4]
+    assert '"n": 5, "total": 5' in (tmp_path / "p").read_text().splitlines()[-1]
+
+
+def test_numpy_values_become_plain_json():
+    assert to_json({"a": np.float32(0.5), "b": np.array([1, 2]), "c": np.bool_(True), "d": float("nan")}) == '{"a": 0.5, "b": [1, 2], "c": true, "d": null}'

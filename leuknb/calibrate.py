@@ -254,8 +254,8 @@ def operating_point(
     """Return the highest threshold that reaches the wanted sensitivity, and the specificity there with an interval that knows the threshold is estimated.
 
     score: sp -+ sqrt(threshold part^2 + sampling part^2); the threshold part runs over all t with |sens(t) - s| <= z sqrt(s (1 - s) / n1), the sampling
-    part is the score interval of sp. binormal: Phi(d -+ z se), d = (mean1 - q sd1 - mean0) / sd0, q = Phi^-1(s). With groups n1 and n0 are effective
-    numbers and z is Student's t. percentile: bootstrap over groups, too short below some hundred abnormal images. NaN when a class is missing.
+    part is the score interval of sp. binormal: Phi(d -+ z se), d = (mean1 - q sd1 - mean0) / sd0, q = Phi^-1(s). With groups n1 and n0 are divided by
+    design effects and z is Student's t. percentile: bootstrap over groups, too short below some hundred abnormal images. NaN when a class is missing.
     MOVER: Zou and Donner 2008, doi:10.1002/sim.3095; binormal: Linnet 1987, Clinical Chemistry 33:2008; bootstrap: Platt et al. 2000,
     doi:10.1002/(SICI)1097-0258(20000215)19:3<313::AID-SIM370>3.0.CO;2-K.
     """
@@ -276,23 +276,26 @@ def _needed(sensitivity, n1):
     return max(int(np.ceil(sensitivity * n1 - 1e-9)), 1)
 
 
-def _worth(score, groups):
-    "Effective number of images for the level of a class's scores: by ranks, so that any scale will do; and the degrees of freedom."
-    n = len(score)
-    if groups is None: return n, None
+def _design_effect(values, groups):
+    "Variance of the mean of `values` over groups in units of that of independent images, sqrt(images / groups) where nothing varies; and the degrees of freedom."
+    n = len(values)
+    if groups is None: return 1.0, None
     codes, g = _codes(groups, n)
-    if g < 2: return 1.0, 1
-    rank, size = _beaten(score, score), np.bincount(codes)
-    left = _ratio(rank.sum() - np.bincount(codes, rank), n - size)
-    variance, independent = _jackknife(np.append(left, 0), np.ones(g, bool))[0], rank.var() / n
-    return (n / max(variance / independent, 1.0) if independent > 0 else float(g)), g - 1
+    values = np.asarray(values, float)
+    left = _ratio(values.sum() - np.bincount(codes, values), n - np.bincount(codes))
+    variance, independent = _jackknife(np.append(left, 0), np.ones(g, bool))[0], values.var() / n
+    return (variance / independent if g > 1 and variance > 1e-15 else math.sqrt(n / g)), max(g - 1, 1)
+
+
+def _by_class(groups, y):
+    return (None, None) if groups is None else (np.asarray(groups)[y], np.asarray(groups)[~y])
 
 
 def _score_band(y, score, s, threshold, groups, level):
-    groups1, groups0 = (None if groups is None else np.asarray(groups)[c] for c in (y, ~y))
-    worth, df = _worth(score[y], groups1)
-    reach = _quantile(level, df) * math.sqrt(s * (1 - s) / worth)
+    groups1, groups0 = _by_class(groups, y)
     found = np.sort(score[y])[::-1]
+    effect, df = _design_effect(score[y] >= threshold, groups1)
+    reach = _quantile(level, df) * math.sqrt(s * (1 - s) * effect / len(found))
     most, least = math.floor((s + reach) * len(found) + 1e-9) + 1, math.ceil((s - reach) * len(found) - 1e-9)
     lowest = -np.inf if most > len(found) else found[most - 1]
     highest = found[max(least, 1) - 1]
@@ -302,12 +305,15 @@ def _score_band(y, score, s, threshold, groups, level):
 
 
 def _binormal_band(y, score, s, threshold, groups, level):
-    (n1, df1), (n0, df0) = (_worth(score[c], None if groups is None else np.asarray(groups)[c]) for c in (y, ~y))
-    sd1, sd0, q = score[y].std(ddof=1), score[~y].std(ddof=1), stats.norm.ppf(s)
-    if min(n1, n0) < 2 or not sd0 > 0 or not np.isfinite(q): return 0.0, 1.0
-    d = (score[y].mean() - q * sd1 - score[~y].mean()) / sd0
-    se = math.sqrt((sd1 / sd0) ** 2 * (1 / n1 + q**2 / (2 * (n1 - 1))) + 1 / n0 + d**2 / (2 * (n0 - 1)))
-    half = _quantile(level, None if df1 is None else min(df1, df0)) * se
+    a, b, q = score[y], score[~y], stats.norm.ppf(s)
+    if min(len(a), len(b)) < 3 or not a.std() > 0 or not b.std() > 0 or not np.isfinite(q): return 0.0, 1.0
+    sd1, sd0 = a.std(ddof=1), b.std(ddof=1)
+    z1, z0 = (a - a.mean()) / sd1, (b - b.mean()) / sd0
+    d = (a.mean() - q * sd1 - b.mean()) / sd0
+    (effect1, df1), (effect0, df0) = (_design_effect(z + c * z**2 / 2, g) for z, c, g in zip((z1, z0), (-q, d), _by_class(groups, y)))
+    parts = np.array([(sd1 / sd0) ** 2 * effect1 * (1 / len(a) + q**2 / (2 * len(a) - 2)), effect0 * (1 / len(b) + d**2 / (2 * len(b) - 2))])
+    df = None if groups is None else parts.sum() ** 2 / (parts**2 / [df1, df0]).sum()
+    half = _quantile(level, df) * math.sqrt(parts.sum())
     return stats.norm.cdf(d - half), stats.norm.cdf(d + half)
 
 
@@ -366,8 +372,9 @@ def decision_curve(
     """Return the net benefit of the model, with its interval, and of calling everyone and no one abnormal.
 
     net benefit = sens x prevalence - (1 - spec) (1 - prevalence) t / (1 - t), an image called abnormal when its probability >= t; at most the prevalence.
-    It is a mean over images, so the interval is mean -+ t se over groups (G / (G - 1) times the summed squares of group totals). With another
-    prevalence the images are weighted, the probabilities are not changed. NaN when a class is missing and a prevalence is given.
+    It is a mean over images, so the interval is mean -+ t se over groups (G / (G - 1) times the summed squares of group totals), each class around its
+    own mean: the prevalence is given, not estimated. With another prevalence the images are weighted, the probabilities are not changed.
+    NaN when a class is missing and a prevalence is given.
     Vickers and Elkin 2006, doi:10.1177/0272989X06295361.
     """
     y, p = _probabilities(y, probability)
@@ -380,9 +387,9 @@ def decision_curve(
     worth = np.where(y[:, None], 1.0, -odds) * weight[:, None]
     value = worth * (p[:, None] >= t)
     codes, g = _codes(groups, len(y))
-    centred = value - value.mean(0)
-    if prevalence is not None:  # class sizes are then fixed, so each class varies around its own mean
-        for c in (y, ~y): centred[c] = value[c] - value[c].mean(0)
+    centred = value.copy()
+    for c in (y, ~y):
+        if c.any(): centred[c] -= value[c].mean(0)
     sums = np.stack([np.bincount(codes, v, g) for v in centred.T], axis=1)
     half = _quantile(level, g - 1) * np.sqrt((sums**2).sum(0) * g / max(g - 1, 1)) / len(y)
     net = value.mean(0)
@@ -411,5 +418,5 @@ def plot_decision_curve(
     top = float(np.mean(y)) if prevalence is None else prevalence
     ax.set(ylim=(-0.15 * top, 1.15 * top), xlim=(0, 1), xlabel="threshold probability at which one acts", ylabel="net benefit per image",
            title="Decision curve, 95 % bands" + (f", prevalence {100 * top:.0f} %" if prevalence is not None else "") + (" (synthetic data)" if synthetic else ""))
-    ax.legend(frameon=False, fontsize=9, loc="lower left")
+    ax.legend(frameon=True, framealpha=0.9, edgecolor="none", fontsize=9, loc="lower left")
     return fig

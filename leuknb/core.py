@@ -84,7 +84,7 @@ class Settings(BaseModel):
     data: str = "synthetic"  # a folder, a CSV, kaggle:owner/name, medmnist:bloodmnist, or synthetic
     positive: str | None = None  # the class that counts as positive; None recognises common names
     group: str = "patient_id"  # metadata column that names the patient
-    pixel_limit: Annotated[int, Field(ge=1, le=1_000_000_000)] = 50_000_000  # larger images are skipped
+    pixel_limit: Annotated[int, Field(ge=1, le=178_000_000)] = 50_000_000  # larger images are skipped; above 178 million Pillow refuses by itself
     backbone: str = "efficientnet_lite0"  # the pretrained network; `leuknb backbones` lists them
     weights: str | None = None  # a local weights file instead of the backbone's own
     layers: list[str] = []  # named layers to read; empty takes the backbone's last before its classifier
@@ -272,7 +272,7 @@ def _progress_lines(items, what, total, path):
             with open(path, "a", encoding="utf-8") as f: f.write(json.dumps({"what": what, "n": n, "total": total}) + "\n")
 
 # %% ../nbs/00_core.ipynb #cede19d7
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF")  # MPO is a JPEG with further pictures behind it
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # what Pillow is allowed to try; JPEG includes MPO, a JPEG with further pictures behind it
 
 
 class UnreadableImage(InputError):
@@ -290,7 +290,7 @@ def open_image(
     if not data: raise UnreadableImage("empty file")
     try: image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError: raise UnreadableImage(f"over the pixel limit of {pixel_limit:,}") from None
-    except Exception: raise UnreadableImage(f"not an image of an accepted format ({', '.join(f for f in FORMATS if f != 'MPO')})") from None
+    except Exception: raise UnreadableImage(f"not an image of an accepted format ({', '.join(FORMATS)})") from None
     width, height = image.size
     if width * height > pixel_limit: raise UnreadableImage(f"over the pixel limit: {width} x {height} is more than {pixel_limit:,}")
     if not load: return image

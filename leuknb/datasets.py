@@ -235,14 +235,16 @@ def _line_text(line: bytes) -> str:
 
 def _cells(text: str, name: str) -> Iterator[tuple[int, list[str]]]:
     "Yield (line, cells) for each row that is not blank, with the delimiter under which the header reads best."
-    head = text.lstrip("\r\n").split("\n", 1)[0]
-    reads = {d: [c.strip() for c in next(csv.reader([head], delimiter=d), [])] for d in DELIMITERS}
-    best = max(DELIMITERS, key=lambda d: (len(set(NEEDED) & set(reads[d])), len(reads[d])))
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=best)
+    head = re.match(r"[\r\n]*([^\r\n]*)", text)[1]
+    line = 1
     try:
+        reads = {d: [c.strip() for c in next(csv.reader([head], delimiter=d), [])] for d in DELIMITERS}
+        best = max(DELIMITERS, key=lambda d: (len(set(NEEDED) & set(reads[d])), len(reads[d])))
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=best)
         for row in rows:
-            if any(cell.strip() for cell in row): yield rows.line_num, row
-    except csv.Error as e: raise InputError(f"{name} cannot be read as CSV, line {rows.line_num}: {e}") from None
+            line = rows.line_num
+            if any(cell.strip() for cell in row): yield line, row
+    except csv.Error as e: raise InputError(f"{name} cannot be read as CSV, after line {line}: {e}") from None
 
 
 def _header(cells: list[str], name: str, group: str) -> list[str]:
@@ -412,6 +414,7 @@ def _appears_whole(folder: Path):
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         yield beside
+        beside.chmod(folder.parent.stat().st_mode)  # mkdtemp makes it for one user only
         try: os.rename(beside, folder)
         except OSError:
             if not folder.is_dir(): raise

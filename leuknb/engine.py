@@ -9,30 +9,37 @@ from contextlib import contextmanager
 
 import joblib
 import numpy as np
+import sklearn
 from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
 from .classify import candidates, class_scores, make_classifier
-from .core import progress, stream_seed
+from .core import InputError, progress, stream_seed
 
 # %% auto #0
-__all__ = ['MAX_SHARED', 'stack', 'with_copies', 'kind', 'gram', 'distances', 'fold_scores', 'one_thread_each', 'choose',
-           'run_folds', 'run_labellings']
+__all__ = ['MAX_SHARED', 'stack', 'with_copies', 'kind', 'gram', 'distances', 'forest_scores', 'fold_scores', 'one_thread_each',
+           'choose', 'run_folds', 'run_labellings']
 
 # %% ../nbs/05b_engine.ipynb #5a9d68d9
 def stack(
     X: np.ndarray,  # [n, n_features], one row per image
     copies=(),  # arrays like `X`: the k-th augmented copy of every image, in the same order
 ) -> np.ndarray:  # [n * (1 + len(copies)), n_features], contiguous, float32 or float64
-    "Return the images' rows with the rows of their copies beneath."
+    "Return the images' rows with the rows of their copies beneath. Raises `InputError` for features that are not finite numbers or shapes that do not fit."
     X = np.asarray(X)
+    for c in copies:
+        if np.shape(c) != X.shape: raise InputError(f"copies of shape {np.shape(c)} do not fit features of shape {X.shape}: give one row for each image")
     dtype = X.dtype if X.dtype in (np.float32, np.float64) else np.float64
-    return np.ascontiguousarray(np.concatenate([X, *copies]) if len(copies) else X, dtype=dtype)
+    rows = np.ascontiguousarray(np.concatenate([X, *copies]) if len(copies) else X, dtype=dtype)
+    if not np.isfinite(rows).all(): raise InputError(f"{(~np.isfinite(rows)).any(1).sum()} rows of features hold values that are not finite: leave these images out")
+    return rows
 
 
 def with_copies(
@@ -92,12 +99,39 @@ def _spread(scores: np.ndarray, seen: np.ndarray, n_classes: int) -> np.ndarray:
     return full
 
 
+def _is_plain_forest(estimator: BaseEstimator) -> bool:
+    "Whether a forest has nothing set that `forest_scores` does not know."
+    return type(estimator) is RandomForestClassifier and estimator.bootstrap and not estimator.oob_score and \
+        estimator.class_weight is None and estimator.max_samples is None and isinstance(estimator.random_state, int)
+
+
+def forest_scores(
+    forest: RandomForestClassifier,  # unfitted; bootstrapped, unweighted
+    A: np.ndarray,  # float32 [n_train, n_features], column by column in memory
+    y: np.ndarray,  # [n_train]
+    B: np.ndarray,  # float32 [n_test, n_features]
+) -> np.ndarray:  # [n_test, classes seen]
+    "Return `forest.fit(A, y).predict_proba(B)`, bit by bit: the same seeds, the same bootstrap samples, the same trees, without the bookkeeping around each."
+    settings = {p: getattr(forest, p) for p in forest.estimator_params}
+    draw, total = np.random.RandomState(forest.random_state), 0
+    for seed in [draw.randint(np.iinfo(np.int32).max) for _ in range(forest.n_estimators)]:
+        sample = np.random.RandomState(seed).randint(0, len(y), len(y), dtype=np.int32)
+        tree = DecisionTreeClassifier(**settings, random_state=seed)
+        tree.fit(A, y, sample_weight=np.bincount(sample, minlength=len(y)).astype(np.float64), check_input=False)
+        total = total + tree.tree_.predict(B)
+    return total / forest.n_estimators
+
+
 def _fitted_scores(estimator, A, y, B, n_classes):
-    "Fit on A, score B: [n_test, n_classes] scores and [n_test] predicted classes."
+    "Fit on A, score B: [n_test, n_classes] scores and [n_test] predicted classes. What `stack` has checked is not checked again."
     seen = np.unique(y)
     if len(seen) == 1: return _spread(np.zeros((len(B), 1)), seen, n_classes), np.full(len(B), seen[0])
-    estimator.fit(A, y)
-    return _spread(class_scores(estimator, B), seen, n_classes), estimator.predict(B)
+    with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
+        if _is_plain_forest(estimator) and A.dtype == np.float32:
+            scores = forest_scores(estimator, A, y, B)
+            return _spread(scores, seen, n_classes), seen[scores.argmax(1)]
+        estimator.fit(A, y)
+        return _spread(class_scores(estimator, B), seen, n_classes), estimator.predict(B)
 
 
 def fold_scores(
@@ -119,7 +153,8 @@ def fold_scores(
         last.set_params(metric="precomputed", algorithm="brute")
         among = np.zeros((len(train), len(train)))  # fit only looks at its shape
         return _fitted_scores(last, among, y[train], shared[np.ix_(test, train)], n_classes)
-    return _fitted_scores(clone(pipeline), np.asfortranarray(rows[train]), y[train], np.asfortranarray(rows[test]), n_classes)
+    whole = clone(pipeline) if len(pipeline) > 1 else last
+    return _fitted_scores(whole, np.asfortranarray(rows[train]), y[train], np.asfortranarray(rows[test]), n_classes)
 
 # %% ../nbs/05b_engine.ipynb #39f44ac1
 @contextmanager
@@ -192,7 +227,7 @@ def _prepared(pipeline: Pipeline, rows, train, test, shared):
     way = kind(pipeline, len(rows), rows.shape[1])
     if way == "gram": return last.set_params(kernel="precomputed"), *gram(pipeline.steps[:-1], rows, train, test)
     if way == "distances": return last.set_params(metric="precomputed", algorithm="brute"), np.zeros((len(train), len(train))), shared[np.ix_(test, train)]
-    return clone(pipeline), np.asfortranarray(rows[train]), np.asfortranarray(rows[test])
+    return clone(pipeline) if len(pipeline) > 1 else last, np.asfortranarray(rows[train]), np.asfortranarray(rows[test])
 
 
 def run_labellings(

@@ -16,20 +16,21 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
 from .core import PALETTE, InputError, Settings, check_choice, rng, stream_seed, theme
 from .engine import run_folds, run_labellings
-from .statistics import aligned, auroc, bca, metric_intervals, nadeau_bengio_interval, permutation_p, placements
+from .statistics import aligned, auroc, metric_intervals, nadeau_bengio_interval, permutation_p, placements, wilson
 
 # %% auto #0
-__all__ = ['TABLE_1', 'COMPARED', 'NAMES', 'METRICS', 'PAPER_METRICS', 'RATES', 'DRAWS', 'QUANTILES', 'MOST_IMAGES', 'precision',
-           'sensitivity', 'specificity', 'accuracy', 'f1', 'balanced_accuracy', 'confusion', 'one_vs_rest',
-           'macro_rates', 'check_splittable', 'random_splits', 'cv_splits', 'Cases', 'cases', 'predict_splits',
-           'evaluate', 'holdout_metrics', 'plot_bars', 'plot_confusions', 'plot_roc', 'split_table', 'splits_metrics',
-           'plot_lottery', 'cv_metrics', 'grouped_gap', 'plot_grouped', 'shuffled', 'permutation_test',
-           'permutation_section', 'plot_permutation']
+__all__ = ['TABLE_1', 'COMPARED', 'SCHEMES', 'NAMES', 'METRICS', 'PAPER_METRICS', 'RATES', 'DRAWS', 'QUANTILES', 'MOST_IMAGES',
+           'precision', 'sensitivity', 'specificity', 'accuracy', 'f1', 'balanced_accuracy', 'with_rates', 'confusion',
+           'one_vs_rest', 'macro_rates', 'check_splittable', 'random_splits', 'cv_splits', 'Cases', 'cases',
+           'predict_splits', 'evaluate', 'holdout_metrics', 'plot_bars', 'plot_confusions', 'plot_roc', 'split_table',
+           'splits_metrics', 'plot_lottery', 'cv_metrics', 'grouped_gap', 'plot_grouped', 'shuffled',
+           'permutation_test', 'permutation_section', 'plot_permutation']
 
 # %% ../nbs/06_evaluate.ipynb #1f9a729a
 TABLE_1 = pd.DataFrame([("svm", 19, 1, 0, 19), ("ensemble", 19, 1, 1, 18), ("knn", 15, 5, 0, 19), ("tree", 15, 5, 4, 15)],
                        columns=["model", "tp", "fn", "fp", "tn"]).set_index("model")
 COMPARED = (0.9357, 0.8333, 0.9370)  # accuracies of earlier studies that the paper sets beside its own
+SCHEMES = {"holdout": "holdout", "splits": "random splits", "cv": "cross-validation", "cv_ungrouped": "cross-validation, groups split up"}
 NAMES = {"svm": "SVM", "ensemble": "Ensemble", "knn": "k-NN", "tree": "Tree"}  # as figures write them
 METRICS = ("accuracy", "sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "auroc")
 PAPER_METRICS = METRICS[:5]  # the five that the paper defines
@@ -91,6 +92,13 @@ def balanced_accuracy(tp, fn, fp, tn):
 
 RATES = {"accuracy": accuracy, "sensitivity": sensitivity, "specificity": specificity, "precision": precision, "f1": f1, "balanced_accuracy": balanced_accuracy}
 
+
+def with_rates(
+    counts: pd.DataFrame,  # columns tp, fn, fp, tn: one row for each model
+) -> pd.DataFrame:
+    "Return the table with the paper's five rates and balanced accuracy, as fractions of 1, beside the counts."
+    return counts.assign(**{m: rate(counts.tp, counts.fn, counts.fp, counts.tn) for m, rate in RATES.items()})
+
 # %% ../nbs/06_evaluate.ipynb #9e02cea3
 def confusion(
     labels,  # [n] true classes
@@ -144,7 +152,7 @@ def check_splittable(
 ) -> None:
     "Raise `InputError` when a class has too few images, or lies in too few groups, to be trained on and tested on."
     labels = np.asarray(labels).astype(str)
-    names, counts = np.unique(labels, return_counts=True)
+    names, counts = (v.tolist() for v in np.unique(labels, return_counts=True))
     if len(names) < 2: raise InputError(f"only one class, {', '.join(names) or 'none'}, is there: give images of at least two classes")
     for name, n in zip(names, counts):
         if n < folds: raise InputError(f"class {name!r} has {n} images, {folds} are needed: add images, or ask for fewer folds")
@@ -360,97 +368,85 @@ def _groups_of(who) -> np.ndarray | None:
     return who.groups if who.groups is not None and len(set(who.groups)) < len(who.groups) else None
 
 
-def _estimates(found: dict) -> dict:
-    "Metric values and their intervals, from statistics' named tuples."
-    return {**{m: i.estimate for m, i in found.items()}, "ci": {m: [i.low, i.high] for m, i in found.items()}}
+def _effective(value: float, variance: float, n: int, n_groups: int) -> list[float]:
+    """Wilson's interval for the number of images that an average of proportions is worth: value (1 - value) / variance, Student's t with n_groups - 1.
 
-
-def _macro_auroc(y, scores, groups, level=0.95):
-    """The mean of the one-against-the-rest AUROCs with a Wald interval on the logit scale, from each group's share in the placements.
-
-    y [n] class numbers, scores [n, repeats, n_classes]. Obuchowski 1997, doi:10.2307/2533958, for the mean over classes and repeats.
+    Where nothing varies (all right, all wrong) the images count in full. Korn and Graubard 1998, Survey Methodology 24:193, for clustered proportions.
     """
-    n, repeats, k = scores.shape
-    areas, shares = [], np.zeros(n)
-    for c in range(k):
+    if math.isnan(value): return [math.nan, math.nan]
+    if n_groups < 2: return [0.0, 1.0]
+    worth = value * (1 - value) / variance if variance > 1e-15 and 0 < value < 1 else n
+    return [float(v) for v in wilson(value * worth, worth, df=n_groups - 1)]
+
+
+def _macro_auroc(y, scores, codes):
+    """The mean over classes and repeats of the one-against-the-rest AUROC, and its variance from each group's share in the placements.
+
+    y [n] class numbers, scores [n, repeats, n_classes], codes [n] group numbers. Obuchowski 1997, doi:10.2307/2533958, for a mean of areas.
+    """
+    areas, shares = [], np.zeros(len(y))
+    for c in np.unique(y):
         mine = y == c
-        if mine.all() or not mine.any(): continue
-        for r in range(repeats):
+        for r in range(scores.shape[1]):
             place = placements(mine.astype(int), scores[:, r, c])
             areas.append(place[mine].mean())
             shares += (place - areas[-1]) / np.where(mine, mine.sum(), (~mine).sum())
-    if not areas: return math.nan, [math.nan, math.nan]
-    area = float(np.mean(areas))
-    _, codes = np.unique(groups if groups is not None else np.arange(n), return_inverse=True)
     u = np.bincount(codes, shares / len(areas))
-    se = math.sqrt(len(u) / (len(u) - 1) * (u**2).sum()) if len(u) > 1 else math.nan
-    if not 0 < area < 1 or not se > 0: return area, [math.nan, math.nan]
-    half = stats.t.ppf(0.5 + level / 2, len(u) - 1) * se / (area * (1 - area))
-    return area, (1 / (1 + np.exp(-(np.log(area / (1 - area)) + np.array([-half, half]))))).tolist()
+    return float(np.mean(areas)), float(len(u) / max(len(u) - 1, 1) * (u**2).sum())
 
 
-def _macro_intervals(y, called, groups, k, resamples, seed) -> dict:
-    "Macro rates with bootstrap intervals over groups (BCa). y [n], called [n, repeats] class numbers."
+def _macro(y, called, scores, groups, k) -> dict:
+    "Macro metrics with intervals: jackknife over groups for the rates. y [n], called [n, repeats] class numbers, scores [n, repeats, n_classes]."
     _, codes = np.unique(groups if groups is not None else np.arange(len(y)), return_inverse=True)
-    n_groups, repeats = codes.max() + 1, called.shape[1]
-    counts = np.zeros((n_groups, repeats, k, k))
+    g, repeats = codes.max() + 1, called.shape[1]
+    counts = np.zeros((g, repeats, k, k))
     for r in range(repeats): np.add.at(counts, (codes, r, y, called[:, r]), 1)
-    over = lambda c: {m: np.nanmean(v, -1) for m, v in macro_rates(c).items()}
-    total, flat = counts.sum(0), counts.reshape(n_groups, -1)
-    generator = rng(seed, "macro bootstrap")
-    weights = generator.multinomial(n_groups, np.full(n_groups, 1 / n_groups), resamples)
-    drawn = [over((w @ flat).reshape(-1, repeats, k, k)) for w in np.array_split(weights, -(-resamples // 200))]
-    left, value = over(total - counts), over(total)
-    return {m: bca(float(value[m]), np.concatenate([d[m] for d in drawn]), left[m]) for m in value if m != "accuracy"}
+    value, left = ({m: np.nanmean(v, -1) for m, v in macro_rates(c).items()} for c in (counts.sum(0), counts.sum(0) - counts))
+    variance = {m: (g - 1) / g * ((v - v.mean()) ** 2).sum() for m, v in left.items()}
+    value["auroc"], variance["auroc"] = _macro_auroc(y, scores, codes)
+    return {**{m: float(v) for m, v in value.items()}, "ci": {m: _effective(float(v), variance[m], len(y), g) for m, v in value.items()}}
 
 
-def _two_class(who, positive, method="auto", resamples=2000, seed=0) -> dict:
+def _two_class(who, positive) -> dict:
     "Counts, metrics and intervals of aligned predictions of two classes."
     y, called = (who.label == positive).astype(int), (who.predicted == positive).astype(int)
-    found = _estimates(metric_intervals(y, called, who.score, _groups_of(who), method, resamples=resamples, seed=seed))
-    counts = {"tp": (y[:, None] & called), "fn": y[:, None] & (1 - called), "fp": (1 - y[:, None]) & called, "tn": (1 - y[:, None]) & (1 - called)}
-    return {**{k: int(v.sum()) for k, v in counts.items()}, **found}
+    found = metric_intervals(y, called, who.score, _groups_of(who))
+    counts = {"tp": y[:, None] & called, "fn": y[:, None] & (1 - called), "fp": (1 - y[:, None]) & called, "tn": (1 - y[:, None]) & (1 - called)}
+    return {**{k: int(v.sum()) for k, v in counts.items()}, **{m: i.estimate for m, i in found.items()}, "ci": {m: [i.low, i.high] for m, i in found.items()}}
 
 
-def _many_class(who, scores, classes, resamples, seed) -> dict:
+def _many_class(who, scores, classes) -> dict:
     "Macro metrics, metrics per class and the confusion matrix of aligned predictions; scores [n, repeats, n_classes]."
     where = {c: i for i, c in enumerate(classes)}
     y, called = np.array([where[v] for v in who.label]), np.vectorize(where.get, otypes=[int])(who.predicted)
-    groups = _groups_of(who)
-    right = metric_intervals(np.ones(len(y), int), (called == y[:, None]).astype(int), None, groups)["accuracy"]  # a proportion of images, whatever their class
-    macro = _estimates({"accuracy": right, **_macro_intervals(y, called, groups, len(classes), resamples, seed)})
-    macro["auroc"], macro["ci"]["auroc"] = _macro_auroc(y, scores, groups)
-    each = {}
-    for i, c in enumerate(classes):
-        one = who._replace(label=np.where(y == i, c, "rest"), predicted=np.where(called == i, c, "rest"), score=scores[:, :, i])
-        each[c] = _two_class(one, c)
-    counts = sum(confusion(who.label, p, classes).to_numpy() for p in who.predicted.T)
-    return {**macro, "averaged": "macro", "confusion": counts.tolist(), "per_class": each}
+    right = metric_intervals(np.ones(len(y), int), (called == y[:, None]).astype(int), None, _groups_of(who))["accuracy"]  # a proportion, whatever the classes
+    macro = _macro(y, called, scores, _groups_of(who), len(classes))
+    macro["ci"]["accuracy"] = [right.low, right.high]
+    each = {c: _two_class(who._replace(label=np.where(y == i, c, ""), predicted=np.where(called == i, c, ""), score=scores[:, :, i]), c) for i, c in enumerate(classes)}
+    return {**macro, "averaged": "macro", "confusion": sum(confusion(who.label, p, classes).to_numpy() for p in who.predicted.T).tolist(), "per_class": each}
 
 
-def _model_metrics(predictions, model, scheme, classes, resamples, seed) -> dict:
+def _model_metrics(predictions, model, scheme, classes) -> dict:
     who = aligned(predictions, model, scheme)
-    if len(classes) == 2: return _two_class(who, classes[1], resamples=resamples, seed=seed)
-    scores = np.stack([_class_scores(predictions, who, model, scheme, c) for c in classes], -1)
-    return _many_class(who, scores, classes, resamples, seed)
+    if len(classes) == 2: return _two_class(who, classes[1])
+    return _many_class(who, np.stack([_class_scores(predictions, who, model, scheme, c) for c in classes], -1), classes)
 
 
 def holdout_metrics(
     predictions: pd.DataFrame,
     positive: str | None,  # the positive class of two; None for more
     n_images: int,  # in all, training and test
-    seed: int = 0,  # of the run
-    bootstrap: int = 2000,  # resamples behind macro intervals
+    seed: int = 0,  # of the run, for the record
 ) -> dict:
     """Return the `holdout` section of metrics.json: for each model counts, metrics and 95 % intervals.
 
     With more than two classes the metrics are macro averages, beside them `per_class` and the `confusion` matrix (rows the truth, classes sorted).
-    Intervals: `leuknb.statistics.metric_intervals`; macro averages by bootstrap over images or groups. Undefined numbers are NaN.
+    Intervals: `leuknb.statistics.metric_intervals`; those of macro averages by the jackknife over images or groups. Undefined numbers are NaN.
     """
     t = _of_scheme(predictions, "holdout")
     classes, n_test = _classes_of(predictions, positive), t.file_name.nunique()
     return {"n_train": n_images - n_test, "n_test": n_test, "seed": seed,
-            "models": {m: _model_metrics(t, m, "holdout", classes, bootstrap, seed) for m in _models(t)}}
+            "models": {m: _model_metrics(t, m, "holdout", classes) for m in _models(t)}}
 
 # %% ../nbs/06_evaluate.ipynb #85ada312
 def _named(model: str) -> str:
@@ -501,7 +497,7 @@ def plot_bars(
     ax.set(xticks=range(len(metrics)), xticklabels=[_metric_name(m) for m in metrics], ylabel="percent", ylim=(0, 105), yticks=range(0, 101, 20),
            title=_titled(f"Holdout of {section['n_test']} images{averaged}, 95 % intervals", synthetic))
     ax.grid(axis="x", visible=False)
-    ax.legend(ncols=len(models), loc="upper center", bbox_to_anchor=(0.5, -0.1), frameon=False)
+    fig.legend(ncols=len(models), loc="outside lower center", frameon=False)
     return fig
 
 
@@ -531,7 +527,7 @@ def plot_confusions(
         ax.set(title=_named(m), ylabel="truth" if i % columns == 0 else "", xlabel="called")
         ax.tick_params(axis="x", rotation=0 if few else 90)
         ax.tick_params(axis="y", rotation=90 if few else 0)
-    fig.suptitle(_titled(f"Confusion matrices, {scheme}", synthetic))
+    fig.suptitle(_titled(f"Confusion matrices, {SCHEMES.get(scheme, scheme)}", synthetic))
     return fig
 
 # %% ../nbs/06_evaluate.ipynb #a5f33e5c
@@ -564,7 +560,7 @@ def plot_roc(
         ax.plot(grid, np.mean(curves, 0), color=colour, drawstyle="default", label=f"{_named(m)}: {np.nanmean(areas):.3f}", lw=2 if single else 1.8)
     ax.plot([0, 1], [0, 1], color="0.6", ls=":", lw=1)
     one = positive or "each class against the rest, averaged"
-    ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=_titled(f"ROC, {scheme}\n{one}", synthetic))
+    ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", title=_titled(f"ROC, {SCHEMES.get(scheme, scheme)}\n{one}", synthetic))
     ax.legend(title="AUROC", loc="lower right")
     return fig
 
@@ -648,7 +644,7 @@ def _stack_dots(ax, values, row, colour):
     "Dots above the row, equal values piled up."
     found, counts = np.unique(np.round(values, 6), return_counts=True)
     top = counts.max()
-    for v, n in zip(found, counts): ax.plot(np.full(n, v), row - 0.02 - 0.6 * np.arange(n) / top, ".", color=colour, ms=3.5, alpha=0.7, mew=0)
+    for v, n in zip(found, counts): ax.plot(np.full(n, v), row - 0.02 - 0.6 * np.arange(n) / top, ".", color=colour, ms=5, alpha=0.75, mew=0)
 
 
 def _mark_tickets(ax, predictions, model, row, paper):
@@ -665,8 +661,6 @@ def cv_metrics(
     predictions: pd.DataFrame,
     positive: str | None,  # of two classes; None for more
     scheme: str = "cv",  # or cv_ungrouped
-    bootstrap: int = 2000,  # resamples behind macro intervals
-    seed: int = 0,
 ) -> dict:
     """Return the `cv` section of metrics.json: for each model and metric the mean over repeats with its 95 % interval over images or groups.
 
@@ -680,11 +674,11 @@ def cv_metrics(
     who = aligned(t, t.model.iloc[0], scheme)
     grouped = scheme == "cv" and _groups_of(who) is not None
     return {"scheme": f"{'grouped ' if grouped else ''}stratified {folds}-fold, {repeats} repeats", "n_folds": folds, "n_repeats": repeats, "grouped": grouped,
-            "models": {m: _cv_model(t, m, scheme, classes, single[single.model == m], n, folds, bootstrap, seed) for m in _models(t)}}
+            "models": {m: _cv_model(t, m, scheme, classes, single[single.model == m], n, folds) for m in _models(t)}}
 
 
-def _cv_model(t, model, scheme, classes, single, n, folds, resamples, seed) -> dict:
-    found = _model_metrics(t, model, scheme, classes, resamples, seed)
+def _cv_model(t, model, scheme, classes, single, n, folds) -> dict:
+    found = _model_metrics(t, model, scheme, classes)
     out = {}
     for m in METRICS:
         nb = nadeau_bengio_interval(single[m], n * (1 - 1 / folds), n / folds)
@@ -731,12 +725,10 @@ def plot_grouped(
         ax.plot([a, b], [row, row], color=colour, lw=2)
         ax.plot([b], [row], "o", mfc="w", mec=colour, mew=2, ms=9, label="a patient's images may be on both sides" if not row else None)
         ax.plot([a], [row], "o", color=colour, ms=9, label="patients kept together" if not row else None)
-        ax.annotate(f"{100 * v['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})", (max(a, b), row), (10, 0), textcoords="offset points", va="center", fontsize=10)
-    left, right = ax.get_xlim()
-    ax.set(yticks=range(len(found)), yticklabels=[_named(m) for m in found], ylim=(len(found) - 0.5, -0.5), xlim=(left, right + 0.6 * (right - left)),
-           xlabel="cross-validated accuracy, percent", title=_titled("How much of the score is recognising the patient", synthetic))
+        ax.annotate(f"{100 * v['difference']:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=10)
+    ax.set(yticks=range(len(found)), yticklabels=[_named(m) for m in found], ylim=(len(found) - 0.5, -0.5), xlabel="cross-validated accuracy, percent", title=_titled("How much of the score is recognising the patient", synthetic))
     ax.grid(axis="y", visible=False)
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28 if len(found) > 2 else -0.5), ncols=2, frameon=False)
+    fig.legend(loc="outside lower center", ncols=2, frameon=False)
     return fig
 
 # %% ../nbs/06_evaluate.ipynb #c29c75a9
@@ -822,8 +814,9 @@ def plot_permutation(
     step = max(100 / n, (high - low) / 60)  # at least one image wide, so that no bin is empty by arithmetic
     ax.hist(null, bins=np.arange(low - step / 2, high + 1.5 * step, step), color="0.72", edgecolor="w", lw=0.4, label=f"{len(null):,} shuffled labellings")
     p = result["p"]
-    ax.axvline(seen, color=_colours([result["classifier"]])[result["classifier"]], lw=2.5, label=f"true labels: {seen:.1f} %, p {'=' if p > 1 / (1 + len(null)) else '≤'} {p:.3g}")
+    ax.axvline(seen, color=_colours([result["classifier"]])[result["classifier"]], lw=2.5, label=f"true labels: {seen:.1f} %, p {'=' if p > 1 / (1 + len(null)) else '≤'} {p:.2g}")
     ax.set(xlabel=f"cross-validated {_metric_name(result['metric'])} of {n} images, percent", ylabel="labellings",
            title=_titled(f"Do the labels matter? {_named(result['classifier'])} on shuffled labels", synthetic))
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
+    ax.yaxis.get_major_locator().set_params(integer=True)
+    fig.legend(loc="outside lower center", ncols=2, frameon=False)
     return fig

@@ -14,9 +14,11 @@ from .core import PRESETS, Settings
 from .statistics import clopper_pearson
 
 # %% auto #0
-__all__ = ['MODEL_WORDS', 'RATES', 'percent', 'span', 'model_words', 'counted', 'question', 'headline', 'data_words',
-           'models_table', 'paper_beside', 'table_html', 'lottery_words', 'compared_words', 'conclusions', 'limits',
-           'rerun_command', 'list_html']
+__all__ = ['MODEL_WORDS', 'RATES', 'HEADINGS', 'percent', 'span', 'model_words', 'counted', 'question', 'headline', 'data_words',
+           'models_table', 'with_interval', 'models_caption', 'paper_beside', 'table_html', 'list_html',
+           'lottery_words', 'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table', 'reach_inputs',
+           'reach_words', 'compared_words', 'conclusions', 'limits', 'rerun_command', 'skipped_html',
+           'paper_table_html', 'rerun_html']
 
 # %% ../nbs/09b_narrate.ipynb #c801e9bb
 MODEL_WORDS = {"svm": "linear SVM", "knn": "k-nearest neighbours", "ensemble": "ensemble of trees", "tree": "decision tree"}
@@ -101,14 +103,33 @@ def data_words(metrics: dict) -> str:  # HTML
 
 # %% ../nbs/09b_narrate.ipynb #3c231efd
 RATES = ("accuracy", "sensitivity", "specificity", "precision", "f1")
+HEADINGS = {"accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity", "precision": "precision", "f1": "F1",
+            "balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
 
 
 def models_table(metrics: dict) -> pd.DataFrame:
     "Return one row a model: the five rates of the holdout and AUROC, each with its interval where it has one."
-    def cell(result, rate): return f"{percent(result[rate])} ({span(result['ci'][rate])})" if result["ci"].get(rate) else percent(result[rate])
-
-    rows = {model_words(m): {rate: cell(r, rate) for rate in (*RATES, "auroc") if rate in r} for m, r in metrics["holdout"]["models"].items()}
+    rows = {model_words(m): {HEADINGS[k]: with_interval(k, r[k], r["ci"].get(k)) for k in (*RATES, "auroc") if k in r} for m, r in metrics["holdout"]["models"].items()}
     return pd.DataFrame(rows).T.rename_axis("model")
+
+
+def with_interval(
+    metric: str,  # its name in metrics.json
+    value: float | None,
+    interval,  # (low, high) or None
+) -> str:
+    "Return a metric with its interval: rates as per cent, AUROC as a number between 0 and 1, as each is usually written."
+    if metric != "auroc": return f"{percent(value)} ({span(interval)})" if interval else percent(value)
+    if value is None or value != value: return "undefined"
+    known = interval is not None and not any(v is None or v != v for v in interval)
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if known else "")
+
+
+def models_caption(metrics: dict) -> str:
+    "Return what the columns of `models_table` are and what their intervals rest on."
+    units = "patients as the units, since one patient's images are not independent" if metrics["dataset"]["n_groups"] else "every image its own unit"
+    macro = "" if metrics["dataset"]["positive"] else " Sensitivity, specificity, precision, F1 and AUROC are macro averages over the classes."
+    return f"This run's holdout, each metric with its 95 % interval ({units}).{macro}"
 
 
 def paper_beside(metrics: dict) -> pd.DataFrame:
@@ -120,7 +141,7 @@ def paper_beside(metrics: dict) -> pd.DataFrame:
         split = metrics.get("splits", {}).get("models", {}).get(model)
         rows.append({"model": model_words(model), "paper: accuracy": percent(paper.ACCURACY[model], 2),
                      "paper: exact 95 % interval": span(clopper_pearson(tp + tn, tp + fn + fp + tn)),
-                     "this run: accuracy": percent(ours["accuracy"], 2), "this run: exact 95 % interval": span(ours["ci"].get("accuracy")),
+                     "this run: accuracy": percent(ours["accuracy"], 2), "this run: 95 % interval": span(ours["ci"].get("accuracy")),
                      **({"this run: mean over splits": percent(split["accuracy"]["mean"])} if split else {})})
     return pd.DataFrame(rows).set_index("model") if rows else pd.DataFrame()
 
@@ -133,10 +154,15 @@ def table_html(
     html = table.reset_index().to_html(index=False, escape=True, border=0, na_rep="")
     return f'<div class="scroll">{html.replace("<thead>", f"<caption>{escape(caption)}</caption><thead>" if caption else "<thead>", 1)}</div>'
 
+
+def list_html(items: list[str]) -> str:
+    "Return sentences as an HTML list, each escaped."
+    return "<ul>" + "".join(f"<li>{escape(i)}</li>" for i in items) + "</ul>"
+
 # %% ../nbs/09b_narrate.ipynb #f918d8fe
 def lottery_words(
     metrics: dict,
-    accuracies: dict,  # model -> accuracy of each random split
+    accuracies: dict,  # model -> accuracy of each random split: `evaluate.split_table`, model by model
 ) -> str:  # HTML
     "Return what the random splits say of a single one, and where the paper's numbers would fall."
     name = next(iter(metrics["holdout"]["models"]))
@@ -154,6 +180,73 @@ def _place(value: float, draws) -> str:
     if below == len(draws): return f"is above all {len(draws)} splits of this run"
     if below + at == 0: return f"is below all {len(draws)} splits of this run"
     return f"is above {100 * below / len(draws):.0f} % of the splits of this run" + (f" and equals {100 * at / len(draws):.0f} %" if at else "")
+
+# %% ../nbs/09b_narrate.ipynb #e6c6971b
+def cv_table(metrics: dict) -> pd.DataFrame:
+    "Return one row a model: every cross-validated metric with its interval."
+    rows = {model_words(m): {h: with_interval(k, r[k]["mean"], r[k]["ci"]) for k, h in HEADINGS.items() if k in r} for m, r in metrics["cv"]["models"].items()}
+    return pd.DataFrame(rows).T.rename_axis("model")
+
+
+def cv_caption(metrics: dict) -> str:
+    "Return how the cross-validation was done, as a caption."
+    cv = metrics["cv"]
+    units = "patients kept apart, intervals over patients" if cv["grouped"] else "every image its own unit"
+    return f"{cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}; {units}. Each metric with its 95 % interval."
+
+
+def comparisons_html(metrics: dict) -> str:
+    "Return the comparisons of all pairs of models, on the holdout and over the cross-validation, as sentences."
+    titles = {"holdout": "On the holdout (exact McNemar test; sign-flip test over patients where they are named)",
+              "cv": "Over the cross-validation (corrected resampled t-test)"}
+    html = ""
+    for scheme, title in titles.items():
+        rows = [r for r in metrics["comparisons"] if r["scheme"] == scheme]
+        if rows: html += f"<h3>{escape(title)}</h3>" + list_html([_named(r["words"]) for r in sorted(rows, key=lambda r: r["p"] if r["p"] is not None else 1)])
+    return html + '<p class="small">p-values are adjusted by Holm within each list; intervals of differences are 95 % and not adjusted.</p>'
+
+
+def _named(words: str) -> str:
+    return words[:1].upper() + words[1:] + "."
+
+
+def calibration_table(metrics: dict) -> pd.DataFrame:
+    "Return one row a model: Brier score, calibration error, what that would be by chance, and specificity at two sensitivities."
+    rows = {}
+    for m, r in metrics["calibration"].items():
+        points = {f"specificity at {float(s):.0%} sensitivity": f"{percent(o['specificity'])} ({span((o['low'], o['high']))})" for s, o in r["operating_points"].items()}
+        rows[model_words(m)] = {"Brier": f"{r['brier']:.3f}", "ECE": f"{r['ece']:.3f}", "ECE if perfect": f"{r['ece_by_chance']:.3f}", **points}
+    return pd.DataFrame(rows).T.rename_axis("model")
+
+# %% ../nbs/09b_narrate.ipynb #676190a6
+def reach_inputs(
+    metrics: dict,
+    predictions: pd.DataFrame,
+) -> tuple[float, float, int]:  # (highest accuracy, share of images on which exactly one of two models is right, images held out)
+    "Return what the reach of the holdout is computed from: the mean discordance over all pairs of models on the holdout."
+    from itertools import combinations
+
+    t = predictions[predictions["scheme"] == "holdout"]
+    right = (t["predicted"] == t["label"]).groupby([t["model"], t["file_name"]]).first().unstack(0)
+    pairs = [float((right[a] != right[b]).mean()) for a, b in combinations(right.columns, 2)]
+    discordance = sum(pairs) / len(pairs) if pairs else 0.2
+    best = max(r["accuracy"] for r in metrics["holdout"]["models"].values())
+    return min(best, 0.999), max(discordance, 1 / len(right)), len(right)
+
+
+def reach_words(
+    metrics: dict,
+    predictions: pd.DataFrame,
+) -> str:  # HTML
+    "Return the smallest difference of two models that this holdout, and one of the paper's size, would find, in words."
+    from leuknb.statistics import smallest_difference
+
+    _, discordance, n = reach_inputs(metrics, predictions)
+    def points(size): return f"{100 * smallest_difference(size, discordance):.0f} points"
+
+    paper_size = "" if n == 39 else f"; a holdout of 39, the paper's, those of {points(39)} or more"
+    return (f"<p>Two models of this run disagree in being right on {percent(discordance)} of the held-out images (mean over pairs). With {counted(n, 'held-out image')}, "
+            f"an exact test finds differences in accuracy of {points(n)} or more with 80 % power{paper_size}. Smaller ones stay hidden however real they are.</p>")
 
 # %% ../nbs/09b_narrate.ipynb #dc1f3f75
 def compared_words(metrics: dict) -> str:  # HTML
@@ -241,7 +334,27 @@ def rerun_command(settings: Settings) -> str:
     for k, v in changed.items(): words += ["--set", f"{k}={v if isinstance(v, str) else json.dumps(v)}"]
     return shlex.join(words)
 
+# %% ../nbs/09b_narrate.ipynb #1b6dfd68
+def skipped_html(dataset) -> str:
+    "Return which files were not used and why; that all were, when all were."
+    if not len(dataset.skipped): return '<p class="small">Every listed file could be read.</p>'
+    n = len(dataset.skipped)
+    shown = dataset.skipped.head(200).rename(columns={"file_name": "file"}).set_index("file")
+    more = f"<p class=\"small\">... and {n - 200:,} more; dataset.csv names all.</p>" if n > 200 else ""
+    return f"<p><b>{counted(n, 'file')} not used:</b></p>" + table_html(shown) + more
 
-def list_html(items: list[str]) -> str:
-    "Return sentences as an HTML list, each escaped."
-    return "<ul>" + "".join(f"<li>{escape(i)}</li>" for i in items) + "</ul>"
+
+def paper_table_html(metrics: dict) -> str:
+    "Return the paper's Table 1 beside this run's numbers; nothing when the run has none of the paper's models."
+    table = paper_beside(metrics)
+    if not len(table): return ""
+    return table_html(table, "The paper's images are not these: read the rows side by side, do not subtract them.")
+
+
+def rerun_html(
+    settings: Settings,
+    metrics: dict,
+) -> str:
+    "Return how to repeat the run, and what must come out the same."
+    return (f"<pre>{escape(rerun_command(settings))}</pre><p>The same settings on the same images (fingerprint <code>{metrics['dataset']['fingerprint'][:12]}</code>) "
+            "write the same bytes of metrics.json, predictions.csv and dataset.csv. Versions, commit and seconds stand in run.json.</p>")

@@ -23,7 +23,8 @@ import leuknb
 from .core import InputError, LeuknbError, Settings, make_settings, to_json, write_atomic
 
 # %% auto #0
-__all__ = ['DATASET_COLUMNS', 'PACKAGES', 'CSS', 'POLICY', 'TEMPLATE', 'Study', 'dataset_section', 'write_run', 'run_facts',
+__all__ = ['DATASET_COLUMNS', 'PACKAGES', 'CSS', 'POLICY', 'TEMPLATE', 'Study', 'dataset_section', 'evaluation_sections',
+           'comparison_section', 'calibration_section', 'first_repeat', 'show_html', 'write_run', 'run_facts',
            'package_versions', 'git_commit', 'to_html', 'report_notebook', 'parameter_names', 'run_folder', 'RunFailed',
            'run_report']
 
@@ -39,6 +40,9 @@ class Study:
     copies: tuple = ()  # augmented features, one array like X for each copy; training only
     findings: object = None  # audit.Audit
     predictions: object = None  # evaluate's table: one row per image, split and model
+    permutation: dict | None = None  # evaluate.permutation_test
+    published: object = None  # published.PublishedCheck of the seed paper's table
+    probabilities: dict = field(default_factory=dict)  # model -> calibrated probability of the positive class, one per usable image
     metrics: dict = field(default_factory=lambda: {"schema": 1})
     timings: dict = field(default_factory=dict)
 
@@ -69,12 +73,50 @@ class Study:
 
     def extract(self) -> None:
         "Fill `X` and `copies` from the feature store, computing what it lacks."
-        from leuknb.features import describe, extract
+        from leuknb.features import extract, recipe_of
 
         with self.timed("extract"):
             self.X = extract(self.dataset, self.settings)
             self.copies = tuple(extract(self.dataset, self.settings, copy=k) for k in range(1, self.settings.augment + 1))
-        self.metrics["features"] = {**describe(self.settings), "n_features": self.X.shape[1]}
+        recipe = recipe_of(self.settings)
+        self.metrics["features"] = {**{k: recipe[k] for k in ("backbone", "layers", "views", "image_size")}, "n_features": self.X.shape[1]}
+
+    def evaluate(self) -> None:
+        "Fill `predictions` and the sections of the metrics that rest on them."
+        from leuknb.evaluate import evaluate
+
+        with self.timed("evaluate"):
+            self.predictions = evaluate(self.X, self.dataset, self.settings, self.copies)
+        self.metrics |= evaluation_sections(self)
+
+    def check_paper(self) -> None:
+        "Fill `published`: whether the seed paper's table can be right as printed."
+        from leuknb.published import check_table, paper_table
+
+        self.published = check_table(paper_table())
+        self.metrics["paper"] = self.published.metrics
+
+    def asked(
+        self,
+        section: str,  # a section of metrics.json
+        how: str,  # the setting that leaves it out
+    ) -> bool:
+        "Return whether this run has a section; where it has not, say so on the page."
+        if section not in self.metrics: show_html(f'<p class="small">Not part of this run ({escape(how)}).</p>')
+        return section in self.metrics
+
+    def show(
+        self,
+        fig,  # a matplotlib figure
+        name: str,  # of the files in figures/
+        caption: str,
+        of_images: bool = True,  # whether it was made of the images, and says so when they are synthetic
+    ) -> None:
+        "Show a figure with its caption, and keep it in the run folder as PNG and SVG."
+        from leuknb.figures import figure_html
+
+        if of_images and self.dataset.synthetic: caption = f"{caption} Synthetic images."
+        show_html(figure_html(fig, name, caption, folder=self.folder / "figures"))
 
     def save(self) -> None:
         "Write metrics.json, predictions.csv, dataset.csv and run.json into the run folder."
@@ -86,6 +128,63 @@ def dataset_section(dataset) -> dict:
     return {"name": dataset.name, "n_images": int(dataset.ok.sum()), "n_skipped": int((~dataset.ok).sum()), "classes": list(dataset.classes),
             "positive": dataset.positive, "counts": {c: int(n) for c, n in dataset.counts.items()},
             "n_groups": len(set(dataset.groups)) if dataset.grouped else None, "fingerprint": dataset.fingerprint, "synthetic": dataset.synthetic}
+
+# %% ../nbs/10_report.ipynb #8b1a3120
+def evaluation_sections(study: Study) -> dict:
+    "Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, comparisons, permutation, calibration."
+    from leuknb import evaluate as ev
+
+    s, t, positive = study.settings, study.predictions, study.dataset.positive
+    found = {"holdout": ev.holdout_metrics(t, positive, len(study.X), s.seed)}
+    if s.n_splits: found["splits"] = ev.splits_metrics(t, positive)
+    if s.cv_repeats:
+        with study.timed("intervals"): found["cv"] = ev.cv_metrics(t, positive)
+    found["comparisons"] = comparison_section(t, s)
+    if s.permutations:
+        with study.timed("permutations"): study.permutation = ev.permutation_test(study.X, study.dataset, s, study.copies)
+        found["permutation"] = ev.permutation_section(study.permutation)
+    if s.cv_repeats and positive: found["calibration"] = calibration_section(study)
+    return {k: v for k, v in found.items() if v}
+
+
+def comparison_section(predictions, settings: Settings) -> list[dict]:
+    "Return all comparisons of models, on the holdout and over the cross-validation, each with what it found in words."
+    from leuknb.statistics import compare_models, sentence
+
+    schemes = ["holdout"] + (["cv"] if settings.cv_repeats else [])
+    if len(settings.classifiers) < 2: return []
+    rows = [{"scheme": scheme, **row} for scheme in schemes for row in compare_models(predictions, scheme, seed=settings.seed)]
+    return [{**row, "words": sentence(row)} for row in rows]
+
+
+def calibration_section(study: Study) -> dict:
+    "Return Brier score, calibration error and operating points of every model from out-of-fold scores; fill `study.probabilities`."
+    from leuknb.calibrate import brier, cross_calibrated, ece, ece_by_chance, operating_point
+
+    y, found = study.dataset.y, {}
+    for model in study.settings.classifiers:
+        score, fold = first_repeat(study, model)
+        p = study.probabilities[model] = cross_calibrated(y, score, fold)
+        points = {str(s): operating_point(y, score, s, study.dataset.groups)._asdict() for s in (0.95, 0.99)}
+        found[model] = {"brier": brier(y, p), "ece": ece(y, p), "ece_by_chance": ece_by_chance(p, seed=study.settings.seed), "operating_points": points}
+    return found
+
+
+def first_repeat(
+    study: Study,
+    model: str,
+):  # (score [n_usable], fold [n_usable])
+    "Return the out-of-fold score and the fold of every usable image in the first repeat of the cross-validation."
+    t = study.predictions
+    t = t[(t.scheme == "cv") & (t.model == model) & (t.split < study.settings.cv_folds)].set_index("file_name").loc[study.dataset.usable["file_name"]]
+    return t["score"].to_numpy(), t["split"].to_numpy()
+
+
+def show_html(html: str) -> None:
+    "Show HTML in the notebook."
+    from IPython.display import HTML, display
+
+    display(HTML(html))
 
 # %% ../nbs/10_report.ipynb #96e2b560
 DATASET_COLUMNS = ["file_name", "label", "group", "sha256", "width", "height", "mode", "status", "why"]
@@ -137,6 +236,7 @@ th:first-child,td:first-child,td.words{text-align:left}thead th{border-bottom:2p
 figure{margin:1rem 0}figure img{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.88rem}
 .banner{background:var(--warn);border-left:5px solid var(--warnline);padding:.6rem .9rem;margin:.8rem 0}.answer{display:flex;flex-wrap:wrap;gap:1.4rem;align-items:baseline;margin:1rem 0}
 .answer .number{font-size:3.4rem;font-weight:700;line-height:1}.answer .words{flex:1 1 20rem}.small{color:var(--soft);font-size:.88rem}
+.code_cell{display:flex;flex-direction:column}.code_cell>.code{order:2}
 details.code{margin:.2rem 0;color:var(--soft);font-size:.85rem}details.code summary{cursor:pointer}pre{background:var(--wash);padding:.6rem .8rem;overflow:auto;border-radius:4px}
 code{font-size:.92em;overflow-wrap:anywhere}.prompt,.anchor-link{display:none}.scroll{overflow-x:auto}nav ol{columns:2;padding-left:1.2rem;margin:.4rem 0}
 @media print{details.code{display:none}h2{break-after:avoid}figure,table{break-inside:avoid}}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from .core import InputError, check_choice, rng, theme
 
@@ -40,7 +40,7 @@ def _level(level):
 def _quantile(level, df=None):
     "The two-sided quantile: normal without `df`, Student's t with it."
     p = 0.5 + _level(level) / 2
-    return stats.norm.ppf(p) if df is None else stats.t.ppf(p, np.maximum(df, 1))
+    return special.ndtri(p) if df is None else special.stdtrit(np.maximum(df, 1), p)
 
 
 def _ratio(a, b):
@@ -68,8 +68,8 @@ def clopper_pearson(
     """
     k, n = _check_counts(k, n)
     tail = (1 - _level(level)) / 2
-    low = np.where(k > 0, stats.beta.ppf(tail, np.maximum(k, 1e-300), n - k + 1), 0.0)
-    high = np.where(k < n, stats.beta.ppf(1 - tail, k + 1, np.maximum(n - k, 1e-300)), 1.0)
+    low = np.where(k > 0, special.betaincinv(np.maximum(k, 1e-300), n - k + 1, tail), 0.0)
+    high = np.where(k < n, special.betaincinv(k + 1, np.maximum(n - k, 1e-300), 1 - tail), 1.0)
     return np.where(n > 0, low, np.nan)[()], np.where(n > 0, high, np.nan)[()]
 
 
@@ -314,13 +314,14 @@ def metrics(
     return out if lay.score is None else {**out, "auroc": float(np.mean([auroc(lay.y, s) for s in lay.score.T]))}
 
 # %% ../nbs/05a_statistics.ipynb #1d68c259
-def _effective_wilson(values, n, contributes, level):
-    "Wilson's interval of the proportion `values[-1]` for the effective number of its `n` images; values: [groups + 1], leave-outs first."
+def _effective_wilson(values, n, contributes, level, single):
+    "Ends for the proportion `values[-1]`: Wilson's for the effective number of its `n` images; values: [groups + 1], leave-outs first."
     p = float(values[-1])
     if not n > 0 or math.isnan(p): return math.nan, math.nan
+    if single: return tuple(map(float, wilson(p * n, n, level)))
     variance, g = _jackknife(values, contributes)
     if g < 2: return 0.0, 1.0
-    effective = p * (1 - p) / variance if variance > 1e-15 else n  # no variance: all right or all wrong, the images count in full
+    effective = p * (1 - p) / variance if variance > 1e-15 else math.sqrt(n * g)  # all right or all wrong: nothing tells images from patients
     low, high = wilson(p * effective, effective, level, g - 1)
     return float(low), float(high)
 
@@ -340,10 +341,10 @@ def _auroc_model_variance(area, n1, n0):
     return area * (1 - area) / (n1 * n0) * (1 + m * (1 - area) / (2 - area) + m * area / (1 + area))
 
 
-def _auroc_score_ends(area, variance, n1, n0, q):
+def _auroc_score_ends(area, variance, n1, n0, q, fallback=1.0):
     "The two areas at distance q standard errors, the standard error taken at that area and scaled to the variance found at the estimate."
     at = _auroc_model_variance(area, n1, n0)
-    scale = variance / at if at > 1e-15 and variance > 1e-15 else 1.0
+    scale = variance / at if at > 1e-15 and variance > 1e-15 else fallback
     gap = lambda t: (area - t) ** 2 - q**2 * scale * _auroc_model_variance(t, n1, n0)
     low = 0.0 if area <= 0 else optimize.brentq(gap, 0, min(area, 1 - 1e-9))
     high = 1.0 if area >= 1 else optimize.brentq(gap, max(area, 1e-9), 1)
@@ -360,21 +361,21 @@ def _exact(lay: _Layout, level):
     return {m: (float(low), float(high)) for m, (low, high) in ends.items()}
 
 
-def _score_ends(lay: _Layout, left: dict, level) -> dict:
+def _score_ends(lay: _Layout, left: dict, level, single) -> dict:
     "metric -> ends of the score interval for the effective number of images."
     tp, fn, fp, tn = lay.counts
     of = {"accuracy": tp + fn + fp + tn, "sensitivity": tp + fn, "specificity": tn + fp, "precision": tp + fp, "f1": tp + fp + fn}
     ends = {}
     for m, d in of.items():
         values = left[m] / (2 - left[m]) if m == "f1" else left[m]
-        ends[m] = _effective_wilson(values, d.sum(0).mean(), d.any(1), level)
+        ends[m] = _effective_wilson(values, d.sum(0).mean(), d.any(1), level, single)
     ends["f1"] = tuple(2 * e / (1 + e) for e in ends["f1"])
     a, b = (Interval(float(left[m][-1]), *ends[m], "") for m in ("sensitivity", "specificity"))
     ends["balanced_accuracy"] = _mover(a, b, _correlation(left["sensitivity"][:-1], left["specificity"][:-1]))
     if "auroc" in left:
         variance, g = _jackknife(left["auroc"], np.ones(lay.n_groups, bool))
         area, n1, n0 = float(left["auroc"][-1]), lay.y.sum(), (~lay.y).sum()
-        ends["auroc"] = (math.nan, math.nan) if math.isnan(area) else _auroc_score_ends(area, variance, n1, n0, _quantile(level, g - 1))
+        if not math.isnan(area): ends["auroc"] = _auroc_score_ends(area, variance, n1, n0, _quantile(level, g - 1), math.sqrt((n1 + n0) / lay.n_groups))
     return ends
 
 
@@ -401,9 +402,9 @@ def metric_intervals(
 ) -> dict:  # metric -> Interval
     """Return every metric with its interval.
 
-    `score`: Wilson's interval for the effective number of images, Student's t with (groups - 1) degrees of freedom; AUROC by Newcombe's score
+    `score`: Wilson's interval; with groups or repeats for the effective number of images and Student's t with (groups - 1) degrees of freedom; AUROC by Newcombe's score
     interval scaled to the jackknife variance; balanced accuracy by MOVER. `exact`: Clopper-Pearson, for one prediction an image without groups
-    (balanced accuracy and AUROC keep `score`). `bca`, `percentile`: see `cluster_bootstrap`. A metric that is 0/0 has NaN everywhere.
+    (balanced accuracy and AUROC keep `score`). A metric without any variance (all right) counts sqrt(images x groups) images. `bca`, `percentile`: see `cluster_bootstrap`. A metric that is 0/0 has NaN everywhere.
     With a single group nothing can be said: 0 to 1. Raises `InputError` for misfitting arrays or `exact` where it does not apply.
     Korn and Graubard 1998, Survey Methodology 24:193; Newcombe 2006, doi:10.1002/sim.2324; Zou and Donner 2008, doi:10.1002/sim.3095.
     """
@@ -413,7 +414,7 @@ def metric_intervals(
     left, single = _left_out(lay), lay.n_groups == len(lay.y) and lay.counts.shape[2] == 1
     if method == "exact" and not single: raise InputError("method 'exact' is not accepted for grouped or repeated predictions: use 'score'")
     exact = _exact(lay, level) if single and method != "score" else {}
-    ends = {**_score_ends(lay, left, level), **exact}
+    ends = {**_score_ends(lay, left, level, single), **exact}
     return {m: Interval(float(v[-1]), *(ends[m] if not math.isnan(v[-1]) else (math.nan, math.nan)), "exact" if m in exact else "score")
             for m, v in left.items()}
 
@@ -437,7 +438,7 @@ def proportion_interval(
     if single and method != "score": return Interval(float(means.mean()), *map(float, clopper_pearson(means.sum(), len(means), level)), "exact")
     size, total = np.bincount(codes, minlength=g), np.bincount(codes, means, g)
     values = np.append(_ratio(total.sum() - total, len(means) - size), means.mean())
-    return Interval(float(means.mean()), *_effective_wilson(values, len(means), np.ones(g, bool), level), "score")
+    return Interval(float(means.mean()), *_effective_wilson(values, len(means), np.ones(g, bool), level, single), "score")
 
 # %% ../nbs/05a_statistics.ipynb #84afd04e
 def _draws(generator, n_groups, resamples):
@@ -505,9 +506,9 @@ def bca(
     share, d = np.mean(r < estimate - 1e-12) + np.mean(np.abs(r - estimate) <= 1e-12) / 2, d.mean() - d if d.size else d
     if not 0 < share < 1 or np.ptp(r) < 1e-12 or not np.sum(d**2) > 1e-24:
         return Interval(float(estimate), *np.quantile(r, tail).tolist(), f"percentile (BCa undefined{said})")
-    z0, a = stats.norm.ppf(share), np.sum(d**3) / (6 * np.sum(d**2) ** 1.5)
-    z = z0 + stats.norm.ppf(tail)
-    return Interval(float(estimate), *np.quantile(r, stats.norm.cdf(z0 + z / (1 - a * z))).tolist(), f"bca{said}")
+    z0, a = special.ndtri(share), np.sum(d**3) / (6 * np.sum(d**2) ** 1.5)
+    z = z0 + special.ndtri(tail)
+    return Interval(float(estimate), *np.quantile(r, special.ndtr(z0 + z / (1 - a * z))).tolist(), f"bca{said}")
 
 
 def cluster_bootstrap(
@@ -534,27 +535,29 @@ def cluster_bootstrap(
     return {m: Interval(i.estimate, *np.nanquantile(drawn[m], tail).tolist(), "percentile") if np.isfinite(drawn[m]).any() else i for m, i in out.items()}
 
 # %% ../nbs/05a_statistics.ipynb #72c05b8b
-def _corrected(values, n_train, n_test):
+def _corrected(values, n_train, n_test, n_groups):
     "Mean, corrected standard error and degrees of freedom of values of overlapping splits."
     v = np.asarray(values, float)
     v = v[~np.isnan(v)]
     if n_train <= 0 or n_test <= 0: raise InputError(f"n_train {n_train!r}, n_test {n_test!r} are not accepted: give the images in one training and one test part")
     if len(v) < 2: return float(v.mean()) if len(v) else math.nan, math.nan, 1
-    return float(v.mean()), math.sqrt((1 / len(v) + n_test / n_train) * v.var(ddof=1)), len(v) - 1
+    df = len(v) - 1 if n_groups is None else max(min(len(v), n_groups) - 1, 1)
+    return float(v.mean()), math.sqrt((1 / len(v) + n_test / n_train) * v.var(ddof=1)), df
 
 
 def nadeau_bengio_interval(
     per_split,  # [splits] a metric of each split; NaN ones are left out
     n_train: float,  # images in one training part
     n_test: float,  # images in one test part
+    n_groups: int | None = None,  # patients (or images, when each is its own): the degrees of freedom never exceed n_groups - 1
     level: float = 0.95,  # confidence
 ) -> Interval:
     """Return the mean over splits with the interval mean -+ t sqrt((1 / J + n_test / n_train) s^2), t with J - 1 degrees of freedom, J splits.
 
-    Not cut to 0..1. NaN ends for fewer than two defined values; no width when all are equal.
+    Folds beyond the number of patients say nothing new about the spread, so `n_groups` caps J. Not cut to 0..1. NaN ends for fewer than two defined values; no width when all are equal.
     Nadeau and Bengio 2003, doi:10.1023/A:1024068626366.
     """
-    mean, se, df = _corrected(per_split, n_train, n_test)
+    mean, se, df = _corrected(per_split, n_train, n_test, n_groups)
     half = float(_quantile(level, df)) * se
     return Interval(mean, mean - half, mean + half, "nadeau_bengio")
 
@@ -563,14 +566,15 @@ def corrected_resampled_ttest(
     differences,  # [splits] metric of a less metric of b, the same splits
     n_train: float,  # images in one training part
     n_test: float,  # images in one test part
+    n_groups: int | None = None,  # patients (or images, when each is its own): the degrees of freedom never exceed n_groups - 1
     level: float = 0.95,  # of the interval of the difference
 ) -> dict:  # difference, ci, statistic, p
     """Return the mean difference, its interval and the two-sided p of t = mean / sqrt((1 / J + n_test / n_train) s^2), J - 1 degrees of freedom.
 
-    All differences 0: statistic 0, p 1. All equal and not 0: no variance, statistic infinite, p 0.
+    `n_groups` caps J - 1 at the number of patients less 1. All differences 0: statistic 0, p 1. All equal and not 0: no variance, statistic infinite, p 0.
     Nadeau and Bengio 2003, doi:10.1023/A:1024068626366; for r x k-fold cross-validation Bouckaert and Frank 2004, doi:10.1007/978-3-540-24775-3_3.
     """
-    mean, se, df = _corrected(differences, n_train, n_test)
+    mean, se, df = _corrected(differences, n_train, n_test, n_groups)
     if se == 0 or (se < 1e-12 and abs(mean) < 1e-12): statistic = 0.0 if abs(mean) < 1e-12 else math.copysign(math.inf, mean)
     else: statistic = mean / se
     half = float(_quantile(level, df)) * se
@@ -619,10 +623,11 @@ def paired_difference(
     right_b,  # [n] bool: model b is right, on the same images
     groups=None,  # [n] patients; None: every image its own
     level: float = 0.95,  # confidence
+    continuity: bool = False,  # with the continuity correction of phi (method 10), which covers more than it promises
 ) -> Interval:  # in [-1, 1]
-    """Return the difference of two paired accuracies, a less b, with Newcombe's hybrid score interval (method 10).
+    """Return the difference of two paired accuracies, a less b, with Newcombe's hybrid score interval (method 8; method 10 with `continuity`).
 
-    Wilson's intervals of both accuracies, joined with the correlation phi of being right (with its continuity correction):
+    Wilson's intervals of both accuracies, joined with the correlation phi of being right:
     low = d - sqrt((p1 - l1)^2 - 2 phi (p1 - l1)(u2 - p2) + (u2 - p2)^2), high with the ends exchanged. With groups all four counts are divided by the
     design effect of the difference (its jackknife variance over the variance of independent images) and z becomes Student's t.
     Newcombe 1998, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635::AID-SIM954>3.0.CO;2-C.
@@ -637,11 +642,11 @@ def paired_difference(
         variance, df = _jackknife(np.append(_ratio(lead.sum() - lead, n - size), 0), np.ones(g, bool))[0], g - 1
         if g < 2: return Interval((cells[1] - cells[2]) / n, -1.0, 1.0, "newcombe clustered: undefined, one group")
         independent = (cells[1] + cells[2] - (cells[1] - cells[2]) ** 2 / n) / n**2
-        if variance > 1e-15 and independent > 1e-15: cells = cells * independent / variance
-    return Interval(*_newcombe(cells, level, df), "newcombe" if groups is None else "newcombe clustered")
+        cells = cells * (independent / variance if variance > 1e-15 and independent > 1e-15 else math.sqrt(g / n))
+    return Interval(*_newcombe(cells, level, df, continuity), "newcombe" if groups is None else "newcombe clustered")
 
 
-def _newcombe(cells, level, df=None):
+def _newcombe(cells, level, df, continuity):
     "Difference and ends from the counts: both right, only a, only b, both wrong."
     both, only_a, only_b, none = cells
     n = cells.sum()
@@ -649,7 +654,7 @@ def _newcombe(cells, level, df=None):
     (l1, u1), (l2, u2) = wilson(p1 * n, n, level, df), wilson(p2 * n, n, level, df)
     margins = (both + only_a) * (only_b + none) * (both + only_b) * (only_a + none)
     cross = both * none - only_a * only_b
-    phi = (max(cross - n / 2, 0) if cross > 0 else cross) / math.sqrt(margins) if margins > 0 else 0.0
+    phi = (max(cross - n / 2, 0) if continuity and cross > 0 else cross) / math.sqrt(margins) if margins > 0 else 0.0
     reach = lambda x, y: math.sqrt(max(x**2 - 2 * phi * x * y + y**2, 0))
     d = p1 - p2
     return float(d), float(max(d - reach(p1 - l1, u2 - p2), -1)), float(min(d + reach(u1 - p1, p2 - l2), 1))
@@ -788,7 +793,8 @@ def _compare_folds(t, a, b, name_a, name_b, groups, level):
     right = (t.predicted == t.label).groupby([t.model, t.split]).mean()
     difference = right[name_a] - right[name_b].reindex(right[name_a].index)
     n_test = len(a.predicted) * a.predicted.shape[1] / len(difference)
-    found = corrected_resampled_ttest(difference, len(a.predicted) - n_test, n_test, level)
+    n_groups = len(set(groups)) if groups is not None else len(a.predicted)
+    found = corrected_resampled_ttest(difference, len(a.predicted) - n_test, n_test, n_groups, level)
     return {"test": "corrected_resampled_t", **{k: found[k] for k in ("statistic", "p", "difference", "ci")}}
 
 

@@ -140,9 +140,9 @@ class Microscope:
 
 
 MICROSCOPES = (
-    Microscope("A", 360, 363, 12.0, (0.985, 0.900, 0.810), 0.060, 0.010, 0.06, 88),
-    Microscope("B", 416, 400, 13.2, (0.965, 0.930, 0.890), 0.085, 0.014, 0.10, 84),
-    Microscope("C", 480, 360, 12.4, (0.985, 0.885, 0.845), 0.055, 0.012, 0.04, 90),
+    Microscope("A", 360, 363, 13.2, (0.985, 0.900, 0.810), 0.060, 0.010, 0.06, 88),
+    Microscope("B", 416, 400, 14.6, (0.965, 0.930, 0.890), 0.085, 0.014, 0.10, 84),
+    Microscope("C", 480, 360, 13.4, (0.985, 0.885, 0.845), 0.055, 0.012, 0.04, 90),
 )
 
 
@@ -152,10 +152,11 @@ def photograph(
     generator: np.random.Generator,
     focus: float = 1.0,  # blur of this shot relative to the microscope's own
     exposure: np.ndarray | float = 1.0,  # lamp brightness of this shot, by channel when three numbers
+    stains: dict = STAINS,  # this slide's dyes
 ) -> np.ndarray:  # [h, w, 3] uint8
     "Return the picture of a stained smear: light through stains, lamp gradient, focus blur, sensor noise."
     height, width = amounts.shape[1:]
-    light = beer_lambert(amounts)
+    light = beer_lambert(amounts, stains)
     for channel, spread in enumerate((1.05, 0.95, 1.1)):  # a lens focuses green best
         ndimage.gaussian_filter(light[..., channel], scope.blur * scope.scale * focus * spread, output=light[..., channel], mode="nearest", truncate=3)
     light *= _lamp(height, width, scope.vignette, generator)[..., None] * (np.asarray(exposure, np.float32) * np.asarray(scope.light, np.float32))
@@ -196,20 +197,22 @@ class CellTraits:
 
 #              diameter      ratio        length      bend        lobes       pinch        offset       contrast     clump
 _TYPES = {
-    "segmented neutrophil": ((13.1, .8), (.37, .04), (8.0, .8), (4.2, .6), (3.5, .75), (.80, .07), (.35, .20), (.95, .10), (.42, .06),
+    "segmented neutrophil": ((13.0, .8), (.40, .04), (8.0, .8), (4.2, .6), (3.5, .75), (.80, .07), (.35, .20), (.95, .10), (.42, .06),
                              (0, 0), (.05, .02), (.1, .1), (.14, .03), (.55, .2), (0, 0), (.1, .3), (.025, .010)),
-    "band neutrophil": ((13.2, .8), (.38, .04), (6.6, .7), (3.4, .5), (1, 0), (.15, .1), (.35, .20), (.85, .10), (.42, .06),
+    "band neutrophil": ((13.1, .8), (.41, .04), (6.6, .7), (3.4, .5), (1, 0), (.15, .1), (.35, .20), (.85, .10), (.42, .06),
                         (0, 0), (.07, .02), (.1, .1), (.14, .03), (.55, .2), (0, 0), (.1, .3), (.025, .010)),
-    "lymphocyte": ((10.7, 1.2), (.70, .07), (.5, .3), (.6, .6), (1, 0), (0, 0), (.60, .30), (.75, .10), (.50, .08),
+    "lymphocyte": ((10.7, 1.2), (.70, .07), (.5, .3), (.6, .6), (1, 0), (0, 0), (.60, .30), (.95, .10), (.55, .08),
                    (.05, .2), (.32, .08), (.4, .2), (.02, .02), (.08, .08), (0, 0), (.1, .3), (.035, .015)),
     "monocyte": ((14.8, 1.0), (.48, .05), (3.3, .45), (3.0, .4), (1, 0), (.12, .08), (.45, .25), (.75, .10), (.38, .06),
                  (.1, .3), (.26, .05), (.15, .1), (.07, .02), (.30, .12), (0, 0), (3.5, 2.0), (.045, .020)),
-    "eosinophil": ((13.1, .8), (.37, .04), (3.4, .4), (1.6, .7), (2.2, .4), (.75, .07), (.45, .20), (.85, .10), (.45, .06),
+    "eosinophil": ((13.0, .8), (.40, .04), (3.4, .4), (1.6, .7), (2.2, .4), (.75, .07), (.45, .20), (.85, .10), (.45, .06),
                    (0, 0), (.10, .03), (.1, .1), (.12, .04), (.05, .05), (.95, .1), (.1, .3), (.025, .010)),
-    "myeloblast": ((12.9, 1.3), (.78, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.12, .05), (.22, .04),
-                   (3.0, .8), (.66, .10), (.6, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
+    "myeloblast": ((15.0, 1.2), (.80, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.10, .05), (.22, .04),
+                   (3.4, .8), (.66, .10), (.6, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
+    "small myeloblast": ((10.7, 0.9), (.71, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.12, .05), (.22, .04),
+                         (3.2, .8), (.46, .10), (.9, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
 }
-CELL_TYPES = tuple(_TYPES)
+CELL_TYPES = tuple(t for t in _TYPES if t != "small myeloblast")
 NORMAL_MIX = {"segmented neutrophil": 0.36, "band neutrophil": 0.10, "lymphocyte": 0.28, "monocyte": 0.16, "eosinophil": 0.10}
 
 
@@ -219,10 +222,16 @@ def _nearby(cell_type: str, generator: np.random.Generator) -> np.ndarray:
     return mean + spread * np.clip(generator.standard_normal(len(mean)), -2.5, 2.5)
 
 
+def _between(stations, at: float) -> np.ndarray:
+    "Linear interpolation along stations 0, 1, 2, ..."
+    low = min(int(at), len(stations) - 2)
+    return (low + 1 - at) * stations[low] + (at - low) * stations[low + 1]
+
+
 def draw_traits(
     cell_type: str,  # one of `CELL_TYPES`
     generator: np.random.Generator,
-    maturity: float = 0.0,  # of a myeloblast: 0 as in the textbook, 1 just like `host`
+    maturity: float = 0.0,  # of a myeloblast: 0 large, as in the textbook; 0.5 small; 1 just like `host`
     host: str = "lymphocyte",  # the normal type that a maturing blast comes to resemble
     size: float = 1.0,  # cell size of this patient relative to others
 ) -> CellTraits:
@@ -230,7 +239,7 @@ def draw_traits(
     core.check_choice(cell_type, CELL_TYPES, "cell type")
     values, auer = _nearby(cell_type, generator), 0.0
     if cell_type == "myeloblast":
-        values = (1 - maturity) * values + maturity * _nearby(host, generator)
+        values = _between((values, _nearby("small myeloblast", generator), _nearby(host, generator)), 2 * maturity)
         auer = float(generator.random() < 0.3 * (1 - maturity))
     values = dict(zip((f.name for f in fields(CellTraits)), np.maximum(values, 0).tolist()))
     values["diameter"] *= size
@@ -313,9 +322,9 @@ def _chromatin(traits: CellTraits, inside: np.ndarray, scale: float, area: float
     clumps = np.tanh(1.4 * noise(generator, inside.shape, traits.clump * scale))
     threads = noise(generator, inside.shape, 0.12 * scale)
     gaps = np.clip(noise(generator, inside.shape, 0.20 * scale) - 0.7, 0, 1.6)
-    texture = 1 + traits.contrast * (0.22 * clumps - 0.34 * gaps) + (0.10 + 0.05 * traits.contrast) * threads
+    texture = 1 + traits.contrast * (0.28 * clumps - 0.34 * gaps) + (0.10 + 0.05 * traits.contrast) * threads
     rim = 1 + (0.05 + 0.20 * traits.contrast) * np.exp(-((inside - 0.15) ** 2) / 0.06)
-    return np.clip(texture, 0.25, 2) * rim * np.float32((DNA_AREA / area) ** 0.75 * 0.92)
+    return np.clip(texture, 0.25, 2) * rim * np.float32((DNA_AREA / area) ** 1.0 * 0.92)
 
 
 def _spots(u, v, points, radius) -> np.ndarray:
@@ -356,7 +365,7 @@ def _draw_white_cell(glass: _Glass, traits: CellTraits, x: float, y: float, numb
     glass.amounts[(slice(None), *window)] *= 1 - body
     glass.amounts[AZURE][window] += core_ * azure + cytoplasm * dust
     glass.amounts[BLUE][window] += core_ * (0.20 * azure * azure + 0.26 * holes) + cytoplasm * blue
-    glass.amounts[EOSIN][window] += core_ * np.clip(0.45 - 0.4 * azure, 0, 0.3) * (1 - holes) + cytoplasm * eosin
+    glass.amounts[EOSIN][window] += core_ * np.clip(0.40 - 0.40 * azure, 0, 0.2) * (1 - holes) + cytoplasm * eosin
     white, dark = cell > 0, nucleus > 0
     glass.masks["white"][window][white] = number
     glass.masks["nucleus"][window] |= dark
@@ -410,7 +419,7 @@ def draw_patient(
     core.check_choice(label, ("normal", "abnormal"), "label")
     strength = np.exp(generator.normal(0, 0.10) + generator.normal(0, 0.08, len(STAINS)))
     return Patient(patient_id, label, tuple(np.clip(strength, 0.7, 1.4).tolist()), float(np.clip(generator.normal(1, 0.04), 0.9, 1.1)),
-                   float(generator.normal(3.65, 0.16)), float(generator.uniform(0.22, 0.5)), float(generator.uniform(0.35, 0.95)),
+                   float(generator.normal(3.5, 0.15)), float(generator.uniform(0.22, 0.5)), float(generator.uniform(0.35, 0.95)),
                    float(generator.uniform(0.5, 4.0)), float(generator.normal(0, 1)))
 
 
@@ -471,11 +480,13 @@ def draw_smear(
         _draw_platelet(glass, generator.uniform(0, width), generator.uniform(0, height), generator)
     for number, (traits, (x, y)) in enumerate(zip(cells, whites), 1):
         _draw_white_cell(glass, traits, x, y, number, generator)
-    strength = np.array(patient.stain, np.float32) * np.exp(generator.normal(0, 0.06, len(STAINS))).astype(np.float32)
+    strength = np.array(patient.stain, np.float32) * np.exp(generator.normal(0, 0.08) + generator.normal(0, 0.08, len(STAINS))).astype(np.float32)
     glass.amounts *= strength[:, None, None]
     focus = float(np.exp(generator.normal(0, 0.2)))
     exposure = generator.normal(1, 0.015) * generator.normal(1, 0.018, 3)
-    rgb = photograph(glass.amounts, scope, generator, focus, exposure)
+    tint = np.exp(generator.normal(0, 0.07, 3))  # dye lots differ in hue as well as in strength
+    dyes = {name: tuple(tint * density) for name, density in STAINS.items()}
+    rgb = photograph(glass.amounts, scope, generator, focus, exposure, dyes)
     blasts = [n for n, t in enumerate(cell_types, 1) if t == "myeloblast"]
     glass.masks["blast"] |= np.isin(glass.masks["white"], blasts)
     truth = {"n_white": len(cells), "n_blasts": len(blasts), "maturity": float(maturity) if blasts else np.nan,
@@ -485,7 +496,7 @@ def draw_smear(
 
 # %% ../nbs/02_synthetic.ipynb #318dd1e2
 DRAWING = 1  # raised whenever the same settings give different pictures
-N_WHITE = {1: 0.68, 2: 0.26, 3: 0.06}  # white cells in one picture, and how often
+N_WHITE = {1: 0.72, 2: 0.23, 3: 0.05}  # white cells in one picture, and how often
 LOOKALIKES = {"lymphocyte": 0.55, "monocyte": 0.45}  # the normal cells that blasts are confused with
 COPY_KINDS = ("exact", "reencoded", "resized", "rotated", "flipped", "cropped")
 
@@ -567,7 +578,7 @@ def _plan_copies(rows: list[dict], copies: dict, relabelled: int, generator: np.
 def _maturity(difficulty: float, patient: Patient, generator: np.random.Generator) -> float:
     "How far the blasts of one picture lean towards normal cells: 0 at difficulty 0, 1 at difficulty 1, spread over patients and pictures between."
     centre = float(np.interp(difficulty, (0, 0.5, 1), (0, MATURITY_AT_HALF, 1)))
-    spread = 0.16 * np.sqrt(4 * centre * (1 - centre))
+    spread = 0.12 * np.sqrt(4 * centre * (1 - centre))
     return float(np.clip(centre + spread * (0.7 * patient.maturity + 0.7 * generator.normal()), 0, 1))
 
 

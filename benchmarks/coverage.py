@@ -1,0 +1,259 @@
+"""Do the statistics keep their promises? Studies are simulated with a known truth; intervals should hold it, tests should rarely cry wolf.
+
+    python benchmarks/coverage.py                                    every study, 2,000 simulated studies for each row (some minutes on one core)
+    python benchmarks/coverage.py --only intervals,tests --studies 500
+    python benchmarks/coverage.py --json benchmarks/results/coverage.json
+
+A study is a function that yields rows; `@study("name")` adds one. A row says what was counted, the rate, and the band the rate should lie in:
+95 % intervals should hold the truth in 93 to 97 % of studies, tests at 5 % should reject a true null in 4 to 6 %.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+
+import numpy as np
+from scipy import stats
+
+from leuknb import calibrate, statistics
+from leuknb.core import rng, to_json, write_atomic
+
+STUDIES = {}
+COVER, REJECT = (0.93, 0.97), (0.04, 0.06)
+SIZES = (39, 195, 1000)
+ICC = 0.3  # share of the variance of scores that the images of one patient have in common
+SHIFT = 2.4  # distance of the classes in standard deviations: 88.5 % accuracy, AUROC 0.955
+SHIFTS = (1.7, 3.1)  # where it differs from study to study: 80 to 94 % accuracy. Counts are discrete, so a single truth can be lucky or unlucky
+BOOTSTRAPPED = 500  # studies in which the slow bootstrap takes part: enough for its verdict
+
+
+def study(name):
+    "Register a function (studies, seed) that yields rows."
+    def add(f):
+        STUDIES[name] = f
+        return f
+    return add
+
+
+def row(name, n, grouped, method, what, hits, band, width=None):
+    "One line of the table from the outcomes (1 or 0, NaN left out) of the simulated studies."
+    hits = np.asarray(hits, float)
+    hits = hits[~np.isnan(hits)]
+    rate = float(hits.mean())
+    return {"study": name, "n": n, "grouped": grouped, "method": method, "what": what, "rate": round(rate, 4), "studies": len(hits),
+            "low": band[0], "high": band[1], "ok": bool(band[0] <= rate <= band[1]), "width": None if width is None else round(float(np.nanmean(width)), 3)}
+
+
+def patients(n, grouped):
+    "Group of each image: 3 to 7 images a patient, 5 in the mean, or one."
+    if not grouped: return np.arange(n)
+    sizes = np.resize([3, 4, 5, 6, 7], n)
+    return np.repeat(np.arange(n), sizes)[:n]
+
+
+def draw_classes(generator, groups):
+    "Each patient is abnormal by the toss of a coin; tossed again until there are two patients of each class."
+    while True:
+        abnormal = generator.integers(2, size=groups.max() + 1)
+        if 2 <= abnormal.sum() <= len(abnormal) - 2: return abnormal[groups]
+
+
+def draw_scores(generator, y, groups, shift=SHIFT):
+    "Scores of unit variance within the classes; images of a patient share a part."
+    own = generator.standard_normal(len(y))
+    if groups.max() + 1 == len(y): return shift * y + own
+    return shift * y + np.sqrt(ICC) * generator.standard_normal(groups.max() + 1)[groups] + np.sqrt(1 - ICC) * own
+
+
+def holds(interval, truth):
+    return truth - 1e-12 <= interval.high and interval.low <= truth + 1e-12 if np.isfinite(interval.low) else np.nan
+
+
+@study("intervals")
+def intervals(studies, seed):
+    "Every metric of a fixed classifier on n images, by every method."
+    for n in SIZES:
+        for grouped in (False, True):
+            groups, generator = patients(n, grouped), rng(seed, "intervals", n, grouped)
+            hits, widths = defaultdict(list), defaultdict(list)
+            for i in range(studies):
+                shift, y = generator.uniform(*SHIFTS), draw_classes(generator, groups)
+                truth = dict.fromkeys(statistics.METRICS, stats.norm.cdf(shift / 2)) | {"auroc": stats.norm.cdf(shift / np.sqrt(2))}
+                score = draw_scores(generator, y, groups, shift)
+                said, g = score > shift / 2, groups if grouped else None
+                found = {"score": statistics.metric_intervals(y, said, score, g, "score")}
+                if not grouped: found["exact"] = {m: v for m, v in statistics.metric_intervals(y, said, score).items() if v.method == "exact"}
+                found["delong logit"] = {"auroc": statistics.delong_interval(y, score, g)}
+                found["delong"] = {"auroc": statistics.delong_interval(y, score, g, transform="none")}
+                if i < BOOTSTRAPPED: found["bca"] = statistics.cluster_bootstrap(y, said, score, g, 1000, seed=i)
+                for method, values in found.items():
+                    for m, v in values.items():
+                        hits[method, m].append(holds(v, truth[m]))
+                        widths[method, m].append(v.high - v.low)
+            for method, m in hits: yield row("intervals", n, grouped, method, m, hits[method, m], COVER, widths[method, m])
+
+
+def draw_features(generator, y, groups, d=5, shift=1.8):
+    "[n, d] features: the classes differ along the first one; images of a patient share a part of every one."
+    x = np.column_stack([draw_scores(generator, np.zeros(len(y)), groups) for _ in range(d)])
+    x[:, 0] += shift * y
+    return x
+
+
+def fold_masks(generator, y, groups, folds=5, repeats=10):
+    "[repeats * folds, n] test masks: patients dealt to the folds within each class."
+    first = np.unique(groups, return_index=True)[1]
+    masks = []
+    for _ in range(repeats):
+        fold = np.empty(len(first), int)
+        order = generator.permutation(len(first))
+        order = order[np.argsort(y[first][order], kind="stable")]
+        fold[order] = np.arange(len(order)) % folds
+        masks += [fold[groups] == f for f in range(folds)]
+    return np.array(masks)
+
+
+def nearest_mean(x, y, test):
+    "Fit the nearest-class-mean classifier on the rest of every fold: out-of-fold scores [repeats-by-folds, n], directions and cuts."
+    train = ~test
+    means = [(train & c).astype(float) @ x / (train & c).sum(1, keepdims=True) for c in (y == 1, y == 0)]
+    w = means[0] - means[1]
+    cut = ((means[0] + means[1]) / 2 * w).sum(1)
+    return w @ x.T - cut[:, None], w, cut
+
+
+def true_accuracy(w, cut, shift=1.8):
+    length = np.linalg.norm(w, axis=1)
+    return (stats.norm.cdf((shift * w[:, 0] - cut) / length) + stats.norm.cdf(cut / length)) / 2
+
+
+def cross_validate(x, y, test, repeats=10):
+    "Out-of-fold scores [n, repeats] and accuracy of each fold."
+    scores, w, cut = nearest_mean(x, y, test)
+    pooled = np.where(test, scores, 0).reshape(repeats, -1, len(y)).sum(1).T
+    right = (scores > 0) == (y == 1)
+    return pooled, (right & test).sum(1) / test.sum(1), w, cut
+
+
+@study("cross_validation")
+def cross_validation(studies, seed):
+    "Accuracy of a classifier fitted anew in 10 x 5 folds; the truth is its mean accuracy over training sets of that size."
+    for n in SIZES:
+        for grouped in (False, True):
+            groups, generator = patients(n, grouped), rng(seed, "cv", n, grouped)
+            found, truths = defaultdict(list), []
+            for _ in range(studies):
+                y = draw_classes(generator, groups)
+                x, test = draw_features(generator, y, groups), fold_masks(generator, y, groups)
+                pooled, folds, w, cut = cross_validate(x, y, test)
+                truths.append(true_accuracy(w, cut).mean())
+                found["score, all repeats"].append(statistics.proportion_interval((pooled > 0) == (y == 1)[:, None], groups, "score"))
+                found["score, one repeat"].append(statistics.proportion_interval((pooled[:, 0] > 0) == (y == 1), groups, "score"))
+                found["nadeau_bengio"].append(statistics.nadeau_bengio_interval(folds, 4, 1, groups.max() + 1))
+                found["nadeau_bengio, folds - 1"].append(statistics.nadeau_bengio_interval(folds, 4, 1))
+                half = stats.t.ppf(0.975, 49) * folds.std(ddof=1) / np.sqrt(50)
+                found["folds as if independent"].append(statistics.Interval(folds.mean(), folds.mean() - half, folds.mean() + half, ""))
+            for method, values in found.items():
+                yield row("cross_validation", n, grouped, method, "accuracy", [holds(v, np.mean(truths)) for v in values], COVER, [v.high - v.low for v in values])
+
+
+@study("tests")
+def tests(studies, seed):
+    "Two models that are equally good: how often a paired test at 5 % says they are not; and whether intervals hold a true difference."
+    for n in SIZES:
+        for grouped in (False, True):
+            groups, generator = patients(n, grouped), rng(seed, "tests", n, grouped)
+            g = groups if grouped else None
+            low, covered, widths = defaultdict(list), [], []
+            for i in range(studies):
+                y = draw_classes(generator, groups)
+                common = draw_scores(generator, 0 * y, groups)
+                shift = generator.uniform(*SHIFTS)
+                three = [shift * y + np.sqrt(0.5) * (common + draw_scores(generator, 0 * y, groups)) for _ in range(3)]
+                a, b, c = ((s > shift / 2) == (y == 1) for s in three)
+                only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
+                low["mcnemar_exact"].append(statistics.mcnemar_exact(only_a, only_b))
+                low["mcnemar_exact mid-p"].append(statistics.mcnemar_exact(only_a, only_b, mid_p=True))
+                if grouped:
+                    lead = np.round(np.bincount(groups, a.astype(float) - b)).astype(int)
+                    low["sign_flip_exact"].append(statistics.sign_flip_exact(lead))
+                    low["sign_flip_exact mid-p"].append(statistics.sign_flip_exact(lead, mid_p=True))
+                low["delong_test"].append(statistics.delong_test(y, three[0], three[1], g)["p"])
+                low["cochran_q"].append(statistics.cochran_q(np.column_stack([a, b, c]), g, resamples=499, seed=i)[1])
+                worse = (three[1] > shift / 2 + 0.5) == (y == 1)
+                d = statistics.paired_difference(a, worse, g)
+                truth = stats.norm.cdf(shift / 2) - (stats.norm.cdf(shift / 2 + 0.5) + stats.norm.cdf(shift / 2 - 0.5)) / 2
+                covered.append(holds(d, truth)); widths.append(d.high - d.low)
+            for method, p in low.items(): yield row("tests", n, grouped, method, "rejects a true null", np.array(p) <= 0.05, REJECT)
+            yield row("tests", n, grouped, "paired_difference", "difference", covered, COVER, widths)
+
+
+@study("corrected_t")
+def corrected_t(studies, seed):
+    "Two classifiers on different, equally informative features, both cross-validated on the same 10 x 5 folds."
+    for n in SIZES:
+        for grouped in (False, True):
+            groups, generator = patients(n, grouped), rng(seed, "corrected_t", n, grouped)
+            p = defaultdict(list)
+            for _ in range(studies):
+                y = draw_classes(generator, groups)
+                test = fold_masks(generator, y, groups)
+                a, b = (cross_validate(draw_features(generator, y, groups), y, test)[1] for _ in range(2))
+                p["corrected_resampled_t"].append(statistics.corrected_resampled_ttest(a - b, 4, 1, groups.max() + 1)["p"])
+                p["corrected t, folds - 1"].append(statistics.corrected_resampled_ttest(a - b, 4, 1)["p"])
+                p["uncorrected t"].append(stats.ttest_rel(a, b).pvalue if np.ptp(a - b) > 0 else 1.0)
+            for method, values in p.items(): yield row("corrected_t", n, grouped, method, "rejects a true null", np.array(values) <= 0.05, REJECT)
+
+
+@study("operating")
+def operating(studies, seed):
+    "Specificity at the threshold whose true sensitivity is 95 or 99 %, the threshold being estimated."
+    for n in SIZES:
+        for grouped in (False, True):
+            groups, generator = patients(n, grouped), rng(seed, "operating", n, grouped)
+            hits, widths = defaultdict(list), defaultdict(list)
+            for i in range(studies):
+                shift, y = generator.uniform(*SHIFTS), draw_classes(generator, groups)
+                score = draw_scores(generator, y, groups, shift)
+                for wanted in (0.95, 0.99):
+                    truth = stats.norm.cdf(shift - stats.norm.ppf(wanted))
+                    for method in ("score", "binormal", "percentile") if i < BOOTSTRAPPED else ("score", "binormal"):
+                        o = calibrate.operating_point(y, score, wanted, groups if grouped else None, method, resamples=400, seed=i)
+                        hits[method, wanted].append(holds(o, truth))
+                        widths[method, wanted].append(o.high - o.low)
+            for method, wanted in hits:
+                yield row("operating", n, grouped, method, f"specificity at {wanted:.0%} sensitivity", hits[method, wanted], COVER, widths[method, wanted])
+
+
+def line(r):
+    "One row as text."
+    width = "" if r["width"] is None else f"  width {r['width']:.3f}"
+    outside = "" if r["ok"] else f"  outside {100 * r['low']:.0f} to {100 * r['high']:.0f} %"
+    where = "patients" if r["grouped"] else "apart"
+    return f"{r['study']:17}{r['n']:5} {where:9}{r['method']:24}{r['what']:34}{100 * r['rate']:6.1f} %{width:15}{outside}"
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", help=f"studies, separated by commas: {', '.join(STUDIES)}")
+    parser.add_argument("--studies", type=int, default=2000, help="simulated studies for each row")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", help="write the rows there")
+    options = parser.parse_args(arguments)
+    names = options.only.split(",") if options.only else list(STUDIES)
+    if unknown := set(names) - set(STUDIES): parser.error(f"unknown studies {', '.join(sorted(unknown))}: use {', '.join(STUDIES)}")
+    rows = []
+    for name in names:
+        start = time.perf_counter()
+        for r in STUDIES[name](options.studies, options.seed):
+            rows.append(r)
+            print(line(r), flush=True)
+        print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
+    if options.json:
+        with write_atomic(options.json) as f: f.write(to_json(rows, indent=1) + "\n")
+    return rows
+
+
+if __name__ == "__main__": main()

@@ -27,7 +27,7 @@ from .statistics import holm, metric_intervals, permutation_p, placements
 
 # %% auto #0
 __all__ = ['RING', 'PROBES', 'FILE_WORDS', 'MOST_IMAGES', 'REPEATS', 'SPLIT_COLUMNS', 'ISSUES', 'UNUSABLE', 'LEAST', 'TOO_GOOD',
-           'file_facts', 'picture_facts', 'Facts', 'image_facts', 'probe_features', 'auroc_shares',
+           'file_facts', 'border_mask', 'picture_facts', 'Facts', 'image_facts', 'probe_features', 'auroc_shares',
            'least_squares_aurocs', 'Probed', 'run_probes', 'find_leaks', 'find_quality', 'judge_probes', 'Audit',
            'run_audit', 'plot_shortcuts', 'show_duplicates', 'show_quality', 'audit_html', 'safe_cell', 'write_audit']
 
@@ -64,13 +64,30 @@ def file_facts(
             "colour_profile": float("icc_profile" in image.info), "dpi": float(np.nan_to_num(np.float64(dpi[0]))) if isinstance(dpi, tuple) and len(dpi) else 0.0}
 
 # %% ../nbs/07_audit.ipynb #aa48f7b8
-RING = SIDE // 8  # width of the border
+RING = 8  # width of the border, of 64
+_RED_ABSORBED = 0.15  # optical density of red light above which a pixel belongs to a stained cell
 
 
-def _ring() -> np.ndarray:
-    inside = np.zeros((SIDE, SIDE), bool)
-    inside[RING:-RING, RING:-RING] = True
-    return ~inside
+def border_mask(
+    fine: np.ndarray,  # colours [n, 64, 64, 3]
+) -> np.ndarray:  # bool [n, 64, 64]
+    "Return the outer ring without stained cells: the dyes of nuclei and of basophilic cytoplasm absorb red light, glass does not."
+    glass = np.percentile(fine.reshape(len(fine), -1, 3), 90, axis=1)[:, None, None]
+    density = np.log10((glass[..., 0] + 1) / (fine[..., 0] + 1))
+    stained = ndimage.binary_dilation(ndimage.binary_opening(density > _RED_ABSORBED, np.ones((1, 2, 2))), np.ones((1, 3, 3)), iterations=2)
+    ring = np.ones(fine.shape[1:3], bool)
+    ring[RING:-RING, RING:-RING] = False
+    kept = ring & ~stained
+    return np.where((kept.sum((1, 2)) >= 50)[:, None, None], kept, ring)
+
+
+def _border_facts(fine: np.ndarray, change: np.ndarray) -> dict:
+    "Mean colours and graininess of the border. fine [n, 64, 64, 3], change: Laplacian of brightness [n, 128, 128]."
+    mask = border_mask(fine)
+    size = mask.sum((1, 2))
+    colours = {f"border_mean_{c}": (fine[..., i] * mask).sum((1, 2)) / size for i, c in enumerate("rgb")}
+    power = blocks((change**2)[..., None], 64)[..., 0]
+    return {**colours, "border_grain": np.log1p(np.sqrt((power * mask).sum((1, 2)) / size))}
 
 
 def _spread_of(channels: np.ndarray, what: str) -> dict:
@@ -99,17 +116,17 @@ def picture_facts(
     copies: np.ndarray,  # working copies, uint8 [n, 128, 128, 3]
 ) -> dict[str, np.ndarray]:  # name -> [n]
     "Return colours, border and quality measures of images."
-    n, ring = len(copies), _ring()
+    n = len(copies)
     channels = np.ascontiguousarray(copies.transpose(3, 0, 1, 2))
     light = grey(copies)
     rgb, flat = channels.reshape(3, n, -1).astype(np.float32), light.reshape(n, -1)
     span = (channels.max(0) - channels.min(0)).reshape(n, -1)
     perceived = np.sqrt(np.tensordot(np.float32([0.241, 0.691, 0.068]), rgb[:, :, ::4] ** 2, 1))
     p1, p5, p50, p99 = np.percentile(perceived, [1, 5, 50, 99], axis=1)
-    fine, change = blocks(light[..., None], 64)[..., 0], ndimage.laplace(light, axes=(1, 2))
+    colours, change = blocks(copies, 64), ndimage.laplace(light, axes=(1, 2))
+    fine = grey(colours)
     counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels.reshape(3 * n, -1)]).reshape(3, n, 256).swapaxes(0, 1)
-    return {**_spread_of(rgb, "colour"), **_spread_of(channels[:, :, ring].astype(np.float32), "border"), "border_grain": np.log1p(change[:, ring].std(1)),
-            "bright_p5": p5, "bright_p99": p99, "stain": p50 - p1, "entropy": _entropy(counts, span.max(1) < 4), "edges": _edges(fine),
+    return {**_spread_of(rgb, "colour"), **_border_facts(colours, change), "bright_p5": p5, "bright_p99": p99, "stain": p50 - p1, "entropy": _entropy(counts, span.max(1) < 4), "edges": _edges(fine),
             "histogram_sd": np.stack([np.bincount(np.round(f).astype(int).ravel(), minlength=256) for f in fine]).std(1),
             "sharpness": np.log((change.reshape(n, -1).var(1) + 0.1) / (flat.var(1) + 1)), "saturation": span.mean(1)}
 
@@ -151,7 +168,7 @@ def image_facts(
     settings: Settings = Settings(),  # pixel_limit is looked at
 ) -> Facts:
     "Return facts, prints and thumbnails of the usable images, in the order of `dataset.usable`; from the cache when the same files were looked at before."
-    key = fingerprint({"files": dataset.usable["sha256"].tolist(), "pixel_limit": settings.pixel_limit, "version": 1})
+    key = fingerprint({"files": dataset.usable["sha256"].tolist(), "pixel_limit": settings.pixel_limit, "version": 2})
     path = home() / "facts" / f"{key}.npz"
     try: return _kept(path)
     except Exception: facts = _pass(dataset, settings.pixel_limit)  # absent or damaged: looked at again

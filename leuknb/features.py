@@ -405,6 +405,12 @@ class _Enough(Exception):
     "Ends a forward pass: every layer asked for has been read."
 
 
+def _listen(module, before: bool, take):
+    "Call `take` with a module's first input, or with its output, each time it is used."
+    if before: module.register_forward_pre_hook(lambda _module, inputs: take(inputs[0]))
+    else: module.register_forward_hook(lambda _module, _inputs, out: take(out))
+
+
 class _Network:
     "Images in, features out, for one backbone, its layers, pooling and views, on one device. Threads may share it."
 
@@ -436,8 +442,7 @@ class _Network:
             for i in places: found[i] = self._pool(t, i)
             if len(found) == len(self.layers): raise _Enough
 
-        if before: module.register_forward_pre_hook(lambda _module, inputs: take(inputs[0]))
-        else: module.register_forward_hook(lambda _module, _inputs, out: take(out))
+        _listen(module, before, take)
 
     def _pool(self, t, i: int):
         try: return pool(t, self.pooling)
@@ -489,11 +494,17 @@ def feature_maps(
     x = resize(_rgb(image, Settings().pixel_limit), image_size or backbone.image_size)
     x = ((torch.from_numpy(x / 255) - torch.tensor(backbone.mean)) / torch.tensor(backbone.std)).float().permute(2, 0, 1)[None]
     modules, out = dict(model.named_modules()), {}
+
+    def keeper(layer, call):
+        uses = itertools.count()
+
+        def take(t):
+            if next(uses) == call: out[layer] = t[0].float().clone().numpy()
+        return take
+
     for layer in layers:
-        module, _call, before = _tap(model, backbone.name, backbone.source, layer)
-        keep = lambda t, layer=layer: out.setdefault(layer, t[0].clone().numpy())
-        if before: modules[module].register_forward_pre_hook(lambda _m, inputs, keep=keep: keep(inputs[0]) is None)
-        else: modules[module].register_forward_hook(lambda _m, _i, t, keep=keep: keep(t) is None or None)
+        module, call, before = _tap(model, backbone.name, backbone.source, layer)
+        _listen(modules[module], before, keeper(layer, call))
     with torch.inference_mode(): model(x)
     return out
 
@@ -716,7 +727,7 @@ def extract(
 
     new = _rows(network, _squares(load, missing, recipe["batch"]), recipe["batch"])
     with shelf.writer() as out:
-        for (digest, places), row in zip(missing.items(), progress(new, "extracting features", len(missing))):
+        for row, (digest, places) in zip(progress(new, "extracting features", len(missing)), missing.items()):
             out.append(digest, row)
             rows[places] = row
     return rows

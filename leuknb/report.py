@@ -20,13 +20,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import leuknb
-from .core import InputError, LeuknbError, Settings, make_settings, to_json, write_atomic
+from .core import InputError, LeuknbError, Settings, fingerprint, home, make_settings, sha256, to_json, write_atomic
 
 # %% auto #0
-__all__ = ['DATASET_COLUMNS', 'PACKAGES', 'CSS', 'POLICY', 'TEMPLATE', 'Study', 'dataset_section', 'evaluation_sections',
-           'comparison_section', 'calibration_section', 'first_repeat', 'show_html', 'write_run', 'run_facts',
-           'package_versions', 'git_commit', 'to_html', 'report_notebook', 'parameter_names', 'run_folder', 'RunFailed',
-           'run_report']
+__all__ = ['EVALUATION', 'CODE', 'DATASET_COLUMNS', 'PACKAGES', 'CSS', 'POLICY', 'TEMPLATE', 'Study', 'dataset_section',
+           'evaluation_key', 'remembered', 'evaluation_sections', 'permutation_result', 'comparison_section',
+           'calibration_section', 'first_repeat', 'show_html', 'write_run', 'run_facts', 'package_versions',
+           'git_commit', 'to_html', 'report_notebook', 'parameter_names', 'run_folder', 'RunFailed', 'run_report']
 
 # %% ../nbs/10_report.ipynb #593f8f58
 @dataclass
@@ -36,6 +36,8 @@ class Study:
     settings: Settings
     folder: Path  # where files of the run go
     dataset: object = None  # datasets.Dataset
+    groups: object = None  # [n_usable] images that must stay on one side of a split share a group: patients, joined with copies; None when none do
+    key: str = ""  # of all that shapes the predictions
     X: object = None  # float32 [n_usable, n_features], rows in the order of dataset.usable
     copies: tuple = ()  # augmented features, one array like X for each copy; training only
     findings: object = None  # audit.Audit
@@ -85,8 +87,9 @@ class Study:
         "Fill `predictions` and the sections of the metrics that rest on them."
         from leuknb.evaluate import evaluate
 
+        self.key = evaluation_key(self)
         with self.timed("evaluate"):
-            self.predictions = evaluate(self.X, self.dataset, self.settings, self.copies)
+            self.predictions = remembered(self.key, lambda: evaluate(self.X, self.dataset, self.settings, self.copies, self.groups))
         self.metrics |= evaluation_sections(self)
 
     def check_paper(self) -> None:
@@ -129,6 +132,38 @@ def dataset_section(dataset) -> dict:
             "positive": dataset.positive, "counts": {c: int(n) for c, n in dataset.counts.items()},
             "n_groups": len(set(dataset.groups)) if dataset.grouped else None, "fingerprint": dataset.fingerprint, "synthetic": dataset.synthetic}
 
+# %% ../nbs/10_report.ipynb #7a4170b1
+EVALUATION = ("classifiers", "params", "test_size", "seed", "n_splits", "cv_folds", "cv_repeats", "tune", "permutations", "positive")
+CODE = ("classify", "engine", "evaluate", "statistics")  # the rooms that shape predictions
+
+
+def evaluation_key(study: Study) -> str:
+    "Return the fingerprint of all that shapes the predictions of a run."
+    table = study.dataset.usable[["file_name", "label", "group"]].to_numpy(object).tolist()
+    groups = None if study.groups is None else list(map(str, study.groups))
+    code = [sha256((Path(leuknb.__file__).parent / f"{room}.py").read_bytes()) for room in CODE]
+    features = [sha256(memoryview(X).cast("B")) for X in (study.X, *study.copies)]
+    settings = {k: getattr(study.settings, k) for k in EVALUATION}
+    return fingerprint({"table": table, "groups": groups, "features": features, "settings": settings, "code": code, "versions": package_versions(("numpy", "scikit-learn", "scipy"))})
+
+
+def remembered(
+    key: str,  # fingerprint of all that shapes the table
+    make,  # called without arguments when nothing is kept; returns a DataFrame
+):  # pandas.DataFrame
+    "Return the table kept under `key`, else make it and keep it. Always as read back, so that the first run and the next see the same."
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = home() / "results" / key[:2] / f"{key}.parquet"
+    try: return pq.read_table(path, page_checksum_verification=True).to_pandas()
+    except (OSError, pa.ArrowException): pass  # absent, or damaged: made anew
+    table = pa.Table.from_pandas(make(), preserve_index=False)
+    try:
+        with write_atomic(path, "wb") as f: pq.write_table(table, f, write_page_checksum=True)
+    except OSError: pass  # a full disk costs the next run time, not this run its result
+    return table.to_pandas()
+
 # %% ../nbs/10_report.ipynb #8b1a3120
 def evaluation_sections(study: Study) -> dict:
     "Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, comparisons, permutation, calibration."
@@ -141,10 +176,21 @@ def evaluation_sections(study: Study) -> dict:
         with study.timed("intervals"): found["cv"] = ev.cv_metrics(t, positive)
     found["comparisons"] = comparison_section(t, s)
     if s.permutations:
-        with study.timed("permutations"): study.permutation = ev.permutation_test(study.X, study.dataset, s, study.copies)
+        with study.timed("permutations"): study.permutation = permutation_result(study)
         found["permutation"] = ev.permutation_section(study.permutation)
     if s.cv_repeats and positive: found["calibration"] = calibration_section(study)
     return {k: v for k, v in found.items() if v}
+
+
+def permutation_result(study: Study) -> dict:
+    "Return `evaluate.permutation_test` of the run, kept like the predictions."
+    import pandas as pd
+
+    from leuknb.evaluate import permutation_test
+
+    def make(): return pd.DataFrame([permutation_test(study.X, study.dataset, study.settings, study.copies, study.groups)])
+
+    return remembered(fingerprint([study.key, "permutation"]), make).iloc[0].to_dict()
 
 
 def comparison_section(predictions, settings: Settings) -> list[dict]:

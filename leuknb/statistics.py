@@ -17,8 +17,8 @@ from .core import InputError, check_choice, rng, theme
 
 # %% auto #0
 __all__ = ['METRICS', 'METHODS', 'Interval', 'clopper_pearson', 'wilson', 'rates', 'placements', 'auroc', 'delong_covariance',
-           'delong_interval', 'delong_test', 'metrics', 'metric_intervals', 'proportion_interval', 'bca',
-           'cluster_bootstrap', 'nadeau_bengio_interval', 'corrected_resampled_ttest', 'mcnemar_exact',
+           'delong_interval', 'delong_test', 'metrics', 'metric_intervals', 'proportion_interval', 'effective_images',
+           'bca', 'cluster_bootstrap', 'nadeau_bengio_interval', 'corrected_resampled_ttest', 'mcnemar_exact',
            'sign_flip_exact', 'paired_difference', 'cochran_q', 'permutation_p', 'holm', 'Aligned', 'aligned',
            'compare_models', 'sentence', 'mcnemar_power', 'smallest_difference', 'interval_width', 'reach',
            'plot_power']
@@ -204,7 +204,7 @@ def delong_interval(
     """Return the AUROC with DeLong's interval, on the logit scale: logit(A) -+ z se / (A (1 - A)).
 
     With groups the clustered variance and Student's t with (groups - 1) degrees of freedom. Undefined, and the ends NaN, when a class is missing,
-    when the variance is 0, or on the logit scale when A is 0 or 1: `metric_intervals` then offers the score interval.
+    when the variance is 0, as at A = 0 or 1: `metric_intervals` then offers the score interval. Example: y 0 0 1 1, score 1 3 2 4: 0.75, 0.069 to 0.992.
     DeLong et al. 1988, doi:10.2307/2531595; the logit: Pepe 2003, The Statistical Evaluation of Medical Tests, section 5.2.
     """
     check_choice(transform, ("logit", "none"), "transform")
@@ -253,6 +253,8 @@ def _layout(y, predicted, score=None, groups=None) -> _Layout:
     "Arrays checked and brought into shape, confusion counts summed by group."
     y, predicted = _binary(y, predicted)
     if not len(y): raise InputError("an empty set of predictions has no metrics: give at least one image")
+    if predicted.dtype.kind not in "biuf" or not np.isin(predicted, (0, 1)).all():
+        raise InputError("predicted is not accepted: use one 0 (normal) or 1 (abnormal) for each image, or for each image and repeat")
     predicted = predicted.reshape(len(y), -1).astype(bool)
     if score is not None:
         score = np.asarray(score, float).reshape(-1, predicted.shape[1]) if np.size(score) == predicted.size else None
@@ -321,8 +323,9 @@ def _effective_wilson(values, n, contributes, level, single):
     if single: return tuple(map(float, wilson(p * n, n, level)))
     variance, g = _jackknife(values, contributes)
     if g < 2: return 0.0, 1.0
+    df = len(values) - 2  # of all patients: those of one class alone would be too timid (see the study below)
     effective = p * (1 - p) / variance if variance > 1e-15 else math.sqrt(n * g)  # all right or all wrong: nothing tells images from patients
-    low, high = wilson(p * effective, effective, level, g - 1)
+    low, high = wilson(p * effective, effective, level, df)
     return float(low), float(high)
 
 
@@ -373,9 +376,9 @@ def _score_ends(lay: _Layout, left: dict, level, single) -> dict:
     a, b = (Interval(float(left[m][-1]), *ends[m], "") for m in ("sensitivity", "specificity"))
     ends["balanced_accuracy"] = _mover(a, b, _correlation(left["sensitivity"][:-1], left["specificity"][:-1]))
     if "auroc" in left:
-        variance, g = _jackknife(left["auroc"], np.ones(lay.n_groups, bool))
-        area, n1, n0 = float(left["auroc"][-1]), lay.y.sum(), (~lay.y).sum()
-        if not math.isnan(area): ends["auroc"] = _auroc_score_ends(area, variance, n1, n0, _quantile(level, g - 1), math.sqrt((n1 + n0) / lay.n_groups))
+        variance, area, n1, n0 = _jackknife(left["auroc"], np.ones(lay.n_groups, bool))[0], float(left["auroc"][-1]), lay.y.sum(), (~lay.y).sum()
+        df = ((tp + fn).any(1).sum() + (tn + fp).any(1).sum()) / 2 - 1  # patients of a class, in the mean
+        if not math.isnan(area): ends["auroc"] = _auroc_score_ends(area, variance, n1, n0, _quantile(level, df), math.sqrt(len(lay.y) / lay.n_groups))
     return ends
 
 
@@ -403,7 +406,7 @@ def metric_intervals(
     """Return every metric with its interval.
 
     `score`: Wilson's interval; with groups or repeats for the effective number of images and Student's t with (groups - 1) degrees of freedom; AUROC by Newcombe's score
-    interval scaled to the jackknife variance; balanced accuracy by MOVER. `exact`: Clopper-Pearson, for one prediction an image without groups
+    interval scaled to the jackknife variance, with (patients of a class - 1) degrees of freedom; balanced accuracy by MOVER. `exact`: Clopper-Pearson, for one prediction an image without groups
     (balanced accuracy and AUROC keep `score`). A metric without any variance (all right) counts sqrt(images x groups) images. `bca`, `percentile`: see `cluster_bootstrap`. A metric that is 0/0 has NaN everywhere.
     With a single group nothing can be said: 0 to 1. Raises `InputError` for misfitting arrays or `exact` where it does not apply.
     Korn and Graubard 1998, Survey Methodology 24:193; Newcombe 2006, doi:10.1002/sim.2324; Zou and Donner 2008, doi:10.1002/sim.3095.
@@ -439,6 +442,23 @@ def proportion_interval(
     size, total = np.bincount(codes, minlength=g), np.bincount(codes, means, g)
     values = np.append(_ratio(total.sum() - total, len(means) - size), means.mean())
     return Interval(float(means.mean()), *_effective_wilson(values, len(means), np.ones(g, bool), level, single), "score")
+
+def effective_images(
+    success,  # [n] or [n, repeats] bool, such as: the model is right
+    groups,  # [n] patients
+) -> float:  # in (0, n]
+    """Return how many independent images would give the share of successes the variance it has: p (1 - p) / jackknife variance over groups, at most n.
+
+    Without any variance sqrt(images x groups); of one group 1. Example: five equal images of each of 8 patients count 7, 8 less the jackknife's one.
+    Korn and Graubard 1998, Survey Methodology 24:193.
+    """
+    means = np.asarray(success, float).reshape(len(success), -1).mean(1)
+    codes, g = _codes(groups, len(means))
+    if g < 2: return 1.0
+    total, size = np.bincount(codes, means, g), np.bincount(codes, minlength=g)
+    variance = _jackknife(np.append(_ratio(total.sum() - total, len(means) - size), 0), np.ones(g, bool))[0]
+    p = means.mean()
+    return float(min(p * (1 - p) / variance, len(means))) if variance > 1e-15 else math.sqrt(len(means) * g)
 
 # %% ../nbs/05a_statistics.ipynb #84afd04e
 def _draws(generator, n_groups, resamples):
@@ -528,7 +548,9 @@ def cluster_bootstrap(
     """
     check_choice(method, ("bca", "percentile"), "bootstrap method")
     lay = _layout(y, predicted, score, groups)
-    left, drawn = _left_out(lay), _resampled(lay, resamples, seed)
+    left = _left_out(lay)
+    if lay.n_groups < 2: return {m: Interval(float(v[-1]), math.nan, math.nan, "undefined: one group") for m, v in left.items()}
+    drawn = _resampled(lay, resamples, seed)
     out = {m: bca(v[-1], drawn[m], v[:-1], level) for m, v in left.items()}
     if method == "bca": return out
     tail = [(1 - _level(level)) / 2, (1 + level) / 2]
@@ -555,7 +577,7 @@ def nadeau_bengio_interval(
     """Return the mean over splits with the interval mean -+ t sqrt((1 / J + n_test / n_train) s^2), t with J - 1 degrees of freedom, J splits.
 
     Folds beyond the number of patients say nothing new about the spread, so `n_groups` caps J. Not cut to 0..1. NaN ends for fewer than two defined values; no width when all are equal.
-    Nadeau and Bengio 2003, doi:10.1023/A:1024068626366.
+    Example: 0.8, 0.9, 0.85 with 80 and 20 images give 0.85 -+ 4.303 sqrt((1/3 + 1/4) 0.0025) = 0.686 to 1.014. Nadeau and Bengio 2003, doi:10.1023/A:1024068626366.
     """
     mean, se, df = _corrected(per_split, n_train, n_test, n_groups)
     half = float(_quantile(level, df)) * se
@@ -604,7 +626,7 @@ def sign_flip_exact(
     """Return P(|sum of leads with random signs| >= |sum of leads|), computed exactly by convolution over the groups.
 
     McNemar's exact test when every group is one image; valid for images of one patient because a patient's lead is turned as a whole.
-    1 when the leads cancel or are all 0. Cost groups x total lead. Fisher 1935, The Design of Experiments, section 21.
+    1 when the leads cancel or are all 0. Example: leads 4 and 4, two patients, give 0.5. Cost groups x total lead. Fisher 1935, The Design of Experiments, section 21.
     """
     leads = np.asarray(leads)
     if leads.size and np.any(leads != np.round(leads)): raise InputError("leads are not accepted: use whole numbers of images")
@@ -670,7 +692,7 @@ def cochran_q(
 
     Q = (k - 1) (k sum T_j^2 - (sum T_j)^2) / (k sum L_i - sum L_i^2), T_j the images model j gets right, L_i the models right on image i; chi-square
     with k - 1 degrees of freedom, or with groups the share of exchanges of the models within groups that reach Q. All models right on the same
-    images: 0 and 1. Cochran 1950, doi:10.1093/biomet/37.3-4.256.
+    images: 0 and 1. Example: two models, 4 against 0 discordant images: Q = 4, p 0.046. Cochran 1950, doi:10.1093/biomet/37.3-4.256.
     """
     right = np.asarray(right).astype(float)
     if right.ndim != 2 or right.shape[1] < 2: raise InputError("right is not accepted: give one row for each image and at least two models as columns")
@@ -693,7 +715,7 @@ def permutation_p(
 ) -> float:  # in (0, 1]
     """Return (1 + number of null values >= observed) / (1 + permutations). Never 0; equal up to rounding counts as reached.
 
-    No permutations: 1. Phipson and Smyth 2010, doi:10.2202/1544-6115.1585.
+    No permutations: 1. Example: 0.9 against 999 values below it gives 0.001. Phipson and Smyth 2010, doi:10.2202/1544-6115.1585.
     """
     null = np.asarray(null, float)
     return float((1 + np.sum(null >= observed - 1e-12 * max(1.0, abs(observed)))) / (1 + null.size))
@@ -753,6 +775,7 @@ def compare_models(
     scheme: str = "holdout",  # holdout (McNemar) or cv, cv_ungrouped (corrected resampled t)
     models=None,  # which, in this order; None: as they appear
     level: float = 0.95,  # of the intervals of the differences
+    mid_p: bool = False,  # on the holdout: mid-p instead of exact
     seed: int = 0,  # of Cochran's Q with groups
 ) -> list:  # of dict: a, b, test, statistic, p, p_adjusted, difference, ci
     """Return the accuracy comparison of every pair, adjusted by Holm, and of all models by Cochran's Q (a and b "all", its p not adjusted).
@@ -767,8 +790,9 @@ def compare_models(
     for m in models[1:]:
         if not np.array_equal(one.file_name, sets[m].file_name): raise InputError(f"models {models[0]!r} and {m!r} were not tried on the same images")
     groups = one.groups if one.groups is not None and len(set(one.groups)) < len(one.groups) else None
-    compare = _compare_holdout if one.predicted.shape[1] == 1 and t.split.nunique() == 1 else _compare_folds
-    rows = [{"a": a, "b": b, **compare(t, sets[a], sets[b], a, b, groups, level)} for a, b in combinations(models, 2)]
+    single = one.predicted.shape[1] == 1 and t.split.nunique() == 1
+    compare = (lambda a, b: _compare_holdout(sets[a], sets[b], groups, level, mid_p)) if single else (lambda a, b: _compare_folds(t, a, b, sets[a], groups, level))
+    rows = [{"a": a, "b": b, **compare(a, b)} for a, b in combinations(models, 2)]
     for row, p in zip(rows, holm([r["p"] for r in rows]).tolist()): row["p_adjusted"] = p
     if len(models) > 2:
         q, p = cochran_q(np.column_stack([sets[m].right[:, 0] for m in models]), groups, seed=seed)
@@ -776,25 +800,24 @@ def compare_models(
     return rows
 
 
-def _compare_holdout(t, a, b, name_a, name_b, groups, level):
-    right_a, right_b = a.right[:, 0], b.right[:, 0]
+def _compare_holdout(a, b, groups, level, mid_p):
+    right_a, right_b, kind = a.right[:, 0], b.right[:, 0], "mid_p" if mid_p else "exact"
     d = paired_difference(right_a, right_b, groups, level)
     if groups is None:
         only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
-        found = {"test": "mcnemar_exact", "statistic": only_a, "p": mcnemar_exact(only_a, only_b)}
+        found = {"test": f"mcnemar_{kind}", "statistic": only_a, "p": mcnemar_exact(only_a, only_b, mid_p)}
     else:
         codes, g = _codes(groups, len(right_a))
         leads = np.round(np.bincount(codes, right_a.astype(float) - right_b, g)).astype(int)
-        found = {"test": "sign_flip_exact", "statistic": int(leads.sum()), "p": sign_flip_exact(leads)}
+        found = {"test": f"sign_flip_{kind}", "statistic": int(leads.sum()), "p": sign_flip_exact(leads, mid_p)}
     return {**found, "difference": d.estimate, "ci": [d.low, d.high]}
 
 
-def _compare_folds(t, a, b, name_a, name_b, groups, level):
+def _compare_folds(t, a, b, images, groups, level):
     right = (t.predicted == t.label).groupby([t.model, t.split]).mean()
-    difference = right[name_a] - right[name_b].reindex(right[name_a].index)
-    n_test = len(a.predicted) * a.predicted.shape[1] / len(difference)
-    n_groups = len(set(groups)) if groups is not None else len(a.predicted)
-    found = corrected_resampled_ttest(difference, len(a.predicted) - n_test, n_test, n_groups, level)
+    difference, n = right[a] - right[b].reindex(right[a].index), len(images.predicted)
+    n_test = n * images.predicted.shape[1] / len(difference)
+    found = corrected_resampled_ttest(difference, n - n_test, n_test, n if groups is None else len(set(groups)), level)
     return {"test": "corrected_resampled_t", **{k: found[k] for k in ("statistic", "p", "difference", "ci")}}
 
 
@@ -826,7 +849,7 @@ def mcnemar_power(
     """Return the power of the exact McNemar test by enumeration.
 
     sum over m of P(m discordant of n) times P(the exact two-sided p of m pairs <= alpha), one model's share of the pairs being
-    (discordance + difference) / (2 discordance). 0 for no discordance. Raises `InputError` when the difference exceeds the discordance.
+    (discordance + difference) / (2 discordance). 0 for no discordance. Example: 6 images, difference and discordance 1, give 1; 5 images 0. Raises `InputError` when the difference exceeds the discordance.
     Duffy 1984, doi:10.2307/2531158.
     """
     if not 0 <= difference <= discordance + 1e-12 or discordance > 1:
@@ -879,7 +902,7 @@ def reach(
 def plot_power(
     accuracy: float,  # observed accuracy of the better model
     discordance: float,  # observed share of images on which exactly one of two models is right
-    n: int,  # images of this study
+    n: int,  # images of this study; of patients: `effective_images`, rounded
     synthetic: bool = False,  # said in the title
     reference: int = 39,  # another number of images to mark: the seed paper's holdout
 ):  # matplotlib Figure
@@ -897,7 +920,9 @@ def plot_power(
         for color, (size, text) in zip(("#de8f05", "#0173b2"), marks.items()):
             value = 100 * found.set_index("n")[column][size]
             ax.plot([size], [value], "o", color=color, label=f"{text}: {value:.1f} points")
-        ax.set(xscale="log", xlabel="independent images", ylabel="percentage points", title=title, ylim=(0, None))
+        ax.set(xscale="log", xlabel="independent images", xlim=(14, 1.1 * sizes.max()), ylabel="percentage points", title=title, ylim=(0, None))
+        ax.set_xticks(ticks := [t for t in (20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000) if t <= sizes.max()], [f"{t:,}" for t in ticks])
+        ax.minorticks_off()
         ax.legend(frameon=False)
     note = "synthetic data, " if synthetic else ""
     fig.suptitle(f"How far n images can see ({note}accuracy {100 * accuracy:.0f} %, models disagree on {100 * discordance:.0f} %)", fontsize=12)

@@ -95,6 +95,7 @@ class FeatureStore:
                 hits = [(at, i) for at, name in enumerate(names) for i in wanted.get(name, ()) if not found[i]]
                 if not hits or (block := read_block(path, offset, len(names), width, check)) is None: continue
                 if rows is None: rows = np.zeros((len(digests), width), np.float32)
+                if width != rows.shape[1]: continue  # no row of this recipe
                 at, i = np.array(hits).T
                 rows[i], found[i] = block[at], True
             if found.all(): break

@@ -197,23 +197,23 @@ class CellTraits:
 
 #              diameter      ratio        length      bend        lobes       pinch        offset       contrast     clump
 _TYPES = {
-    "segmented neutrophil": ((13.0, .8), (.40, .04), (8.0, .8), (4.2, .6), (3.5, .75), (.80, .07), (.35, .20), (.95, .10), (.42, .06),
-                             (0, 0), (.05, .02), (.1, .1), (.14, .03), (.55, .2), (0, 0), (.1, .3), (.025, .010)),
-    "band neutrophil": ((13.1, .8), (.41, .04), (6.6, .7), (3.4, .5), (1, 0), (.15, .1), (.35, .20), (.85, .10), (.42, .06),
-                        (0, 0), (.07, .02), (.1, .1), (.14, .03), (.55, .2), (0, 0), (.1, .3), (.025, .010)),
+    "segmented neutrophil": ((12.4, .8), (.47, .04), (8.0, .8), (4.2, .6), (3.5, .75), (.80, .07), (.35, .20), (.95, .10), (.42, .06),
+                             (0, 0), (.05, .02), (.1, .1), (.11, .03), (.55, .2), (0, 0), (.1, .3), (.025, .010)),
+    "band neutrophil": ((12.5, .8), (.44, .04), (6.6, .7), (3.4, .5), (1, 0), (.15, .1), (.35, .20), (.85, .10), (.42, .06),
+                        (0, 0), (.07, .02), (.1, .1), (.11, .03), (.55, .2), (0, 0), (.1, .3), (.025, .010)),
     "lymphocyte": ((10.7, 1.2), (.70, .07), (.5, .3), (.6, .6), (1, 0), (0, 0), (.60, .30), (.95, .10), (.55, .08),
                    (.05, .2), (.32, .08), (.4, .2), (.02, .02), (.08, .08), (0, 0), (.1, .3), (.035, .015)),
-    "monocyte": ((14.8, 1.0), (.48, .05), (3.3, .45), (3.0, .4), (1, 0), (.12, .08), (.45, .25), (.75, .10), (.38, .06),
+    "monocyte": ((14.0, 1.0), (.50, .05), (3.3, .45), (3.0, .4), (1, 0), (.12, .08), (.45, .25), (.95, .10), (.42, .06),
                  (.1, .3), (.26, .05), (.15, .1), (.07, .02), (.30, .12), (0, 0), (3.5, 2.0), (.045, .020)),
-    "eosinophil": ((13.0, .8), (.40, .04), (3.4, .4), (1.6, .7), (2.2, .4), (.75, .07), (.45, .20), (.85, .10), (.45, .06),
+    "eosinophil": ((12.6, .8), (.46, .04), (3.4, .4), (1.6, .7), (2.2, .4), (.75, .07), (.45, .20), (.85, .10), (.45, .06),
                    (0, 0), (.10, .03), (.1, .1), (.12, .04), (.05, .05), (.95, .1), (.1, .3), (.025, .010)),
     "myeloblast": ((15.0, 1.2), (.80, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.10, .05), (.22, .04),
                    (3.4, .8), (.66, .10), (.6, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
-    "small myeloblast": ((10.7, 0.9), (.71, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.12, .05), (.22, .04),
-                         (3.2, .8), (.46, .10), (.9, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
+    "small myeloblast": ((11.1, 0.8), (.62, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.12, .05), (.22, .04),
+                         (3.6, .8), (.40, .08), (1.0, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
 }
 CELL_TYPES = tuple(t for t in _TYPES if t != "small myeloblast")
-NORMAL_MIX = {"segmented neutrophil": 0.36, "band neutrophil": 0.10, "lymphocyte": 0.28, "monocyte": 0.16, "eosinophil": 0.10}
+NORMAL_MIX = {"segmented neutrophil": 0.38, "band neutrophil": 0.10, "lymphocyte": 0.29, "monocyte": 0.17, "eosinophil": 0.06}
 
 
 def _nearby(cell_type: str, generator: np.random.Generator) -> np.ndarray:
@@ -324,7 +324,7 @@ def _chromatin(traits: CellTraits, inside: np.ndarray, scale: float, area: float
     gaps = np.clip(noise(generator, inside.shape, 0.20 * scale) - 0.7, 0, 1.6)
     texture = 1 + traits.contrast * (0.28 * clumps - 0.34 * gaps) + (0.10 + 0.05 * traits.contrast) * threads
     rim = 1 + (0.05 + 0.20 * traits.contrast) * np.exp(-((inside - 0.15) ** 2) / 0.06)
-    return np.clip(texture, 0.25, 2) * rim * np.float32((DNA_AREA / area) ** 1.0 * 0.92)
+    return np.clip(texture, 0.25, 2) * rim * np.float32((DNA_AREA / area) ** 0.9 * 0.92)
 
 
 def _spots(u, v, points, radius) -> np.ndarray:
@@ -357,15 +357,15 @@ def _draw_white_cell(glass: _Glass, traits: CellTraits, x: float, y: float, numb
 
     azure = _chromatin(traits, nucleus, s, area, generator)
     nucleoli = _inner_points(generator, u, v, nucleus, 1.0, int(traits.nucleoli))
-    holes = _spots(u, v, nucleoli, generator.uniform(0.7, 1.2, len(nucleoli)))
-    azure *= 1 - 0.55 * holes
+    holes = _spots(u, v, nucleoli, generator.uniform(0.75, 1.25, len(nucleoli)))
+    azure *= 1 - 0.62 * holes
     cytoplasm = body * (1 - core_)
     blue, eosin, dust = _cytoplasm(traits, u, v, cell, nucleus, s, generator)
 
     glass.amounts[(slice(None), *window)] *= 1 - body
     glass.amounts[AZURE][window] += core_ * azure + cytoplasm * dust
     glass.amounts[BLUE][window] += core_ * (0.20 * azure * azure + 0.26 * holes) + cytoplasm * blue
-    glass.amounts[EOSIN][window] += core_ * np.clip(0.40 - 0.40 * azure, 0, 0.2) * (1 - holes) + cytoplasm * eosin
+    glass.amounts[EOSIN][window] += core_ * np.clip(0.50 - 0.42 * azure, 0, 0.2) * (1 - holes) + cytoplasm * eosin
     white, dark = cell > 0, nucleus > 0
     glass.masks["white"][window][white] = number
     glass.masks["nucleus"][window] |= dark
@@ -383,7 +383,7 @@ def _cytoplasm(traits: CellTraits, u, v, cell, nucleus, s: float, generator: np.
     if traits.fine > 0.02: dust += traits.fine * 0.22 * np.clip(noise(generator, cell.shape, 0.10 * s) - 0.5, 0, 2.5)
     if traits.coarse > 0.02:
         grains = np.clip(1.0 + 0.38 * noise(generator, cell.shape, 0.17 * s), 0, 1.8)
-        eosin = eosin + traits.coarse * 0.75 * grains
+        eosin = eosin + traits.coarse * 0.54 * grains
     if traits.vacuoles:
         points = _inner_points(generator, u, v, np.minimum(cell, -nucleus), 0.3, int(traits.vacuoles))
         holes = 1 - 0.8 * _spots(u, v, points, generator.uniform(0.3, 0.65, len(points)))
@@ -484,7 +484,7 @@ def draw_smear(
     glass.amounts *= strength[:, None, None]
     focus = float(np.exp(generator.normal(0, 0.2)))
     exposure = generator.normal(1, 0.015) * generator.normal(1, 0.018, 3)
-    tint = np.exp(generator.normal(0, 0.07, 3))  # dye lots differ in hue as well as in strength
+    tint = np.exp(generator.normal(0, 0.055, 3))  # dye lots differ in hue as well as in strength
     dyes = {name: tuple(tint * density) for name, density in STAINS.items()}
     rgb = photograph(glass.amounts, scope, generator, focus, exposure, dyes)
     blasts = [n for n, t in enumerate(cell_types, 1) if t == "myeloblast"]

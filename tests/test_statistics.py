@@ -231,7 +231,11 @@ def test_patients_widen_and_a_single_patient_says_nothing():
     said = score > 1
     apart, grouped = s.metric_intervals(y, said, score, method="score"), s.metric_intervals(y, said, score, groups)
     assert grouped["auroc"].high - grouped["auroc"].low > apart["auroc"].high - apart["auroc"].low
-    assert s.metric_intervals(y, said, groups=["one"] * 200)["accuracy"][1:3] == (0.0, 1.0)
+    alone = ["one"] * 200
+    assert s.metric_intervals(y, said, groups=alone)["accuracy"][1:3] == (0.0, 1.0)
+    assert s.cluster_bootstrap(y, said, groups=alone)["accuracy"].method == "undefined: one group"
+    assert s.effective_images(said == y, alone) == 1 and 20 < s.effective_images(said == y, groups) < 200
+    assert s.effective_images(said == y, np.arange(200)) == pytest.approx(199)
 
 
 def test_exact_f1_interval_is_that_of_a_binomial_share():
@@ -247,6 +251,7 @@ def test_misfits_are_refused_in_words():
     with pytest.raises(InputError, match="NaN"): s.auroc([0, 1], [0.1, math.nan])
     with pytest.raises(InputError, match="same shape"): s.metrics([0, 1], [0, 1], [0.1, 0.2, 0.3])
     with pytest.raises(InputError, match="at least one image"): s.metrics([], [])
+    with pytest.raises(InputError, match="predicted is not accepted"): s.metrics([0, 1], ["normal", "abnormal"])
     with pytest.raises(InputError, match="did you mean 'score'"): s.metric_intervals([0, 1], [0, 1], method="scor")
     with pytest.raises(InputError, match="exact"): s.metric_intervals([0, 1], [0, 1], groups=["a", "a"], method="exact")
 
@@ -331,7 +336,8 @@ def test_paired_difference_agrees_with_solving_the_score_equations(both, only_a,
     z, ends = stats.norm.ppf(0.975), []
     for k in (both + only_a, both + only_b):
         f = lambda p, k=k: (k / n - p) ** 2 - z**2 * p * (1 - p) / n
-        ends.append((0.0 if k == 0 else optimize.brentq(f, 0, k / n), 1.0 if k == n else optimize.brentq(f, k / n, 1)))
+        inner = min(max(k / n, 1e-9), 1 - 1e-9)  # at 0 and 1 the estimate itself solves the equation too
+        ends.append((0.0 if k == 0 else optimize.brentq(f, 0, inner), 1.0 if k == n else optimize.brentq(f, inner, 1)))
     a, b = cells_to_rows(both, only_a, only_b, none)
     phi = np.corrcoef(a, b)[0, 1] if a.std() > 0 and b.std() > 0 else 0.0
     p1, p2 = a.mean(), b.mean()
@@ -408,6 +414,7 @@ def test_holdout_comparison_is_mcnemar_with_holm_and_cochran():
     np.testing.assert_allclose([c["p_adjusted"] for c in pairs], multipletests([c["p"] for c in pairs], method="holm")[1])
     q = sm_cochrans_q(np.column_stack([right[c] for c in dict.fromkeys(x["a"] for x in found if x["a"] != "all")] + [right[pairs[-1]["b"]]]).astype(int))
     assert found[-1]["statistic"] == pytest.approx(q.statistic) and found[-1]["difference"] is None
+    for exact, mid in zip(found, s.compare_models(predictions(right), mid_p=True)[:6]): assert mid["test"] == "mcnemar_mid_p" and mid["p"] <= exact["p"]
 
 
 def test_patients_on_the_holdout_are_flipped_as_a_whole():

@@ -1,0 +1,476 @@
+"""Evaluation: shortcuts equal the plain way, nothing of a test image is learnt from, groups stay together, numbers come from the table alone."""
+
+import io
+import json
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
+from threadpoolctl import threadpool_limits
+
+from leuknb import evaluate as ev
+from leuknb.classify import FOUR, class_scores, make_classifier
+from leuknb.core import InputError, make_settings, rng, stream_seed, to_json
+from leuknb.engine import forest_scores, kind, run_folds, run_labellings
+
+FEW_TREES = {"ensemble": {"n_estimators": 10}}
+
+
+def features(n=80, d=300, k=2, seed=0, dtype=np.float32):
+    g = rng(seed, "test features", n, d, k)
+    y = np.arange(n) % k
+    return np.maximum(0, g.normal(size=(n, d)) + (g.normal(size=(k, d)) * (g.random(d) < 0.05))[y]).astype(dtype), y
+
+
+def study(k=2, patients=20, each=4, d=30, grouped=True):
+    "Features and table of patients * each images."
+    g = rng(k, "test study", patients, each)
+    y = np.repeat(np.arange(patients) % k, each)
+    X = (1.5 * g.normal(size=(k, d)))[y] * (np.arange(d) < 4) + np.repeat(g.normal(size=(patients, d)), each, 0) + g.normal(size=(len(y), d))
+    names = ["normal", "abnormal"] if k == 2 else [f"kind{i}" for i in range(k)]
+    table = pd.DataFrame({"file_name": [f"{names[v]}/{i}.png" for i, v in enumerate(y)], "label": [names[v] for v in y],
+                          "group": [f"p{i // each}" if grouped else "" for i in range(len(y))]})
+    return X.astype(np.float32), table
+
+
+@lru_cache
+def evaluated(k=2, grouped=True):
+    X, table = study(k, patients=20 if k == 2 else 32, grouped=grouped)
+    s = make_settings(positive="abnormal" if k == 2 else None, n_splits=8, cv_repeats=2, permutations=20, params=FEW_TREES)
+    return X, table, s, ev.evaluate(X, table, s)
+
+
+# shortcuts against the plain way
+
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name,params", [("svm", {}), ("svm", {"C": 0.01}), ("svm", {"standardize": False}), ("svm", {"class_weight": "balanced"}), ("knn", {}), ("knn", {"n_neighbors": 4}),
+                                         ("knn", {"n_neighbors": 3, "weights": "distance"}), ("knn", {"standardize": True}), ("ensemble", {"n_estimators": 20}), ("tree", {}),
+                                         ("sklearn.linear_model.LogisticRegression", {})])
+def test_every_fold_equals_the_plain_pipeline(name, params, dtype, k):
+    X, y = features(k=k, dtype=dtype)
+    splits = ev.cv_splits(y, folds=4)
+    for s, _, scores, called in run_folds(X, y, splits, [name], {name: params}, seed=5, scheme="cv"):
+        train, test = splits[s]
+        with threadpool_limits(1): plain = make_classifier(name, seed=stream_seed(5, name, "cv", s), **params).fit(X[train], y[train])
+        np.testing.assert_array_equal(called, plain.predict(X[test]))
+        np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
+
+
+def test_the_shortcuts_are_taken_for_the_four_and_equal_on_many_features():
+    X, y = features(195, 9216)
+    assert [kind(make_classifier(n), *X.shape) for n in FOUR] == ["gram", "distances", "plain", "plain"]
+    splits = ev.cv_splits(y, folds=5)[:2]
+    for s, name, scores, called in run_folds(X, y, splits, ["svm", "knn"], scheme="cv"):
+        train, test = splits[s]
+        plain = make_classifier(name).fit(X[train], y[train])
+        np.testing.assert_array_equal(called, plain.predict(X[test]))
+        np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("params", [{}, {"max_features": 0.3}, {"max_depth": 2}, {"min_samples_leaf": 4, "criterion": "entropy"}, {"max_leaf_nodes": 5}, {"ccp_alpha": 0.02}])
+@pytest.mark.parametrize("k", [2, 5])
+def test_a_forest_equals_scikit_learn_s_bit_by_bit(params, k):
+    X, y = features(90, 60, k)
+    forest = RandomForestClassifier(15, random_state=11, **params)
+    ours = forest_scores(forest, np.asfortranarray(X[:70]), y[:70], np.asfortranarray(X[70:]))
+    np.testing.assert_array_equal(ours, clone(forest).fit(X[:70], y[:70]).predict_proba(X[70:]))
+
+
+@pytest.mark.parametrize("name", ["svm", "knn", "tree"])
+def test_permuted_labellings_equal_a_plain_loop(name):
+    X, y = features(60, 100)
+    splits = ev.cv_splits(y, folds=3)
+    labellings = np.stack([rng(0, "l", i).permutation(y) for i in range(4)])
+    ours = run_labellings(X, labellings, splits, name, seed=2)
+    for f, (train, test) in enumerate(splits):
+        for i, labels in enumerate(labellings):
+            plain = make_classifier(name, seed=stream_seed(2, name, "cv", f)).fit(X[train], labels[train])
+            np.testing.assert_array_equal(ours[i, test], plain.predict(X[test]))
+
+
+def test_the_number_of_threads_changes_no_bit():
+    X, y = features(100, 2000)
+    splits = ev.cv_splits(y, folds=5)
+    runs = []
+    for jobs, blas in ((1, 1), (2, 1), (2, 2)):
+        with threadpool_limits(blas): runs.append(run_folds(X, y, splits, list(FOUR), FEW_TREES, n_jobs=jobs))
+    for other in runs[1:]:
+        for a, b in zip(runs[0], other):
+            assert a[:2] == b[:2] and np.array_equal(a[2], b[2]) and np.array_equal(a[3], b[3])
+
+
+def test_a_class_missing_from_training_ranks_last_and_is_never_called():
+    X, y = features(60, 40, 3)
+    train, test = np.flatnonzero(y[:45] < 2), np.arange(45, 60)
+    for _, _, scores, called in run_folds(X, y, [(train, test)], list(FOUR), FEW_TREES, n_classes=3):
+        assert scores.shape == (15, 3) and (called < 2).all() and (scores.argmin(1) == 2).all()
+
+
+# nothing of a test image is learnt from
+
+@pytest.mark.parametrize("name", [*FOUR, "sklearn.linear_model.LogisticRegression"])
+def test_augmented_copies_of_test_images_are_never_used(name):
+    X, y = features(60, 40)
+    g = rng(0, "copies")
+    copies = [X + g.normal(size=X.shape).astype(np.float32) for _ in range(2)]
+    splits = ev.cv_splits(y, folds=3)
+    before = run_folds(X, y, splits, [name], FEW_TREES, copies=copies)
+    for s, (train, test) in enumerate(splits):
+        spoilt = [c.copy() for c in copies]
+        for c in spoilt: c[test] = 1e6
+        np.testing.assert_array_equal(run_folds(X, y, splits, [name], FEW_TREES, copies=spoilt)[s][2], before[s][2])
+        for c in spoilt: c[train] = X[[g.choice(test[y[test] != y[i]]) for i in train]]  # on top of test images of the other class
+        assert not np.array_equal(run_folds(X, y, splits, [name], FEW_TREES, copies=spoilt)[s][2], before[s][2])
+
+
+def test_training_rows_get_their_copies_and_test_rows_do_not():
+    X, y = features(60, 40)
+    copies = [X + 0.5, X - 0.5]
+    train, test = splits = ev.random_splits(y)[0]
+    (_, _, scores, _), = run_folds(X, y, [splits], ["svm"], copies=copies)
+    plain = make_classifier("svm").fit(np.concatenate([X[train], *(c[train] for c in copies)]), np.tile(y[train], 3))
+    np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("tune", [False, True])
+def test_no_test_image_changes_what_is_said_of_another(tune):
+    X, table = study()
+    s = make_settings(positive="abnormal", n_splits=0, cv_repeats=0, params=FEW_TREES, tune=tune)
+    before = ev.evaluate(X, table, s)
+    one = table.index[table.file_name == before.file_name.iloc[0]][0]
+    spoilt = X.copy()
+    spoilt[one] += 100
+    after = ev.evaluate(spoilt, table, s)
+    others = before.file_name != table.file_name[one]
+    pd.testing.assert_frame_equal(before[others], after[others])
+
+
+def test_tuning_chooses_without_test_labels():
+    X, table = study()
+    s = make_settings(positive="abnormal", n_splits=0, cv_repeats=0, classifiers=["svm", "knn"], tune=True)
+    before = ev.evaluate(X, table, s)
+    turned = table.label.where(~table.file_name.isin(before.file_name), table.label.map({"normal": "abnormal", "abnormal": "normal"}))
+    who, fake = ev.cases(table, s), ev.cases(table.assign(label=turned), s)
+    split = ev.random_splits(who.label, who.together, 1, 0.2, s.seed, "holdout")
+    after = ev.predict_splits(X, fake, split, s, "holdout")
+    np.testing.assert_array_equal(before.score, after.score)
+
+
+# splits
+
+def test_the_paper_s_images_give_its_holdout():
+    labels = np.repeat(["normal", "abnormal"], [96, 99])
+    (train, test), = ev.random_splits(labels)
+    assert len(test) == 39 and (labels[test] == "abnormal").sum() == 20 and (labels[test] == "normal").sum() == 19
+    assert len(train) == 156 and not set(train) & set(test)
+
+
+@given(st.integers(10, 400), st.floats(0.2, 0.5))
+@settings(max_examples=60, deadline=None)
+def test_the_holdout_is_as_large_as_scikit_learn_s(n, share):
+    labels = np.arange(n) % 2
+    expected = len(train_test_split(np.arange(n), test_size=share, stratify=labels)[1])
+    assert abs(len(ev.random_splits(labels, test_size=share)[0][1]) - expected) <= (abs(n * share - round(n * share)) < 1e-6)
+
+
+patients = st.lists(st.tuples(st.integers(1, 9), st.floats(0, 1)), min_size=12, max_size=40)
+
+
+def cohort(people, seed):
+    g = rng(seed, "cohort")
+    groups = np.repeat([f"p{i}" for i in range(len(people))], [n for n, _ in people])
+    labels = np.concatenate([np.where(g.random(n) < share, "blast", "mature") for n, share in people])
+    return labels, groups
+
+
+def enough(labels, groups, folds):
+    return all(len(set(groups[labels == c])) >= folds for c in ("blast", "mature"))
+
+
+@given(patients, st.integers(0, 5))
+@settings(max_examples=50, deadline=None)
+def test_no_patient_straddles_a_split_whatever_the_patients(people, seed):
+    labels, groups = cohort(people, seed)
+    if not enough(labels, groups, 4): return
+    for train, test in ev.random_splits(labels, groups, 3, 0.25, seed):
+        assert not set(groups[train]) & set(groups[test]) and len(train) + len(test) == len(labels)
+        assert set(labels[train]) == set(labels[test]) == {"blast", "mature"}
+
+
+@given(patients, st.integers(0, 5), st.integers(2, 5))
+@settings(max_examples=50, deadline=None)
+def test_folds_of_patients_cover_every_image_once_and_keep_patients_together(people, seed, folds):
+    labels, groups = cohort(people, seed)
+    if not enough(labels, groups, folds + 1): return
+    splits = ev.cv_splits(labels, groups, folds, 2, seed)
+    for repeat in (splits[:folds], splits[folds:]):
+        assert sorted(np.concatenate([t for _, t in repeat])) == list(range(len(labels)))
+        for train, test in repeat:
+            assert not set(groups[train]) & set(groups[test]) and set(labels[train]) == {"blast", "mature"}
+
+
+def test_folds_of_patients_are_at_least_as_even_as_scikit_learn_s():
+    ours, theirs = [], []
+    spread = lambda labels, tests: np.std([[(labels[t] == c).sum() for c in ("blast", "mature")] for t in tests], axis=0).sum()
+    for seed in range(10):
+        g = rng(seed, "even")
+        labels, groups = cohort([(int(g.integers(1, 13)), g.beta(1, 1)) for _ in range(50)], seed)
+        ours.append(spread(labels, [t for _, t in ev.cv_splits(labels, groups, 5, 1, seed)]))
+        theirs.append(spread(labels, [t for _, t in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(labels, labels, groups)]))
+    assert np.mean(ours) <= np.mean(theirs)
+
+
+def test_a_holdout_of_patients_is_near_the_share_asked_for():
+    labels, groups = cohort([(int(n), p) for n, p in zip(rng(0, "n").integers(1, 10, 60), rng(0, "p").random(60))], 0)
+    for _, test in ev.random_splits(labels, groups, 40):
+        for c in ("blast", "mature"): assert abs((labels[test] == c).sum() - 0.2 * (labels == c).sum()) <= 2
+
+
+def test_splits_differ_from_each_other_and_repeat_with_the_seed():
+    labels, groups = cohort([(5, i % 2) for i in range(30)], 0)
+    for who in (None, groups):
+        a, b = ev.random_splits(labels, who, 30, seed=3), ev.random_splits(labels, who, 30, seed=3)
+        assert all(np.array_equal(x[1], y[1]) for x, y in zip(a, b))
+        assert len({tuple(t) for _, t in a}) > 25
+        assert np.array_equal(ev.random_splits(labels, who, 5, seed=3)[4][1], a[4][1])
+
+
+@pytest.mark.parametrize("labels,groups,error", [
+    (["a"] * 9, None, "only one class"), (["a"] * 9 + ["b"], None, "class 'b' has 1 images"),
+    (["a"] * 5 + ["b"] * 5, ["p", "q", "r", "s", "t"] + ["z"] * 5, "'b' are of one group"), (["a", "b"] * 3, ["p", "p", "q", "q", "q", "q"], "ask for at most 2")])
+def test_too_few_images_or_patients_are_told_in_words(labels, groups, error):
+    with pytest.raises(InputError, match=error): ev.cv_splits(labels, groups, folds=3 if groups and len(labels) == 6 else 2)
+
+
+def test_two_classes_need_a_positive_one():
+    _, table = study()
+    with pytest.raises(InputError, match="which of the classes"): ev.cases(table)
+    with pytest.raises(InputError, match="positive class 'abnormall' is not known"): ev.cases(table, make_settings(positive="abnormall"))
+    assert ev.cases(table, make_settings(positive="normal")).classes == ["abnormal", "normal"]
+
+
+def test_groups_given_by_the_caller_replace_those_of_the_table():
+    X, table = study(grouped=False)
+    s = make_settings(positive="abnormal", n_splits=3, cv_repeats=1, classifiers=["knn"])
+    clusters = np.where(np.arange(len(table)) < 40, (np.arange(len(table)) // 2).astype(str), "")
+    p = ev.evaluate(X, table, s, groups=clusters)
+    assert "cv_ungrouped" in set(p.scheme)
+    for _, part in p[p.scheme == "splits"].groupby("split"):
+        assert set(part.group.value_counts().drop("", errors="ignore")) <= {2}
+
+
+# metrics
+
+counts = st.integers(0, 40)
+
+
+@given(counts, counts, counts, counts)
+@settings(max_examples=100, deadline=None)
+def test_rates_equal_scikit_learn_s_and_are_nan_where_undefined(tp, fn, fp, tn):
+    y, called = [1] * (tp + fn) + [0] * (fp + tn), [1] * tp + [0] * fn + [1] * fp + [0] * tn
+    pairs = [(ev.accuracy, accuracy_score, tp + fn + fp + tn, {}), (ev.precision, precision_score, tp + fp, {}), (ev.sensitivity, recall_score, tp + fn, {}),
+             (ev.specificity, recall_score, fp + tn, {"pos_label": 0}), (ev.f1, f1_score, 2 * tp + fp + fn, {})]
+    for ours, theirs, denominator, options in pairs:
+        value = ours(tp, fn, fp, tn)
+        if denominator == 0: assert np.isnan(value)
+        else: assert value == pytest.approx(theirs(y, called, **options))
+
+
+@given(st.integers(2, 6), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_macro_rates_equal_scikit_learn_s(k, seed):
+    g = rng(seed, "macro")
+    y = np.concatenate([np.arange(k), g.integers(0, k, 60)])
+    called = np.concatenate([np.arange(k), g.integers(0, k, 60)])
+    found = ev.macro_rates(ev.confusion(y, called, list(range(k))))
+    assert found["accuracy"] == pytest.approx(accuracy_score(y, called))
+    assert found["sensitivity"] == pytest.approx(recall_score(y, called, average="macro")) == pytest.approx(balanced_accuracy_score(y, called))
+    assert found["precision"] == pytest.approx(precision_score(y, called, average="macro"))
+    assert found["f1"] == pytest.approx(f1_score(y, called, average="macro"))
+    assert found["specificity"] == pytest.approx(np.mean([recall_score(y != c, called != c) for c in range(k)]))
+
+
+def test_holdout_numbers_are_those_of_the_table_with_exact_intervals():
+    X, table, s, p = evaluated(grouped=False)
+    section = ev.holdout_metrics(p, "abnormal", len(table), s.seed)
+    for m, v in section["models"].items():
+        t = p[(p.scheme == "holdout") & (p.model == m)]
+        assert v["tp"] == ((t.label == "abnormal") & (t.predicted == "abnormal")).sum() and v["tp"] + v["fn"] + v["fp"] + v["tn"] == section["n_test"] == 16
+        assert v["auroc"] == pytest.approx(roc_auc_score(t.label == "abnormal", t.score))
+        for metric, k, n in (("accuracy", v["tp"] + v["tn"], 16), ("sensitivity", v["tp"], v["tp"] + v["fn"]), ("specificity", v["tn"], v["tn"] + v["fp"])):
+            ci = binomtest(k, n).proportion_ci(method="exact")
+            assert v["ci"][metric] == pytest.approx([ci.low, ci.high])
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_metrics_survive_the_csv_they_are_published_with(k):
+    _, table, s, p = evaluated(k)
+    positive = "abnormal" if k == 2 else None
+    again = pd.read_csv(io.StringIO(p.to_csv(index=False)), keep_default_na=False)
+    for section in (lambda t: ev.holdout_metrics(t, positive, len(table)), lambda t: ev.splits_metrics(t, positive), lambda t: ev.cv_metrics(t, positive), ev.grouped_gap):
+        assert to_json(section(p)) == to_json(section(again))
+        json.loads(to_json(section(p)))
+
+
+def test_the_same_settings_give_the_same_table():
+    X, table, s, p = evaluated()
+    assert ev.evaluate(X, table, s, n_jobs=1).to_csv(index=False) == p.to_csv(index=False)
+
+
+def test_every_scheme_asked_for_is_there_and_no_other():
+    X, table, s, p = evaluated()
+    assert {k: v for k, v in p.groupby("scheme").split.nunique().items()} == {"holdout": 1, "splits": 8, "cv": 10, "cv_ungrouped": 10}
+    few = ev.evaluate(X, table.assign(group=""), s.model_copy(update={"n_splits": 0}))
+    assert set(few.scheme) == {"holdout", "cv"}
+    only = ev.evaluate(X, table, s.model_copy(update={"n_splits": 0, "cv_repeats": 0}))
+    assert set(only.scheme) == {"holdout"}
+    assert list(p.columns) == ["file_name", "label", "group", "model", "scheme", "split", "score", "predicted"]
+
+
+def test_split_table_holds_each_split_s_own_metrics():
+    _, _, _, p = evaluated()
+    row = ev.split_table(p, "abnormal").set_index(["model", "split"]).loc[("tree", 5)]
+    t = p[(p.scheme == "splits") & (p.model == "tree") & (p.split == 5)]
+    assert row.accuracy == pytest.approx((t.label == t.predicted).mean())
+    assert row.auroc == pytest.approx(roc_auc_score(t.label == "abnormal", t.score))
+    found = ev.splits_metrics(p, "abnormal")["models"]["tree"]["accuracy"]
+    values = [(t.label == t.predicted).mean() for _, t in p[(p.scheme == "splits") & (p.model == "tree")].groupby("split")]
+    assert (found["mean"], found["sd"], found["min"]) == pytest.approx((np.mean(values), np.std(values, ddof=1), min(values)))
+    assert found["quantiles"]["0.5"] == pytest.approx(np.median(values))
+
+
+def test_cv_metrics_are_the_mean_over_repeats_of_all_images():
+    _, _, _, p = evaluated()
+    section = ev.cv_metrics(p, "abnormal")
+    assert (section["n_folds"], section["n_repeats"], section["grouped"]) == (5, 2, True)
+    assert ev.cv_metrics(p, "abnormal", "cv_ungrouped")["grouped"] is False
+    t = p[(p.scheme == "cv") & (p.model == "svm")]
+    repeats = [t[t.split // 5 == r] for r in range(2)]
+    found = section["models"]["svm"]
+    assert found["accuracy"]["mean"] == pytest.approx((t.label == t.predicted).mean())
+    assert found["auroc"]["mean"] == pytest.approx(np.mean([roc_auc_score(r.label == "abnormal", r.score) for r in repeats]))
+    assert found["f1"]["mean"] == pytest.approx(np.mean([f1_score(r.label, r.predicted, pos_label="abnormal") for r in repeats]))
+    assert found["accuracy"]["ci"][0] < found["accuracy"]["mean"] < found["accuracy"]["ci"][1]
+
+
+def test_many_classes_get_macro_and_per_class_metrics():
+    _, table, _, p = evaluated(4)
+    v = ev.holdout_metrics(p, None, len(table))["models"]["svm"]
+    t = p[(p.scheme == "holdout") & (p.model == "svm")]
+    each = t[[f"score_kind{i}" for i in range(4)]].to_numpy()
+    assert v["f1"] == pytest.approx(f1_score(t.label, t.predicted, average="macro"))
+    assert v["auroc"] == pytest.approx(np.mean([roc_auc_score(t.label == f"kind{i}", each[:, i]) for i in range(4)]))
+    assert np.sum(v["confusion"]) == len(t) and set(v["per_class"]) == {f"kind{i}" for i in range(4)}
+    assert v["per_class"]["kind1"]["sensitivity"] == pytest.approx(recall_score(t.label, t.predicted, labels=["kind1"], average=None)[0])
+    np.testing.assert_allclose(t.score, each.max(1))
+    for m in ev.METRICS: assert v["ci"][m][0] <= v[m] <= v["ci"][m][1]
+
+
+def test_macro_intervals_hold_the_truth_about_as_often_as_promised():
+    k, n, hits, draws = 6, 96, np.zeros(3), 300
+    g = rng(0, "macro coverage")
+    truth = 0.8
+    for _ in range(draws):
+        y = np.repeat(np.arange(k), n // k)
+        called = np.where(g.random(n) < truth, y, (y + g.integers(1, k, n)) % k)
+        found = ev._macro(y, called[:, None], np.eye(k)[called][:, None, :], None, k)
+        for i, (m, true) in enumerate((("sensitivity", truth), ("specificity", 1 - (1 - truth) / (k - 1)), ("auroc", (truth + 1 - (1 - truth) / (k - 1)) / 2))):
+            hits[i] += found["ci"][m][0] <= true <= found["ci"][m][1]
+    assert (hits / draws > 0.91).all(), hits / draws
+
+
+def test_grouped_against_ungrouped_counts_what_recognising_patients_was_worth():
+    X, table = study(patients=30, d=15)
+    X = np.repeat(rng(0, "look").normal(size=(30, 15)), 4, 0).astype(np.float32) + 0.01 * rng(0, "noise").normal(size=X.shape).astype(np.float32)  # looks, no disease
+    p = ev.evaluate(X, table, make_settings(positive="abnormal", n_splits=0, cv_repeats=2, classifiers=["knn"]))
+    gap = ev.grouped_gap(p)["knn"]
+    assert gap["ungrouped"] > 0.95 and 0.25 < gap["grouped"] < 0.75
+    assert gap["difference"] == pytest.approx(gap["ungrouped"] - gap["grouped"]) and gap["ci"][0] > 0.1
+
+
+# permutation test
+
+@given(patients, st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_shuffling_respects_folds_and_patients(people, seed):
+    labels, groups = cohort(people, seed)
+    y = (labels == "blast").astype(int)
+    fold = np.unique(groups, return_inverse=True)[1] % 3
+    moved = ev.shuffled(y, fold, groups, rng(seed, "shuffle"))
+    for g in set(groups):
+        mine = groups == g
+        if len(set(y[mine])) == 1: assert len(set(moved[mine])) == 1  # one label stays one label
+        else: assert sorted(moved[mine]) == sorted(y[mine])  # several are shuffled inside
+    alone = ev.shuffled(y, fold, None, rng(seed, "shuffle"))
+    for f in range(3): assert alone[fold == f].sum() == y[fold == f].sum()
+
+
+def test_the_permutation_test_judges_the_first_repeat_of_the_cross_validation():
+    X, table, s, p = evaluated()
+    result = ev.permutation_test(X, table, s)
+    t = p[(p.scheme == "cv") & (p.model == "svm") & (p.split < 5)]
+    assert result["observed"] == pytest.approx((t.label == t.predicted).mean())
+    assert result["p"] == pytest.approx((1 + (result["null"] >= result["observed"] - 1e-12).sum()) / 21)
+    assert len(result["null"]) == 20 and "null" in ev.permutation_section(result)
+    one = ev.permutation_test(X, table, s, n_jobs=1)
+    np.testing.assert_array_equal(one["null"], result["null"])
+
+
+def test_labels_drawn_by_lot_give_ordinary_p_values():
+    X, _ = features(48, 30)
+    s = make_settings(positive="blast", classifiers=["knn"], permutations=19, cv_folds=3)
+    p = []
+    for i in range(30):
+        label = rng(i, "lot").permutation(np.repeat(["blast", "mature"], 24))
+        p.append(ev.permutation_test(X, pd.DataFrame({"file_name": [str(j) for j in range(48)], "label": label}), s)["p"])
+    assert 0.3 < np.mean(p) < 0.75 and np.mean(np.array(p) <= 0.1) <= 0.3
+
+
+def test_large_sets_are_permuted_on_a_part_with_whole_patients():
+    X, table = study(patients=240, each=4, d=5)
+    s = make_settings(positive="abnormal", permutations=5)
+    assert 380 <= ev.permutation_test(X, table, s)["n_images"] <= 420
+
+
+# figures
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_figures_say_when_data_are_synthetic(k):
+    import matplotlib.pyplot as plt
+
+    X, table, s, p = evaluated(k)
+    positive = "abnormal" if k == 2 else None
+    for synthetic in (False, True):
+        figures = [ev.plot_bars(ev.holdout_metrics(p, positive, len(table)), synthetic), ev.plot_confusions(p, positive, synthetic), ev.plot_roc(p, positive, synthetic),
+                   ev.plot_roc(p, positive, synthetic, scheme="cv"), ev.plot_lottery(p, positive, synthetic), ev.plot_grouped(p, synthetic),
+                   ev.plot_permutation(ev.permutation_test(X, table, s), synthetic)]
+        for fig in figures:
+            text = (fig.get_suptitle() or "") + "".join(ax.get_title() for ax in fig.axes)
+            assert ("synthetic" in text) == synthetic
+            plt.close(fig)
+
+
+def test_a_classifier_of_another_name_is_drawn_and_named():
+    import matplotlib.pyplot as plt
+
+    X, table = study()
+    s = make_settings(positive="abnormal", n_splits=4, cv_repeats=1, classifiers=["sklearn.linear_model.LogisticRegression", "svm"])
+    p = ev.evaluate(X, table, s)
+    fig = ev.plot_lottery(p, "abnormal")
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["LogisticRegression", "SVM"]
+    plt.close(fig)
+    t = p[(p.scheme == "holdout") & (p.model == s.classifiers[0])]
+    train = ~table.file_name.isin(t.file_name).to_numpy()
+    plain = make_classifier(s.classifiers[0]).fit(X[train], (table.label == "abnormal")[train])
+    assert isinstance(plain["classify"], LogisticRegression)
+    np.testing.assert_allclose(t.score, plain.decision_function(X[~train]), atol=1e-6)

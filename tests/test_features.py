@@ -1,0 +1,376 @@
+"""Features: the same image gives the same bytes however it is computed, and what is wrong is said before anything is computed."""
+
+import io
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from leuknb import features as F
+from leuknb.core import InputError, LeuknbError, make_settings
+from leuknb.datasets import load_dataset
+
+STAGES = ["blocks.1", "blocks.2", "blocks.4", "blocks.6"]
+
+
+def picture(i: int, size=(70, 60)) -> np.ndarray:
+    "A smooth blob on noise, different for each number."
+    g = np.random.default_rng(i)
+    yy, xx = np.mgrid[: size[0], : size[1]]
+    blob = 120 * np.exp(-(((yy - g.uniform(20, 50)) / 14) ** 2) - ((xx - g.uniform(20, 40)) / 14) ** 2)
+    return (g.normal(200, 6, (*size, 3)) - blob[..., None] * g.uniform(0.3, 1, 3)).clip(0, 255).astype(np.uint8)
+
+
+def png(i: int) -> bytes:
+    f = io.BytesIO()
+    Image.fromarray(picture(i)).save(f, "PNG")
+    return f.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    "Twelve small images in two class folders; one of them twice, one that is broken."
+    root = tmp_path_factory.mktemp("smears")
+    for i in range(12):
+        path = root / ("abnormal" if i % 2 else "normal") / f"{i:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(png(i if i != 10 else 0))
+    (root / "normal" / "05_broken.png").write_bytes(png(99)[:200])
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    "AlexNet with random weights."
+    import torch
+
+    path = tmp_path_factory.mktemp("weights") / "alexnet_random.pth"
+    torch.save(F.build("alexnet").state_dict(), path)
+    return path
+
+
+def run_extract(folder, home, threads="2", wait=True, extra=""):
+    "extract() in a process of its own; the features come back as a file."
+    code = f"""
+import sys
+from leuknb.core import make_settings
+from leuknb.datasets import load_dataset
+from leuknb.features import extract
+{extra}
+settings = make_settings(data={str(folder)!r})
+X = extract(load_dataset(settings), settings)
+open({str(home)!r} + "/X.bin", "wb").write(X.tobytes())
+print("torch" in sys.modules)
+"""
+    env = os.environ | {"LEUKNB_HOME": str(home), "OMP_NUM_THREADS": threads}
+    run = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if not wait: return run
+    out, err = run.communicate(timeout=180)
+    assert run.returncode == 0, err
+    return (Path(home) / "X.bin").read_bytes(), out.split()[-1] == "True"
+
+
+SLOW = """
+import leuknb.features as F, time, leuknb.store as S
+S.BLOCK_ROWS = 2
+forward = F._Network.__call__
+def slowly(self, images): time.sleep(1.5); print("pass", flush=True); return forward(self, images)
+F._Network.__call__ = slowly
+"""
+
+
+def test_one_thread_two_threads_a_killed_and_a_stored_run_give_the_same_bytes(folder, tmp_path):
+    homes = [tmp_path / name for name in ("one", "two", "killed")]
+    for h in homes: h.mkdir()
+    one, _ = run_extract(folder, homes[0], threads="1")
+    two, _ = run_extract(folder, homes[1], threads="2")
+    run = run_extract(folder, homes[2], threads="1", wait=False, extra=SLOW)
+    assert run.stdout.readline() == "pass\n" and run.stdout.readline() == "pass\n"
+    run.send_signal(signal.SIGKILL)
+    run.wait(timeout=30)
+    resumed, _ = run_extract(folder, homes[2])
+    stored, torch_imported = run_extract(folder, homes[2])
+    assert one == two == resumed == stored
+    assert not torch_imported, "a run whose features are all stored needs no torch"
+
+
+def test_neighbours_place_and_threads_do_not_change_an_images_features():
+    import torch
+
+    images = [picture(i) for i in range(11)]
+    cnn, before = F.CNNFeatures(layers=["blocks.4", "penultimate"]).fit(), torch.get_num_threads()
+    together = cnn.transform(images)
+    np.testing.assert_array_equal(cnn.transform(images[::-1])[::-1], together)
+    np.testing.assert_array_equal(np.vstack([cnn.transform([i]) for i in images[:2]]), together[:2])
+    try:
+        torch.set_num_threads(1)
+        np.testing.assert_array_equal(cnn.transform(images), together)
+        assert torch.get_num_threads() == 1
+    finally: torch.set_num_threads(before)
+
+
+def test_two_threads_may_transform_at_once():
+    images, cnn, got = [picture(i) for i in range(8)], F.CNNFeatures(layers=["blocks.2"]).fit(), {}
+    both = [threading.Thread(target=lambda k=k: got.update({k: cnn.transform(images[k:])})) for k in (0, 1)]
+    for t in both: t.start()
+    for t in both: t.join()
+    np.testing.assert_array_equal(got[0][1:], got[1])
+
+
+def test_rows_follow_the_table_skipped_images_have_none_and_twins_are_computed_once(folder, tmp_path, monkeypatch):
+    settings = make_settings(data=str(folder))
+    dataset = load_dataset(settings)
+    computed = []
+    square = F._square
+    monkeypatch.setattr(F, "_square", lambda dataset, file, *rest: computed.append(file) or square(dataset, file, *rest))
+    X = F.extract(dataset, settings, store=tmp_path)
+    files = list(dataset.usable.file_name)
+    assert X.shape == (12, 1280) and X.dtype == np.float32 and "normal/05_broken.png" not in files
+    assert len(computed) == 11
+    np.testing.assert_array_equal(X[files.index("normal/10.png")], X[files.index("normal/00.png")])
+    np.testing.assert_array_equal(X, F.CNNFeatures().fit_transform([folder / f for f in files]))
+
+
+def test_a_damaged_store_is_computed_again_to_the_same_bytes(folder, tmp_path):
+    settings = make_settings(data=str(folder), layers=["blocks.1"])
+    dataset = load_dataset(settings)
+    first = F.extract(dataset, settings, store=tmp_path)
+    for segment in tmp_path.rglob("*.segment"):
+        data = bytearray(segment.read_bytes())
+        data[-10] ^= 1
+        segment.write_bytes(data)
+    assert F.extract(dataset, settings, store=tmp_path).tobytes() == first.tobytes()
+
+
+def test_whatever_shapes_a_feature_has_a_place_of_its_own_in_the_store(weights):
+    base = make_settings()
+    changes = [{"layers": ["blocks.4"]}, {"pooling": "max"}, {"views": ["fliplr"]}, {"image_size": 128}, {"backbone": "alexnet", "weights": str(weights)}]
+    recipes = [F.recipe_of(make_settings(**c)) for c in ({}, *changes)] + [F.recipe_of(base, copy=k) for k in (1, 2)]
+    recipes += [F.recipe_of(make_settings(seed=1), copy=1), F.recipe_of(make_settings(augmentations=["flip"]), copy=1)]
+    assert len({F.fingerprint(r) for r in recipes}) == len(recipes)
+    same = [{"seed": 5}, {"batch_size": 4}, {"image_size": 224}, {"layers": ["penultimate"]}, {"classifiers": ["svm"]}]
+    assert {F.fingerprint(F.recipe_of(make_settings(device="cpu", **c))) for c in same} == {F.fingerprint(F.recipe_of(make_settings(device="cpu")))}
+
+
+def test_augmented_copies_differ_from_the_image_and_are_drawn_the_same_again(folder, tmp_path):
+    settings = make_settings(data=str(folder), layers=["blocks.1"])
+    dataset = load_dataset(settings)
+    plain, copied = (F.extract(dataset, settings, copy=k, store=tmp_path / "a") for k in (0, 1))
+    assert (plain != copied).any(1).all()
+    np.testing.assert_array_equal(F.extract(dataset, settings, copy=1, store=tmp_path / "b"), copied)
+
+
+def test_an_image_that_changed_since_it_was_listed_never_reaches_the_store(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "data")
+    settings = make_settings(data=str(tmp_path / "data"), layers=["blocks.1"])
+    dataset = load_dataset(settings)
+    (tmp_path / "data" / "normal" / "00.png").write_bytes(png(77))
+    with pytest.raises(LeuknbError, match="normal/00.png was changed"): F.extract(dataset, settings, store=tmp_path / "store")
+
+
+def test_the_paper_preset_runs_through_with_a_file_of_random_weights(folder, weights, tmp_path):
+    settings = make_settings("paper", data=str(folder), weights=str(weights))
+    X = F.extract(load_dataset(settings), settings, store=tmp_path)
+    assert X.shape == (12, 4096) and (X < 0).any(), "fc7 is read before its ReLU"
+
+
+def test_alexnets_layers_have_the_papers_widths_and_an_in_place_relu_does_not_reach_into_them(weights):
+    images = [picture(0), picture(1)]
+    both = F.CNNFeatures("alexnet", layers=["fc6", "fc7"], image_size=227, weights=str(weights)).fit_transform(images)
+    fc6 = F.CNNFeatures("alexnet", layers=["fc6"], image_size=227, weights=str(weights)).fit_transform(images)
+    np.testing.assert_array_equal(both[:, :4096], fc6)
+    assert (fc6 < 0).any()
+    pool5 = F.CNNFeatures("alexnet", layers=["pool5"], pooling="flatten", image_size=227, weights=str(weights)).fit_transform(images)
+    assert pool5.shape == (2, 9216)
+    assert F.CNNFeatures("alexnet", weights=str(weights)).fit_transform(images).min() >= 0, "what the classifier sees is behind the ReLU"
+
+
+def test_stages_stand_side_by_side_and_views_are_averaged_in_any_order():
+    images = [picture(0), picture(1)]
+    views = ["identity", "fliplr", "flipud", "transpose"]
+    X = F.CNNFeatures(layers=STAGES, views=views).fit_transform(images)
+    assert X.shape == (2, 24 + 40 + 112 + 320)
+    np.testing.assert_array_equal(F.CNNFeatures(layers=STAGES, views=views[::-1]).fit_transform(images), X)
+    one_by_one = np.mean([F.CNNFeatures(layers=STAGES, views=[v]).fit_transform(images) for v in views], 0)
+    np.testing.assert_allclose(X, one_by_one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "layers", "width"), [
+    ("resnet18", ["layer1.0.relu", "layer1.0.relu_1"], 128), ("squeezenet1_1", [], 512), ("timm:resnet18", [], 512),
+    ("mobilenetv3_small_100", ["penultimate", "blocks.1"], 1024 + 24), ("timm:vit_tiny_patch16_224", ["blocks.3", "penultimate"], 384), ("swin_t", ["features.1"], 96)])
+def test_other_networks_of_torchvision_and_timm_give_features(name, layers, width, tmp_path):
+    import torch
+
+    torch.save(F.build(name).state_dict(), tmp_path / "w.pth")
+    X = F.CNNFeatures(name, layers=layers, weights=str(tmp_path / "w.pth")).fit_transform([picture(0)])
+    assert X.shape == (1, width) and np.isfinite(X).all()
+
+
+def test_the_second_call_of_a_module_is_another_layer(tmp_path):
+    import torch
+
+    torch.save(F.build("resnet18").state_dict(), tmp_path / "w.pth")
+    cnn = lambda layer: F.CNNFeatures("resnet18", layers=[layer], weights=str(tmp_path / "w.pth")).fit_transform([picture(0)])
+    np.testing.assert_array_equal(cnn("layer1.0.relu_1"), cnn("layer1.0"))
+    assert (cnn("layer1.0.relu") != cnn("layer1.0")).any()
+
+
+# What is wrong is said clearly
+
+def test_missing_weights_without_a_network_are_one_clear_error_within_seconds(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("LEUKNB_OFFLINE", "1")
+    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
+    F.backbone_names()
+    start = time.monotonic()
+    with pytest.raises(InputError) as e: F.CNNFeatures("alexnet").fit()
+    assert time.monotonic() - start < 5
+    for part in ("alexnet-owt-7be5be79.pth", str(tmp_path), "--set weights=PATH", "efficientnet_lite0"): assert part in str(e.value)
+    assert e.value.exit_code == 2
+
+
+def test_a_server_that_does_not_answer_is_given_up_within_seconds(monkeypatch):
+    monkeypatch.setattr(F, "NETWORK_SECONDS", 0.3)
+    for v in ("LEUKNB_OFFLINE", "HF_HUB_OFFLINE"): monkeypatch.delenv(v, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        assert "timed out" in F._unreachable(f"http://127.0.0.1:{silent.getsockname()[1]}/w.pth")
+        assert time.monotonic() - start < 3
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path):
+    class Hostile:
+        def __reduce__(self): return (os.mkdir, (str(tmp_path / "ran"),))
+
+    path = tmp_path / "weights.pth"
+    path.write_bytes(pickle.dumps({"features.0.weight": Hostile()}))
+    with pytest.raises(InputError, match="weights.pth"): F.CNNFeatures("alexnet", weights=str(path)).fit()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_of_another_network_are_refused_with_the_first_mismatches(tmp_path, weights):
+    import torch
+
+    with pytest.raises(InputError, match="does not fit.*296"): F.CNNFeatures("efficientnet_lite0", weights=str(weights)).fit()
+    torch.save(F.build("resnet18").state_dict(), tmp_path / "r.pth")
+    with pytest.raises(InputError, match=r"features.0.weight is missing"): F.CNNFeatures("alexnet", weights=str(tmp_path / "r.pth")).fit()
+
+
+def test_a_file_whose_name_promises_another_hash_is_refused(tmp_path, weights):
+    promised = tmp_path / "alexnet-owt-7be5be79.pth"
+    promised.write_bytes(weights.read_bytes())
+    with pytest.raises(InputError, match="7be5be79"): F.CNNFeatures("alexnet", weights=str(promised)).fit()
+
+
+def test_safetensors_and_pth_of_the_same_weights_give_the_same_features(tmp_path, weights):
+    from safetensors.torch import save_file
+
+    save_file(F.read_weights(weights), tmp_path / "w.safetensors")
+    a, b = (F.CNNFeatures("alexnet", layers=["pool5"], weights=str(w)).fit_transform([picture(0)]) for w in (weights, tmp_path / "w.safetensors"))
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("bad", "said"), [
+    ({"backbone": "efficientnet_lite"}, "did you mean"), ({"layers": ["block.6"]}, "blocks.6"), ({"layers": ["fc7"]}, "layer 'fc7'"), ({"layers": ["blocks.1"] * 2}, "twice"),
+    ({"layers": "blocks.1"}, "list of names"), ({"pooling": "men"}, "mean"), ({"views": []}, "identity"), ({"views": ["rot9"]}, "rot90"), ({"image_size": 0}, "32 to 2048"),
+    ({"image_size": 64.5}, "whole number"), ({"batch_size": True}, "whole number"), ({"device": "gpu"}, "cuda"), ({"weights": "nowhere.pth"}, "nowhere.pth")])
+def test_a_bad_parameter_is_named_with_what_is_accepted(bad, said):
+    with pytest.raises(InputError, match=said): F.CNNFeatures(**bad).fit()
+
+
+def test_a_device_that_is_absent_is_refused():
+    import torch
+
+    if torch.cuda.is_available(): pytest.skip("this machine has the device")
+    with pytest.raises(InputError, match="cpu"): F.CNNFeatures(device="cuda").fit()
+
+
+@pytest.mark.parametrize("bad", ["one.png", b"bytes", np.zeros((9, 9, 3), np.uint8), [np.zeros((9, 9, 3))], [np.zeros((9, 9, 4), np.uint8)], [None], [b""], ["absent.png"], 3])
+def test_what_is_no_list_of_images_is_refused(bad):
+    with pytest.raises(InputError): F.CNNFeatures(layers=["blocks.1"]).fit().transform(bad)
+
+
+# CNNFeatures as scikit-learn wants it
+
+def applicable_checks():
+    "scikit-learn's checks that feed no table of numbers: the others cannot apply to a transformer of images."
+    from sklearn.utils import estimator_checks as checks
+
+    names = ("check_estimator_cloneable", "check_estimator_tags_renamed", "check_valid_tag_types", "check_estimator_repr", "check_no_attributes_set_in_init",
+             "check_mixin_order", "check_parameters_default_constructible", "check_get_params_invariance", "check_set_params",
+             "check_do_not_raise_errors_in_init_or_set_param", "check_estimators_unfitted", "check_positive_only_tag_during_fit")
+    return [getattr(checks, n) for n in names if n != "check_positive_only_tag_during_fit" and hasattr(checks, n)]
+
+
+@pytest.mark.parametrize("check", applicable_checks(), ids=lambda c: c.__name__)
+def test_it_passes_the_estimator_checks_that_apply(check):
+    check("CNNFeatures", F.CNNFeatures())
+
+
+@pytest.mark.filterwarnings("ignore:Can't test estimator")
+def test_check_estimator_itself_passes():
+    from sklearn.utils.estimator_checks import check_estimator
+
+    check_estimator(F.CNNFeatures())
+
+
+def test_it_clones_pickles_and_stands_first_in_a_pipeline_over_paths_bytes_and_arrays(folder):
+    from sklearn.base import clone
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    cnn = F.CNNFeatures(layers=["blocks.1"], image_size=64).fit()
+    assert clone(cnn).get_params() == cnn.get_params()
+    images = [picture(i) for i in range(6)]
+    np.testing.assert_array_equal(cnn.transform(images), cnn.transform([png(i) for i in range(6)]))
+    np.testing.assert_array_equal(cnn.transform(np.stack(images)), pickle.loads(pickle.dumps(cnn)).transform(pd.Series(images)))  # noqa: S301
+    assert len(pickle.dumps(cnn)) < 10_000, "the network is not part of the estimator"
+    assert list(cnn.get_feature_names_out()[:2]) == ["blocks.1_0", "blocks.1_1"] and len(cnn.get_feature_names_out()) == cnn.n_features_out_ == 24
+    paths = sorted((folder / "normal").glob("[01][0-9].png")) + sorted((folder / "abnormal").glob("*.png"))
+    assert len(cross_val_score(make_pipeline(clone(cnn), StandardScaler(), SVC()), np.array(paths, object), [0] * 6 + [1] * 6, cv=2)) == 2
+
+
+def test_parquet_holds_the_rows_in_table_order(folder, tmp_path):
+    settings = make_settings(data=str(folder), layers=["blocks.1"])
+    dataset = load_dataset(settings)
+    X = F.extract(dataset, settings, store=tmp_path / "store")
+    back = pd.read_parquet(F.write_features(dataset, X, tmp_path / "features"))
+    assert list(back.columns[:3]) == ["file_name", "label", "f0"] and list(back.file_name) == list(dataset.usable.file_name)
+    np.testing.assert_array_equal(back.iloc[:, 2:].to_numpy(), X)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written"): F.write_features(dataset, X, tmp_path / "file")
+
+
+def test_backbones_are_listed_without_building_or_fetching_any(monkeypatch):
+    monkeypatch.setattr(F, "build", None)
+    monkeypatch.setattr(F, "_unreachable", None)
+    table = F.backbones()
+    assert {"efficientnet_lite0", "alexnet", "resnet18", "vit_tiny_patch16_224"} <= set(table.backbone) and len(table) > 1000
+    assert table.ready[table.backbone == "efficientnet_lite0"].item() and table.backbone[0] == "efficientnet_lite0"
+
+
+def test_real_blasts_are_told_apart_as_well_as_these_features_can(real_data):
+    from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    settings = make_settings(data=str(real_data("blast195")))
+    dataset = load_dataset(settings)
+    X = F.extract(dataset, settings)
+    accuracy = cross_val_score(make_pipeline(StandardScaler(), SVC(kernel="linear")), X, dataset.y, cv=StratifiedShuffleSplit(100, test_size=0.2, random_state=0))
+    assert 0.80 < accuracy.mean() < 0.86

@@ -1,0 +1,170 @@
+"""Whole reports through the command line, as a user runs them: complete, reproducible, self-contained, refused or told in words."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from leuknb.core import Settings
+from leuknb.evaluate import holdout_metrics, splits_metrics
+from leuknb.report import DATASET_COLUMNS, RunFailed, report_notebook, run_report, to_html
+
+QUICK = ["--set", "n_splits=6", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100"]
+SMALL = ["--set", "synthetic.n_images=48", "--set", "synthetic.images_per_patient=3"]
+
+
+def leuknb(*arguments, cwd, **environment):
+    "Run the command line as a user does."
+    return subprocess.run([str(Path(sys.executable).parent / "leuknb"), *map(str, arguments)],
+                          cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    "A small report on synthetic images: (finished process, its folder)."
+    cwd = tmp_path_factory.mktemp("run")
+    done = leuknb("report", *QUICK, *SMALL, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return done, cwd / done.stdout.strip().splitlines()[-1]
+
+
+def test_the_last_line_is_the_report_and_the_run_folder_is_complete(run):
+    done, page = run
+    assert page.name == "report.html" and page.is_file()
+    names = {p.name for p in page.parent.iterdir()}
+    assert names == {"report.html", "report.ipynb", "metrics.json", "predictions.csv", "dataset.csv", "run.json", "figures"}
+    figures = {p.name for p in (page.parent / "figures").iterdir()}
+    assert {f.removesuffix(".png") for f in figures if f.endswith(".png")} == {f.removesuffix(".svg") for f in figures if f.endswith(".svg")}
+    assert {"bars.png", "lottery.png", "workflow.png", "network.png", "confusions.png", "roc.png", "examples.png", "map.png"} <= figures
+    assert not [p for p in page.parent.parent.iterdir() if p.name.startswith(".")], "nothing is left beside the run"
+
+
+def test_the_page_asks_nothing_of_the_outside_and_says_what_it_is(run):
+    page = run[1].read_text()
+    assert not re.search(r"https?://", page)
+    assert "Research use only" in page and "Synthetic data" in page and "default-src 'none'" in page
+    assert page.index("Synthetic data") < page.index("The question") and "<script" not in page
+
+
+def test_metrics_follow_schema_1_and_can_be_recomputed_from_the_predictions(run):
+    folder = run[1].parent
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["schema"] == 1 and metrics["dataset"]["synthetic"] is True
+    assert {"dataset", "features", "holdout", "splits", "cv", "comparisons", "calibration", "audit", "paper"} <= set(metrics)
+    predictions = pd.read_csv(folder / "predictions.csv", dtype={"group": str, "label": str, "predicted": str})
+    assert list(predictions.columns) == ["file_name", "label", "group", "model", "scheme", "split", "score", "predicted"]
+    again = json.loads(json.dumps(holdout_metrics(predictions, "abnormal", metrics["dataset"]["n_images"], 0), default=float))
+    for model, found in metrics["holdout"]["models"].items():
+        for key in ("tp", "fn", "fp", "tn", "accuracy", "sensitivity", "specificity", "auroc"): assert again["models"][model][key] == pytest.approx(found[key])
+    assert splits_metrics(predictions, "abnormal")["models"]["svm"]["accuracy"]["mean"] == pytest.approx(metrics["splits"]["models"]["svm"]["accuracy"]["mean"])
+    assert list(pd.read_csv(folder / "dataset.csv").columns) == DATASET_COLUMNS
+    facts = json.loads((folder / "run.json").read_text())
+    assert {"settings", "versions", "fingerprint", "git_commit", "timings"} <= set(facts)
+
+
+def test_the_same_settings_and_data_give_the_same_bytes_on_one_thread_and_without_a_store(run, tmp_path):
+    done = leuknb("report", *QUICK, *SMALL, cwd=tmp_path, LEUKNB_HOME=str(tmp_path / "home"), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    for name in ("metrics.json", "predictions.csv", "dataset.csv"):
+        assert (run[1].parent / name).read_bytes() == (tmp_path / "runs" / "synthetic" / name).read_bytes(), name
+
+
+def test_an_existing_folder_is_refused_and_only_a_run_folder_is_replaced_by_force(run, tmp_path):
+    target = tmp_path / "mine"
+    shutil.copytree(run[1].parent, target)
+    refused = leuknb("report", "--out", target, cwd=tmp_path)
+    assert refused.returncode == 2 and "--force" in refused.stderr and "Traceback" not in refused.stderr
+    other = tmp_path / "thesis"
+    other.mkdir(); (other / "chapter.txt").write_text("years of work")
+    forced = leuknb("report", "--out", other, "--force", cwd=tmp_path)
+    assert forced.returncode == 2 and (other / "chapter.txt").read_text() == "years of work"
+
+
+def broken_report(tmp_path, source):
+    "The report notebook with a failing cell in the place of its first figure."
+    nb = nbformat.read(report_notebook(), 4)
+    at = next(i for i, c in enumerate(nb.cells) if c.source.startswith("# Reading"))
+    nb.cells[at].source = source
+    nbformat.write(nb, tmp_path / "report.ipynb")
+    return tmp_path / "report.ipynb"
+
+
+def test_a_failing_cell_keeps_the_partial_notebook_and_says_what_failed_in_two_lines(tmp_path):
+    with pytest.raises(RunFailed) as caught: run_report(Settings(), tmp_path / "out", notebook=broken_report(tmp_path, "# Reading the images\n1 / 0"))
+    first, second = str(caught.value).split("\n")
+    assert "Reading the images" in first and "ZeroDivisionError" in first and caught.value.exit_code == 1
+    kept = Path(second.split("the partial notebook is ")[1])
+    assert any(o.output_type == "error" for c in nbformat.read(kept, 4).cells for o in c.get("outputs", [])) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--set", "sede=3"], ["sede", "seed"]), (["--preset", "papr"], ["papr", "paper"]), (["--set", "seed"], ["name=value"]),
+    (["no/such/folder"], ["no/such/folder"]), (["--set", "backbone=alexnett"], ["alexnett", "alexnet"]), (["--set", "layers=blocks.99"], ["blocks.99"]),
+    (["--set", "classifiers=smv"], ["smv", "svm"])])
+def test_a_users_mistake_ends_with_2_names_the_value_and_leaves_nothing(arguments, words, tmp_path):
+    done = leuknb("report", *arguments, *SMALL, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and all(w in done.stderr for w in words), done.stderr
+    assert not list(tmp_path.glob("runs/*")) and not list(tmp_path.glob("runs/.*"))
+
+
+def test_the_paper_preset_without_weights_and_network_says_what_is_missing_and_what_to_do(tmp_path):
+    done = leuknb("report", "--preset", "paper", *SMALL, cwd=tmp_path, TORCH_HOME=str(tmp_path / "torch"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
+    assert done.returncode == 2
+    for word in ("alexnet-owt-7be5be79.pth", str(tmp_path / "torch"), "weights=", "efficientnet_lite0"): assert word in done.stderr, done.stderr
+
+
+def test_the_paper_preset_runs_through_with_a_weights_file_of_random_values(tmp_path):
+    import torch
+
+    from leuknb.core import load_torchvision
+
+    torch.manual_seed(0)
+    torch.save(load_torchvision().models.alexnet().state_dict(), tmp_path / "random.pth")
+    done = leuknb("report", "--preset", "paper", "--set", f"weights={tmp_path / 'random.pth'}", "--set", "n_splits=3", "--set", "cv_repeats=0", "--set", "permutations=0", *SMALL, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "runs" / "synthetic" / "metrics.json").read_text())
+    assert metrics["features"]["backbone"] == "alexnet" and metrics["features"]["n_features"] == 4096 and metrics["features"]["image_size"] == 227
+    assert set(metrics["holdout"]["models"]) == {"svm", "knn", "ensemble", "tree"} and "cv" not in metrics
+
+
+def test_a_folder_with_three_classes_broken_files_and_hostile_names_is_reported_and_escaped(tmp_path):
+    pixels = np.random.default_rng(0)
+    for at, name in enumerate(("apple", "<b>pear", "plum")):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(14): Image.fromarray(pixels.integers(0, 80 + 80 * at, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "set" / name / f"{i}.png")
+    (tmp_path / "set" / "plum" / "<script>alert(1)</script>.png").with_name("<img src=x onerror=alert(1)>.png").write_bytes(b"not an image")
+    (tmp_path / "set" / "apple" / "empty.jpg").write_bytes(b"")
+    done = leuknb("report", tmp_path / "set", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "runs" / "set" / "report.html").read_text()
+    assert "<img src=x" not in page and "&lt;img src=x onerror=alert(1)&gt;.png" in page and "empty.jpg" in page and "<b>pear" not in page
+    metrics = json.loads((tmp_path / "runs" / "set" / "metrics.json").read_text())
+    assert metrics["dataset"]["n_skipped"] == 2 and len(metrics["dataset"]["classes"]) == 3 and metrics["dataset"]["synthetic"] is False
+    assert set(metrics["holdout"]["models"]["svm"]["per_class"]) == {"apple", "<b>pear", "plum"}
+    assert "Synthetic data" not in page
+
+
+def test_truncated_files_are_named_with_the_reason_and_the_run_goes_on(real_data, tmp_path):
+    shutil.copytree(real_data("blast195"), tmp_path / "set")
+    for file in real_data("corrupt").glob("*.jpg"): shutil.copy(file, tmp_path / "set" / "normal" / file.name)
+    done = leuknb("report", tmp_path / "set", *QUICK, "--set", "audit=false", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    skipped = pd.read_csv(tmp_path / "runs" / "set" / "dataset.csv").query("status == 'skipped'")
+    assert {Path(f).name for f in skipped["file_name"]} == {f.name for f in real_data("corrupt").glob("*.jpg")} and skipped["why"].str.len().min() > 5
+
+
+def test_a_page_that_would_ask_an_outside_address_is_refused():
+    from leuknb.core import LeuknbError
+
+    for bad in ("![x](https://example.org/x.png)", "<script src='//cdn.example.org/x.js'></script>", "<a href=https://example.org>x</a>"):
+        with pytest.raises(LeuknbError, match="outside"): to_html(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(bad)]), "t")

@@ -204,8 +204,12 @@ def probe_features(
     facts: Facts,
 ) -> dict[str, pd.DataFrame]:  # probe -> [n, features], constant columns left out
     "Return what each probe sees of the images."
-    columns = {"file": _file_columns(facts.table), "colour": facts.table.filter(regex="^colour_(mean|sd)"), "border": facts.table.filter(regex="^border_"),
-               "thumbnail": pd.DataFrame(facts.tiny.reshape(len(facts.tiny), -1)).add_prefix("cell ")}
+    t, colours = facts.table, {"r": "red", "g": "green", "b": "blue"}
+    cells = [f"row {i + 1}, column {j + 1}, {c}" for i in range(8) for j in range(8) for c in colours.values()]
+    columns = {"file": _file_columns(t),
+               "colour": pd.DataFrame({f"{words} {name}": t[f"colour_{k}_{c}"] for k, words in (("mean", "mean"), ("sd", "spread of")) for c, name in colours.items()}),
+               "border": pd.DataFrame({f"mean {name} of the border": t[f"border_mean_{c}"] for c, name in colours.items()} | {"graininess of the border": t["border_grain"]}),
+               "thumbnail": pd.DataFrame(facts.tiny.reshape(len(t), -1), columns=cells)}
     return {name: c.loc[:, c.nunique() > 1].astype(float) for name, c in columns.items()}
 
 # %% ../nbs/07_audit.ipynb #265342a2
@@ -451,10 +455,11 @@ def find_quality(
     shape = np.minimum(t["aspect_ratio"], 1 / t["aspect_ratio"])
     blank = t["entropy"] < 3
     sharp = pd.Series(_robust(t["sharpness"].to_numpy()), t.index)
+    normal_size = abs(np.log(side / side.median())) < 0.1
     checks = {"dark": (t["bright_p99"], 0.32 * 255, t["bright_p99"] < 0.32 * 255), "light": (t["bright_p5"], 0.95 * 255, t["bright_p5"] > 0.95 * 255),
               "low information": (t["entropy"], 3, blank), "empty": (t["stain"], 15, (t["stain"] < 15) & ~blank),
               "blurred": (t["edges"], 34, ~blank & (((t["edges"] < 34) & (t["histogram_sd"] < 20)) | (sharp < -6))),
-              "odd size": (side, q3 + 3 * (q3 - q1), (side < q1 - 3 * (q3 - q1)) | (side > q3 + 3 * (q3 - q1))), "odd shape": (shape, 0.35, shape < 0.35)}
+              "odd size": (side, q3 + 3 * (q3 - q1), ~normal_size & ((side < q1 - 3 * (q3 - q1)) | (side > q3 + 3 * (q3 - q1)))), "odd shape": (shape, 0.35, shape < 0.35)}
     coloured = (t["saturation"] >= 2).mean() > 0.5
     checks["grey"] = (t["saturation"], 2, (t["saturation"] < 2) & coloured)
     far = pd.Series(_outlying(np.asarray(facts.prints if X is None else X, np.float64)), t.index)
@@ -464,7 +469,7 @@ def find_quality(
     return pd.DataFrame(rows, columns=["file_name", "label", "issue", "value", "limit"])
 
 # %% ../nbs/07_audit.ipynb #bd010237
-LEAST = 0.60  # lower end of the interval above which a trace is a shortcut
+LEAST = {"file": 0.75, "border": 0.65, "colour": 0.60, "thumbnail": 0.60}  # lower end of the interval above which a trace is a shortcut
 TOO_GOOD = 0.90  # lower end above which colours or a thumbnail are more than biology
 _MEANING = {"file": "These accuracies may measure the camera.", "border": "These accuracies may measure the slide or the microscope.",
             "colour": "These accuracies may measure the stain or the lamp.", "thumbnail": "These accuracies may measure how the pictures were taken."}
@@ -474,7 +479,7 @@ def _said(row) -> str: return f"AUROC {row.auroc:.2f} ({row.low:.2f} to {row.hig
 
 
 def _subject(row) -> str:
-    if row.probe != "file": return {"border": "The border alone, without the cell,", "colour": "The mean colours alone", "thumbnail": "A thumbnail of 8 x 8 pixels alone"}[row.probe]
+    if row.probe != "file": return {"border": "The border alone, without the cell,", "colour": "Colour means and spreads alone", "thumbnail": "A thumbnail of 8 x 8 pixels alone"}[row.probe]
     return f"{row.strongest[0].upper()}{row.strongest[1:]} alone" if row.strongest_auroc > row.auroc - 0.03 else f"Facts of the file alone, above all {row.strongest},"
 
 
@@ -487,9 +492,9 @@ def judge_probes(
     for row in probed.table.sort_values("auroc", ascending=False, kind="stable").itertuples():
         if row.p_adjusted > 0.05 or row.low <= 0.5: continue
         unbeaten = bool(over) and over["probe"] == row.probe and over["difference_ci"][0] <= 0
-        warn = row.low > LEAST and (row.probe in ("file", "border") or row.low > TOO_GOOD or unbeaten)
-        verb = "tell" if _subject(row).startswith(("The mean", "Facts")) else "tells"
-        rest = _MEANING[row.probe] if warn else {"file": "A small trace.", "border": "A small trace.", "colour": "Stain and chromatin are biology too.", "thumbnail": "Size and darkness of cells are biology too."}[row.probe]
+        warn = row.low > LEAST[row.probe] and (row.probe in ("file", "border") or row.low > TOO_GOOD or unbeaten)
+        verb = "tell" if _subject(row).startswith(("Colour", "Facts")) else "tells"
+        rest = _MEANING[row.probe] if warn else {"file": "The size of a compressed file also depends on what is in the picture.", "border": "A small trace.", "colour": "Stain and chromatin are biology too.", "thumbnail": "Size and darkness of cells are biology too."}[row.probe]
         out[0 if warn else 1].append(f"{_subject(row)} {verb} the classes apart: {_said(row)}. {rest}")
     if over: out[1].append(_ranking(over))
     return out
@@ -501,6 +506,7 @@ def _ranking(over: dict) -> str:
     verdict = "adds" if low > 0 else "falls behind by" if high < 0 else "cannot be told from it: difference"
     size = abs(over["difference"]) if high < 0 or low > 0 else over["difference"]
     ends = (-high, -low) if high < 0 else (low, high)
+    size, ends = round(size, 2) + 0.0, [round(e, 2) + 0.0 for e in ends]  # no minus before a zero
     return (f"The model ({over['model']}) reaches AUROC {over['auroc']:.2f}; the best probe ({over['probe']}) {over['auroc'] - over['difference']:.2f}. "
             f"The model {verdict} {size:.2f} ({ends[0]:.2f} to {ends[1]:.2f}).")
 
@@ -594,7 +600,7 @@ def _data_warnings(duplicates: pd.DataFrame, leaks: pd.DataFrame, quality: pd.Da
         first = conflicts[conflicts["cluster"] == conflicts["cluster"].iloc[0]]
         named = "; ".join(f"{r.file_name} as {r.label}" for r in first.head(3).itertuples())
         n = conflicts["cluster"].nunique()
-        out.append(f"{_count(n, 'picture bears', 'pictures bear')} more than one label ({named}). One of the labels must be wrong.")
+        out.append(f"{_count(n, 'picture bears', 'pictures bear')} more than one label ({named}). Either a label is wrong, or the picture shows cells of both kinds and cannot have one.")
     for (what, where), part in leaks.groupby(["what", "where"], sort=False):
         things = _count(len(part), "cluster of copies lies", "clusters of copies lie") if what == "copies" else _count(len(part), "group lies", "groups lie")
         out.append(f"{things} on both sides of {where} ({part['images'].sum():,} images). What is tested there has been seen in training.")
@@ -654,6 +660,7 @@ def plot_shortcuts(
         ax.plot([low, high], [i, i], color=colour, lw=2.5, solid_capstyle="butt")
         ax.plot(area, i, "o", color=colour, ms=7)
     ax.axvline(0.5, color="0.3", ls="--", lw=1)
+    ax.grid(axis="x", alpha=0.5)
     ax.set(yticks=range(len(rows)), yticklabels=[r[0] for r in rows], ylim=(len(rows) - 0.5, -0.5), xlim=(min([0.4, *(r[2] for r in rows)]) - 0.02, 1.01),
            xlabel="cross-validated AUROC, 95 % interval (0.5 is chance)")
     ax.set_title(_titled("Can the classes be told apart without the cell?", synthetic), fontsize=11)

@@ -57,12 +57,11 @@ MAX_SHARED = 6_000  # rows above which no n x n table is kept: 6,000 rows are 28
 def kind(
     pipeline: Pipeline,  # from `make_classifier`
     n_rows: int = 0,  # images and copies
-    n_features: int = 10**9,
 ) -> str:  # "gram", "distances" or "plain"
     "Return which shared table gives exactly what the pipeline would."
     *before, (_, last) = pipeline.steps
     if n_rows > MAX_SHARED: return "plain"
-    if isinstance(last, SVC) and last.kernel == "linear" and n_features > 8 and all(type(s) is StandardScaler for _, s in before): return "gram"
+    if isinstance(last, SVC) and last.kernel == "linear" and all(type(s) is StandardScaler for _, s in before): return "gram"
     euclidean = isinstance(last, KNeighborsClassifier) and (last.metric, last.p) in (("minkowski", 2), ("euclidean", last.p))
     return "distances" if euclidean and not before else "plain"
 
@@ -149,7 +148,7 @@ def fold_scores(
     shared: np.ndarray | None = None,  # the distance matrix, where a nearest neighbour can use it
 ) -> tuple[np.ndarray, np.ndarray]:  # scores [n_test, n_classes], predicted class numbers [n_test]
     "Return what the pipeline, fitted on the training rows alone, says of the test rows. A class without training rows gets a score below all others."
-    way = kind(pipeline, len(rows), rows.shape[1])
+    way = kind(pipeline, len(rows))
     last = clone(pipeline.steps[-1][1])
     if way == "gram":
         K, k = gram(pipeline.steps[:-1], rows, train, test)
@@ -229,7 +228,7 @@ def run_folds(
 def _prepared(pipeline: Pipeline, rows, train, test, shared):
     "The classifier of one fold and the tables it is fitted on and asked about, none of which depends on a label."
     last = clone(pipeline.steps[-1][1])
-    way = kind(pipeline, len(rows), rows.shape[1])
+    way = kind(pipeline, len(rows))
     if way == "gram": return last.set_params(kernel="precomputed"), *gram(pipeline.steps[:-1], rows, train, test)
     if way == "distances": return last.set_params(metric="precomputed", algorithm="brute"), np.zeros((len(train), len(train))), shared[np.ix_(test, train)]
     whole = clone(pipeline) if len(pipeline) > 1 else last

@@ -208,7 +208,10 @@ def read_weights(
             from safetensors.torch import load_file
 
             state = load_file(path)
-        else: state = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # about the pickle protocol; what cannot be read is refused below
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
         unsafe = "weights_only" in str(e).lower() or "unsupported" in str(e).lower()
         why = "it holds more than tensors, which could run code" if unsafe else f"{type(e).__name__}: {_first(e)}"
@@ -516,7 +519,7 @@ def _rgb(item, pixel_limit: int) -> np.ndarray:
         if item.dtype == np.uint8 and item.ndim == 3 and item.shape[2] == 3 and item.size: return item
         raise InputError(f"an array of {item.dtype} {list(item.shape)} is no image: give uint8 [height, width, 3]")
     if isinstance(item, (bytes, bytearray)): return decode(bytes(item), pixel_limit)
-    if not isinstance(item, (str, os.PathLike)): raise InputError(f"a {type(item).__name__} is no image: give a path, the bytes of a file, or uint8 [height, width, 3]")
+    if not isinstance(item, (str, os.PathLike)): raise InputError(f"an object of type {type(item).__name__} is no image: give a path, the bytes of a file, or uint8 [height, width, 3]")
     try: return decode(Path(item).read_bytes(), pixel_limit)
     except UnreadableImage as e: raise UnreadableImage(f"{Path(item).name}: {e}") from None
     except OSError as e: raise InputError(f"image {str(item)!r} cannot be read: {e.strerror}") from None

@@ -11,7 +11,7 @@ import pandas as pd
 
 from . import paper
 from .core import PRESETS, Settings
-from .statistics import clopper_pearson
+from .statistics import caution, clopper_pearson, effective_images
 
 # %% auto #0
 __all__ = ['MODEL_WORDS', 'RATES', 'HEADINGS', 'percent', 'span', 'model_words', 'counted', 'question', 'headline', 'data_words',
@@ -192,7 +192,8 @@ def cv_caption(metrics: dict) -> str:
     "Return how the cross-validation was done, as a caption."
     cv = metrics["cv"]
     units = "patients kept apart, intervals over patients" if cv["grouped"] else "every image its own unit"
-    return f"{cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}; {units}. Each metric with its 95 % interval."
+    few = f" Caution: {caution(cv['n_groups'])}." if cv["grouped"] and caution(cv["n_groups"]) else ""
+    return f"{cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}; {units}. Each metric with its 95 % interval.{few}"
 
 
 def comparisons_html(metrics: dict) -> str:
@@ -223,7 +224,10 @@ def reach_inputs(
     metrics: dict,
     predictions: pd.DataFrame,
 ) -> tuple[float, float, int]:  # (highest accuracy, share of images on which exactly one of two models is right, images held out)
-    "Return what the reach of the holdout is computed from: the mean discordance over all pairs of models on the holdout."
+    """Return what the reach of the holdout is computed from: the mean discordance over all pairs of models on the holdout.
+
+    Where images share patients the number is that of as many independent images (`effective_images` of the first model).
+    """
     from itertools import combinations
 
     t = predictions[predictions["scheme"] == "holdout"]
@@ -231,7 +235,10 @@ def reach_inputs(
     pairs = [float((right[a] != right[b]).mean()) for a, b in combinations(right.columns, 2)]
     discordance = sum(pairs) / len(pairs) if pairs else 0.2
     best = max(r["accuracy"] for r in metrics["holdout"]["models"].values())
-    return min(best, 0.999), max(discordance, 1 / len(right)), len(right)
+    first = t[t["model"] == next(iter(metrics["holdout"]["models"]))]
+    shared = metrics["dataset"]["n_groups"] and first["group"].nunique() < len(first)
+    n = round(effective_images((first["predicted"] == first["label"]).to_numpy(), first["group"].to_numpy())) if shared else len(first)
+    return min(best, 0.999), max(discordance, 1 / len(right)), max(n, 2)
 
 
 def reach_words(
@@ -242,10 +249,12 @@ def reach_words(
     from leuknb.statistics import smallest_difference
 
     _, discordance, n = reach_inputs(metrics, predictions)
+    held = metrics["holdout"]["n_test"]
+    worth = f"{counted(n, 'held-out image')}" if n == held else f"{counted(held, 'held-out image')} that are worth {n} independent ones, since patients share them,"
     def points(size): return f"{100 * smallest_difference(size, discordance):.0f} points"
 
     paper_size = "" if n == 39 else f"; a holdout of 39, the paper's, those of {points(39)} or more"
-    return (f"<p>Two models of this run disagree in being right on {percent(discordance)} of the held-out images (mean over pairs). With {counted(n, 'held-out image')}, "
+    return (f"<p>Two models of this run disagree in being right on {percent(discordance)} of the held-out images (mean over pairs). With {worth} "
             f"an exact test finds differences in accuracy of {points(n)} or more with 80 % power{paper_size}. Smaller ones stay hidden however real they are.</p>")
 
 # %% ../nbs/09b_narrate.ipynb #dc1f3f75

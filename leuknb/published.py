@@ -17,6 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from .core import InputError, PALETTE, nearest
+from .statistics import clopper_pearson, holm
 
 # %% auto #0
 __all__ = ['RATES', 'ALIASES', 'SIZES', 'PAPER_COUNTS', 'Printed', 'printed', 'fitting', 'as_table', 'read_table', 'rates_of',
@@ -235,8 +236,7 @@ def exact_intervals(
 
     Clopper and Pearson (1934), Biometrika 26:404, doi 10.1093/biomet/26.4.404."""
     counts = {"accuracy": (tp + tn, tp + fn + fp + tn), "sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp), "precision": (tp, tp + fp)}
-    interval = lambda k, n: [float(x) for x in stats.binomtest(int(k), int(n)).proportion_ci(level, method="exact")]
-    return {name: interval(k, n) for name, (k, n) in counts.items() if n}
+    return {name: [float(x) for x in clopper_pearson(k, n, level)] for name, (k, n) in counts.items() if n}
 
 # %% ../nbs/07a_published.ipynb #3183560f
 def mcnemar_extremes(
@@ -254,14 +254,6 @@ def mcnemar_extremes(
     only_a, only_b = fn + fp - shared, fn2 + fp2 - shared
     p = np.minimum(1, 2 * stats.binom.cdf(np.minimum(only_a, only_b), only_a + only_b, 0.5))
     return float(p.min()), float(p.max())
-
-
-def _holm(p: list[float]) -> list[float]:
-    "Holm's step-down adjusted p-values. Holm (1979), Scand J Statist 6:65."
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(np.asarray(p, float)[order] * np.arange(len(p), 0, -1)))
-    return adjusted.tolist()
 
 # %% ../nbs/07a_published.ipynb #1e1a8b78
 @dataclass(frozen=True)
@@ -313,7 +305,7 @@ def _compare(rows: list[dict]) -> pd.DataFrame:
     pairs = [(a, b, *mcnemar_extremes(counts(a), counts(b))) for a, b in combinations(known, 2)]
     return pd.DataFrame({"a": [a["model"] for a, *_ in pairs], "b": [p[1]["model"] for p in pairs], "test": "mcnemar_exact",
                          "difference": [a["accuracy"] - b["accuracy"] for a, b, *_ in pairs],
-                         "p_best": [p[2] for p in pairs], "p_best_adjusted": _holm([p[2] for p in pairs]), "p_worst": [p[3] for p in pairs]})
+                         "p_best": [p[2] for p in pairs], "p_best_adjusted": holm([p[2] for p in pairs]), "p_worst": [p[3] for p in pairs]})
 
 
 def check_table(

@@ -173,7 +173,7 @@ def evaluation_sections(study: Study) -> dict:
     found = {"holdout": ev.holdout_metrics(t, positive, len(study.X), s.seed)}
     if s.n_splits: found["splits"] = ev.splits_metrics(t, positive)
     if s.cv_repeats:
-        with study.timed("intervals"): found["cv"] = ev.cv_metrics(t, positive)
+        with study.timed("intervals"): found["cv"] = ev.cv_metrics(t, positive, "cv", s.bootstrap, s.seed)
     found["comparisons"] = comparison_section(t, s)
     if s.permutations:
         with study.timed("permutations"): study.permutation = permutation_result(study)
@@ -211,7 +211,7 @@ def calibration_section(study: Study) -> dict:
     for model in study.settings.classifiers:
         score, fold = first_repeat(study, model)
         p = study.probabilities[model] = cross_calibrated(y, score, fold)
-        points = {str(s): operating_point(y, score, s, study.dataset.groups)._asdict() for s in (0.95, 0.99)}
+        points = {str(s): operating_point(y, score, s, study.groups)._asdict() for s in (0.95, 0.99)}
         found[model] = {"brier": brier(y, p), "ece": ece(y, p), "ece_by_chance": ece_by_chance(p, seed=study.settings.seed), "operating_points": points}
     return found
 

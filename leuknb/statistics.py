@@ -18,9 +18,9 @@ from .core import InputError, check_choice, rng, theme
 # %% auto #0
 __all__ = ['METRICS', 'METHODS', 'Interval', 'clopper_pearson', 'wilson', 'rates', 'placements', 'auroc', 'delong_covariance',
            'delong_interval', 'delong_test', 'metrics', 'metric_intervals', 'proportion_interval', 'effective_images',
-           'bca', 'cluster_bootstrap', 'nadeau_bengio_interval', 'corrected_resampled_ttest', 'mcnemar_exact',
-           'sign_flip_exact', 'paired_difference', 'cochran_q', 'permutation_p', 'holm', 'Aligned', 'aligned',
-           'compare_models', 'sentence', 'mcnemar_power', 'smallest_difference', 'interval_width', 'reach',
+           'bca', 'cluster_bootstrap', 'nadeau_bengio_interval', 'corrected_resampled_ttest', 'caution',
+           'mcnemar_exact', 'sign_flip_exact', 'paired_difference', 'cochran_q', 'permutation_p', 'holm', 'Aligned',
+           'aligned', 'compare_models', 'sentence', 'mcnemar_power', 'smallest_difference', 'interval_width', 'reach',
            'plot_power']
 
 # %% ../nbs/05a_statistics.ipynb #c6f69791
@@ -257,8 +257,9 @@ def _layout(y, predicted, score=None, groups=None) -> _Layout:
         raise InputError("predicted is not accepted: use one 0 (normal) or 1 (abnormal) for each image, or for each image and repeat")
     predicted = predicted.reshape(len(y), -1).astype(bool)
     if score is not None:
-        score = np.asarray(score, float).reshape(-1, predicted.shape[1]) if np.size(score) == predicted.size else None
-        if score is None or len(score) != len(y): raise InputError("score and predicted are not accepted: give them the same shape, [n] or [n, repeats]")
+        score = np.asarray(score, float)
+        score = score.reshape(len(score), -1)
+        if score.shape != predicted.shape: raise InputError("score and predicted are not accepted: give them the same shape, [n] or [n, repeats]")
         if np.isnan(score).any(): raise InputError("score is not accepted: it holds NaN")
     codes, n_groups = _codes(groups, len(y))
     cells = (y[:, None] & predicted, y[:, None] & ~predicted, ~y[:, None] & predicted, ~y[:, None] & ~predicted)
@@ -601,6 +602,13 @@ def corrected_resampled_ttest(
     else: statistic = mean / se
     half = float(_quantile(level, df)) * se
     return {"difference": mean, "ci": [mean - half, mean + half], "statistic": statistic, "p": float(2 * stats.t.sf(abs(statistic), df))}
+
+def caution(
+    n_groups: int,  # patients behind the numbers
+) -> str:  # a sentence, or an empty string from 20 patients on
+    "Return what to say of numbers from few patients: below 20 the intervals of a cross-validation hold the truth less often than they promise (the study below)."
+    if n_groups >= 20: return ""
+    return f"with {n_groups} patients the 95 % intervals of a cross-validation hold the truth in about nine of ten studies only; twenty patients are needed"
 
 # %% ../nbs/05a_statistics.ipynb #3c65c7aa
 def mcnemar_exact(

@@ -201,7 +201,7 @@ _TYPES = {
                              (0, 0), (.05, .02), (.1, .1), (.11, .03), (.55, .2), (0, 0), (.1, .3), (.025, .010)),
     "band neutrophil": ((12.5, .8), (.44, .04), (6.6, .7), (3.4, .5), (1, 0), (.15, .1), (.35, .20), (.85, .10), (.42, .06),
                         (0, 0), (.07, .02), (.1, .1), (.11, .03), (.55, .2), (0, 0), (.1, .3), (.025, .010)),
-    "lymphocyte": ((10.7, 1.2), (.70, .07), (.5, .3), (.6, .6), (1, 0), (0, 0), (.60, .30), (.95, .10), (.55, .08),
+    "lymphocyte": ((10.7, 1.2), (.70, .07), (.5, .3), (.6, .6), (1, 0), (0, 0), (.60, .30), (1.0, .08), (.64, .08),
                    (.05, .2), (.32, .08), (.4, .2), (.02, .02), (.08, .08), (0, 0), (.1, .3), (.035, .015)),
     "monocyte": ((14.0, 1.0), (.50, .05), (3.3, .45), (3.0, .4), (1, 0), (.12, .08), (.45, .25), (.95, .10), (.42, .06),
                  (.1, .3), (.26, .05), (.15, .1), (.07, .02), (.30, .12), (0, 0), (3.5, 2.0), (.045, .020)),
@@ -209,8 +209,8 @@ _TYPES = {
                    (0, 0), (.10, .03), (.1, .1), (.12, .04), (.05, .05), (.95, .1), (.1, .3), (.025, .010)),
     "myeloblast": ((15.0, 1.2), (.80, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.10, .05), (.22, .04),
                    (3.4, .8), (.66, .10), (.6, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
-    "small myeloblast": ((11.1, 0.8), (.62, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.12, .05), (.22, .04),
-                         (3.6, .8), (.40, .08), (1.0, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
+    "small myeloblast": ((11.0, 0.8), (.60, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.12, .05), (.22, .04),
+                         (3.8, .8), (.38, .08), (1.0, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
 }
 CELL_TYPES = tuple(t for t in _TYPES if t != "small myeloblast")
 NORMAL_MIX = {"segmented neutrophil": 0.38, "band neutrophil": 0.10, "lymphocyte": 0.29, "monocyte": 0.17, "eosinophil": 0.06}
@@ -321,16 +321,16 @@ def _chromatin(traits: CellTraits, inside: np.ndarray, scale: float, area: float
     "Amount of azure per pixel of the nucleus: clumps and threads, a dense rim, the same mass of DNA in every nucleus."
     clumps = np.tanh(1.4 * noise(generator, inside.shape, traits.clump * scale))
     threads = noise(generator, inside.shape, 0.12 * scale)
-    gaps = np.clip(noise(generator, inside.shape, 0.20 * scale) - 0.7, 0, 1.6)
+    gaps = np.clip(noise(generator, inside.shape, 0.17 * scale) - 0.7, 0, 1.6)
     texture = 1 + traits.contrast * (0.28 * clumps - 0.34 * gaps) + (0.10 + 0.05 * traits.contrast) * threads
     rim = 1 + (0.05 + 0.20 * traits.contrast) * np.exp(-((inside - 0.15) ** 2) / 0.06)
-    return np.clip(texture, 0.25, 2) * rim * np.float32((DNA_AREA / area) ** 0.9 * 0.92)
+    return np.clip(texture, 0.25, 2) * rim * np.float32((DNA_AREA / area) ** 0.9 * (0.81 + 0.11 * traits.contrast))
 
 
 def _spots(u, v, points, radius) -> np.ndarray:
     "Soft discs, the darkest where they overlap."
     out = np.zeros(np.broadcast_shapes(u.shape, v.shape), np.float32)
-    for (px, py), r in zip(points, radius): np.maximum(out, cover(r - np.sqrt((u - px) ** 2 + (v - py) ** 2), 0.45), out=out)
+    for (px, py), r in zip(points, radius): np.maximum(out, cover(r - np.sqrt((u - px) ** 2 + (v - py) ** 2), 0.5), out=out)
     return out
 
 
@@ -357,7 +357,7 @@ def _draw_white_cell(glass: _Glass, traits: CellTraits, x: float, y: float, numb
 
     azure = _chromatin(traits, nucleus, s, area, generator)
     nucleoli = _inner_points(generator, u, v, nucleus, 1.0, int(traits.nucleoli))
-    holes = _spots(u, v, nucleoli, generator.uniform(0.75, 1.25, len(nucleoli)))
+    holes = _spots(u, v, nucleoli, generator.uniform(0.8, 1.3, len(nucleoli)))
     azure *= 1 - 0.62 * holes
     cytoplasm = body * (1 - core_)
     blue, eosin, dust = _cytoplasm(traits, u, v, cell, nucleus, s, generator)
@@ -365,7 +365,7 @@ def _draw_white_cell(glass: _Glass, traits: CellTraits, x: float, y: float, numb
     glass.amounts[(slice(None), *window)] *= 1 - body
     glass.amounts[AZURE][window] += core_ * azure + cytoplasm * dust
     glass.amounts[BLUE][window] += core_ * (0.20 * azure * azure + 0.26 * holes) + cytoplasm * blue
-    glass.amounts[EOSIN][window] += core_ * np.clip(0.50 - 0.42 * azure, 0, 0.2) * (1 - holes) + cytoplasm * eosin
+    glass.amounts[EOSIN][window] += core_ * (np.clip(0.50 - 0.42 * azure, 0, 0.2) + 0.22 * max(1 - traits.contrast, 0)) * (1 - holes) + cytoplasm * eosin
     white, dark = cell > 0, nucleus > 0
     glass.masks["white"][window][white] = number
     glass.masks["nucleus"][window] |= dark
@@ -578,7 +578,7 @@ def _plan_copies(rows: list[dict], copies: dict, relabelled: int, generator: np.
 def _maturity(difficulty: float, patient: Patient, generator: np.random.Generator) -> float:
     "How far the blasts of one picture lean towards normal cells: 0 at difficulty 0, 1 at difficulty 1, spread over patients and pictures between."
     centre = float(np.interp(difficulty, (0, 0.5, 1), (0, MATURITY_AT_HALF, 1)))
-    spread = 0.12 * np.sqrt(4 * centre * (1 - centre))
+    spread = 0.09 * np.sqrt(4 * centre * (1 - centre))
     return float(np.clip(centre + spread * (0.7 * patient.maturity + 0.7 * generator.normal()), 0, 1))
 
 
@@ -591,7 +591,7 @@ def _cast(label: str, difficulty: float, generator: np.random.Generator) -> tupl
     normal = [str(t) for t in generator.choice(list(NORMAL_MIX), size=n, p=list(NORMAL_MIX.values()))]
     alike = [str(t) for t in generator.choice(list(LOOKALIKES), size=n, p=list(LOOKALIKES.values()))]
     anything = generator.random(n) < np.clip(2 * difficulty - 1, 0, 1)
-    blast = generator.random(n) < 0.6
+    blast = generator.random(n) < 0.7
     blast[generator.integers(n)] = True
     hosts = [a if b else c for a, b, c in zip(normal, anything, alike)]
     return (["myeloblast" if b else t for b, t in zip(blast, normal)] if label == "abnormal" else normal), hosts
@@ -685,7 +685,7 @@ def _files(row, settings: core.SyntheticSettings) -> tuple[dict, dict]:
     smear = draw_planned(row, settings)
     generator = core.rng(settings.seed, "synthetic", "file", row.key)
     suffix = ".png" if generator.random() < PNG_SHARE else ".jpg"
-    quality = int(MICROSCOPES[row.scope].quality + generator.integers(-4, 5))
+    quality = int(MICROSCOPES[row.scope].quality + generator.integers(-12, 8))
     name = f"smear_{row.number:04d}"
     meta = {"file_name": f"{row.label}/{name}{suffix}", "label": row.label, "patient_id": row.patient_id, **smear.truth, "mask": f"masks/{name}.png",
             "duplicate_of": "", "duplicate_kind": ""}

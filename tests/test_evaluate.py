@@ -68,13 +68,24 @@ def test_every_fold_equals_the_plain_pipeline(name, params, dtype, k):
 
 def test_the_shortcuts_are_taken_for_the_four_and_equal_on_many_features():
     X, y = features(195, 9216)
-    assert [kind(make_classifier(n), *X.shape) for n in FOUR] == ["gram", "distances", "plain", "plain"]
+    assert [kind(make_classifier(n), len(X)) for n in FOUR] == ["gram", "distances", "plain", "plain"]
     splits = ev.cv_splits(y, folds=5)[:2]
     for s, name, scores, called in run_folds(X, y, splits, ["svm", "knn"], scheme="cv"):
         train, test = splits[s]
         plain = make_classifier(name).fit(X[train], y[train])
         np.testing.assert_array_equal(called, plain.predict(X[test]))
         np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("d", [1, 3, 40])
+def test_the_gram_matrix_serves_classes_that_overlap_as_well(d):
+    g = rng(d, "overlap")
+    y = np.arange(150) % 2
+    X = g.normal(size=(150, d)) + 0.3 * y[:, None]
+    (_, _, scores, called), = run_folds(X, y, [(np.arange(110), np.arange(110, 150))], ["svm"])
+    plain = make_classifier("svm").fit(X[:110], y[:110])
+    np.testing.assert_allclose(scores, class_scores(plain, X[110:]), atol=1e-6, rtol=0)
+    np.testing.assert_array_equal(called, plain.predict(X[110:]))
 
 
 @pytest.mark.parametrize("params", [{}, {"max_features": 0.3}, {"max_depth": 2}, {"min_samples_leaf": 4, "criterion": "entropy"}, {"max_leaf_nodes": 5}, {"ccp_alpha": 0.02}])
@@ -164,6 +175,13 @@ def test_tuning_chooses_without_test_labels():
     split = ev.random_splits(who.label, who.together, 1, 0.2, s.seed, "holdout")
     after = ev.predict_splits(X, fake, split, s, "holdout")
     np.testing.assert_array_equal(before.score, after.score)
+
+
+def test_features_that_are_not_numbers_or_do_not_fit_are_refused():
+    X, table = study()
+    X[3, 2] = np.inf
+    with pytest.raises(InputError, match="1 rows of features"): ev.evaluate(X, table, make_settings(positive="abnormal"))
+    with pytest.raises(InputError, match="do not fit 80 images"): ev.evaluate(X[:5], table, make_settings(positive="abnormal"))
 
 
 # splits

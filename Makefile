@@ -37,6 +37,6 @@ lab: .venv/.made
 	@echo "making .venv (some 1.7 GB, one to three minutes)"
 	@python3 -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "leuknb needs Python 3.11 or newer; python3 is " + sys.version.split()[0])'
 	@[ -x $(BIN)/python ] || python3 -m venv .venv
-	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv==$(UV_VERSION)
 	@UV_FIND_LINKS="$(FIND_LINKS)" $(BIN)/uv pip install -q --python $(BIN)/python --compile-bytecode -c constraints.txt -e '.[dev,docs]'
 	@touch $@

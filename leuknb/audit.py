@@ -26,10 +26,11 @@ from .preprocess import to_rgb
 from .statistics import holm, metric_intervals, permutation_p, placements
 
 # %% auto #0
-__all__ = ['RING', 'PROBES', 'FILE_WORDS', 'MOST_IMAGES', 'REPEATS', 'SPLIT_COLUMNS', 'ISSUES', 'UNUSABLE', 'LEAST', 'TOO_GOOD',
-           'file_facts', 'border_mask', 'picture_facts', 'Facts', 'image_facts', 'probe_features', 'auroc_shares',
-           'least_squares_aurocs', 'Probed', 'run_probes', 'find_leaks', 'find_quality', 'judge_probes', 'Audit',
-           'run_audit', 'plot_shortcuts', 'show_duplicates', 'show_quality', 'audit_html', 'safe_cell', 'write_audit']
+__all__ = ['RING', 'PROBES', 'FILE_WORDS', 'MOST_IMAGES', 'REPEATS', 'PROBE_SVM', 'SPLIT_COLUMNS', 'ISSUES', 'BLURRED',
+           'UNUSABLE', 'LEAST', 'TOO_GOOD', 'file_facts', 'border_mask', 'picture_facts', 'Facts', 'image_facts',
+           'probe_features', 'auroc_shares', 'least_squares_aurocs', 'Probed', 'run_probes', 'find_leaks',
+           'find_quality', 'judge_probes', 'Audit', 'run_audit', 'plot_shortcuts', 'show_duplicates', 'show_quality',
+           'audit_html', 'safe_cell', 'write_audit']
 
 # %% ../nbs/07_audit.ipynb #ef042920
 _STANDARD_LUMA_MEAN = 57.625  # mean of the luminance table of ITU-T T.81, annex K.1
@@ -299,10 +300,14 @@ def _folds(labels, groups, settings: Settings):
     except InputError: return None
 
 
-def _svm_scores(X: np.ndarray, y: np.ndarray, splits, folds: int, n_classes: int, settings: Settings) -> np.ndarray:
-    "Out-of-fold scores [n, repeats, n_classes] of the linear support vector machine."
+PROBE_SVM = ("sklearn.svm.LinearSVC", {"dual": False, "C": 1.0})  # converges on few, nearly collinear columns, where the solver of "svm" may not end
+
+
+def _svm_scores(X: np.ndarray, y: np.ndarray, splits, folds: int, n_classes: int, settings: Settings, classifier=PROBE_SVM) -> np.ndarray:
+    "Out-of-fold scores [n, repeats, n_classes] of a linear support vector machine."
+    name, params = classifier
     scores = np.zeros((len(y), len(splits) // folds, n_classes))
-    for split, _, part, _ in run_folds(X, y, splits, ["svm"], {"svm": settings.params.get("svm", {})}, settings.seed, "probe", n_classes=n_classes, what="probing for shortcuts"):
+    for split, _, part, _ in run_folds(X, y, splits, [name], {name: params}, settings.seed, "probe", n_classes=n_classes, what="probing for shortcuts"):
         scores[splits[split][1], split // folds] = part
     return scores
 
@@ -367,7 +372,7 @@ def run_probes(
     table.insert(5, "p_adjusted", holm(table["p"].to_numpy()))
     model = None
     if predictions is not None: model = _model_scores(predictions, dataset.usable["file_name"].to_numpy(object)[some], classes, settings)
-    if model is None and X is not None: model = "svm", _svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings)
+    if model is None and X is not None: model = "svm", _svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings, ("svm", settings.params.get("svm", {})))
     return Probed(table, {} if model is None else _over_best(*model, y, groups, table, shares), len(y))
 
 
@@ -425,6 +430,7 @@ def find_leaks(
 ISSUES = {"dark": "almost nothing brighter than a third of white", "light": "almost nothing darker than white", "low information": "hardly any grey levels",
           "empty": "nothing stained in the field", "blurred": "no sharp edge, or far less sharp than the rest", "odd size": "far larger or smaller than the rest",
           "odd shape": "a side three times the other", "grey": "without colour in a set with colours", "outlier": "unlike all others"}
+BLURRED = -6.0  # logarithm of the Laplacian's variance over the picture's; 1,868 real cells lie above -3.5
 UNUSABLE = ("dark", "light", "low information", "empty", "blurred")  # these are warned of; the others are listed
 
 
@@ -435,12 +441,18 @@ def _robust(values: np.ndarray) -> np.ndarray:
 
 
 def _outlying(X: np.ndarray, components: int = 10) -> np.ndarray:
-    "How far each image lies from the rest, in robust standard deviations of the logarithm of distances."
+    """Return how far each image lies from the rest [n]: the larger of its distance within the main components and its distance from them.
+
+    Both as logarithms, in robust standard deviations. The two distances: Hubert, Rousseeuw and Vanden Branden 2005, doi 10.1198/004017004000000563."""
     if len(X) < 20: return np.zeros(len(X))
-    Z = np.clip((X - np.median(X, axis=0)) / np.maximum(X.std(0), 1e-9), -10, 10)
-    some = Z[:: max(1, len(Z) // 5000)]
-    _, directions = np.linalg.eigh(np.cov(some.T)) if Z.shape[1] <= 2000 else (None, np.linalg.svd(some[:2000] - some[:2000].mean(0), full_matrices=False)[2][::-1].T)
-    return _robust(np.log(np.linalg.norm(_robust(Z @ directions[:, -components:]), axis=1) + 1e-9))
+    centre = np.median(X, axis=0)
+    scale = np.maximum(1.4826 * np.median(abs(X - centre), axis=0), 0.1 * X.std(0))
+    Z = np.clip((X - centre) / np.maximum(scale, 1e-9), -10, 10)
+    some = Z[:: max(1, len(Z) // 2000)]
+    directions = np.linalg.svd(np.clip(some, -3, 3), full_matrices=False)[2][:components].T
+    inside = Z @ directions
+    distances = np.linalg.norm(_robust(inside), axis=1), np.linalg.norm(Z - inside @ directions.T, axis=1)
+    return np.max([_robust(np.log(d + 1e-9)) for d in distances], axis=0)
 
 
 def find_quality(
@@ -458,12 +470,12 @@ def find_quality(
     normal_size = abs(np.log(side / side.median())) < 0.1
     checks = {"dark": (t["bright_p99"], 0.32 * 255, t["bright_p99"] < 0.32 * 255), "light": (t["bright_p5"], 0.95 * 255, t["bright_p5"] > 0.95 * 255),
               "low information": (t["entropy"], 3, blank), "empty": (t["stain"], 15, (t["stain"] < 15) & ~blank),
-              "blurred": (t["edges"], 34, ~blank & (((t["edges"] < 34) & (t["histogram_sd"] < 20)) | (sharp < -6))),
+              "blurred": (t["edges"], 34, ~blank & (((t["edges"] < 34) & (t["histogram_sd"] < 20)) | (t["sharpness"] < BLURRED) | (sharp < -6))),
               "odd size": (side, q3 + 3 * (q3 - q1), ~normal_size & ((side < q1 - 3 * (q3 - q1)) | (side > q3 + 3 * (q3 - q1)))), "odd shape": (shape, 0.35, shape < 0.35)}
     coloured = (t["saturation"] >= 2).mean() > 0.5
     checks["grey"] = (t["saturation"], 2, (t["saturation"] < 2) & coloured)
     far = pd.Series(_outlying(np.asarray(facts.prints if X is None else X, np.float64)), t.index)
-    checks["outlier"] = (far, 5, far > 5)
+    checks["outlier"] = (far, 6, far > 6)
     rows = [(dataset.usable["file_name"][i], dataset.usable["label"][i], issue, float(value[i]), float(limit))
             for issue, (value, limit, bad) in checks.items() for i in np.flatnonzero(bad)]
     return pd.DataFrame(rows, columns=["file_name", "label", "issue", "value", "limit"])

@@ -15,7 +15,7 @@ import leuknb
 from .core import PRESETS, InputError, LeuknbError, check_choice, make_settings, parse_changes
 
 # %% auto #0
-__all__ = ['app', 'Data', 'Preset', 'Changes', 'Force', 'report', 'extract', 'backbones', 'synth', 'doctor', 'main']
+__all__ = ['app', 'Data', 'Preset', 'Changes', 'Force', 'report', 'extract', 'audit', 'backbones', 'synth', 'doctor', 'main']
 
 # %% ../nbs/11_cli.ipynb #50b68644
 app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
@@ -85,6 +85,50 @@ def extract(
 
 
 @app.command()
+def audit(
+    data: Annotated[str, typer.Argument(help="as for report; may be left out with --table", show_default=False)] = "",
+    table: Annotated[Path | None, typer.Option(help="a CSV of published rates to check instead: model, accuracy, sensitivity, ...")] = None,
+    n_pos: Annotated[int | None, typer.Option(min=1, help="with --table: positive test images, when known")] = None,
+    n_neg: Annotated[int | None, typer.Option(min=1, help="with --table: negative test images, when known")] = None,
+    out: Annotated[Path | None, typer.Option(help="the folder for audit.html, audit.json and duplicates.csv; runs/NAME-audit without it")] = None,
+    changes: Changes = [],  # noqa: B006
+    force: Force = False,
+) -> None:
+    "Look for duplicates, leaks, shortcuts and bad pictures in DATA, or check a published table. Ends with 3 when something must be looked at."
+    if table is None and not data: raise InputError("nothing to audit: name DATA (a folder, a CSV, ...), or a published table with --table")
+    found = _audit_table(table, n_pos, n_neg) if table is not None else _audit_data(data, changes, out, force)
+    if found: raise typer.Exit(3)
+
+
+def _audit_table(table: Path, n_pos: int | None, n_neg: int | None) -> bool:
+    "Tell what a published table can be; whether a row cannot be right."
+    from leuknb.published import check_table, read_table
+
+    check = check_table(read_table(table), n_pos, n_neg)
+    shown = check.table[[c for c in ("model", "verdict", "tp", "fn", "fp", "tn") if c in check.table]]
+    _print_table(shown.astype({c: "Int64" for c in shown.columns[2:]}).astype(object).where(shown.notna(), ""))
+    for sentence in check.sentences: typer.echo(sentence)
+    return not check.consistent
+
+
+def _audit_data(data: str, changes: list[str], out: Path | None, force: bool) -> bool:
+    "Audit images and write what was found; whether something must be looked at."
+    from leuknb.audit import run_audit, write_audit
+    from leuknb.datasets import load_dataset
+    from leuknb.features import extract as extract_features
+    from leuknb.report import audit_folder
+
+    settings = _settings(data, "demo", changes)
+    folder = audit_folder(settings, out, force)
+    dataset = load_dataset(settings)
+    result = run_audit(dataset, settings, extract_features(dataset, settings))
+    for warning in result.warnings: typer.echo(f"- {warning}")
+    if not result.warnings: typer.echo("nothing found that must be looked at")
+    typer.echo(write_audit(result, dataset, folder, settings))
+    return bool(result.warnings)
+
+
+@app.command()
 def backbones(
     name: Annotated[str, typer.Argument(help="show the names that hold this text; all ready ones without it")] = "",
 ) -> None:
@@ -96,9 +140,9 @@ def backbones(
 
 def _chosen(table, name: str):
     "The rows to show: those whose name holds `name`, or without one the ready and the best known."
-    if not name: return table[table["ready"] | table["name"].isin(["alexnet", "resnet18", "resnet50"])]
-    found = table[table["name"].str.contains(name, regex=False)]
-    if found.empty: check_choice(name, table["name"], "backbone")
+    if not name: return table[table["ready"] | table["backbone"].isin(["alexnet", "resnet18", "resnet50"])]
+    found = table[table["backbone"].str.contains(name, regex=False)]
+    if found.empty: check_choice(name, table["backbone"], "backbone")
     return found
 
 

@@ -91,7 +91,7 @@ class Settings(BaseModel):
     pooling: Literal["mean", "max", "flatten"] = "mean"  # how a feature map becomes a vector
     views: list[View] = ["identity"]  # symmetries of the image whose features are averaged
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None  # pixels a side; None takes the backbone's own
-    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32  # images in one forward pass
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32  # images in one forward pass on a GPU; on the CPU it is fixed, so that the bits of a feature are
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where the network runs
     augment: Annotated[int, Field(ge=0, le=64)] = 0  # augmented copies of each training image
     augmentations: list[Augmentation] = ["rotate", "flip", "brightness", "stain"]  # what an augmented copy may differ in
@@ -203,9 +203,10 @@ def fingerprint(value) -> str:
 def to_json(
     value,  # dicts, lists, numbers, text, numpy values, pydantic models
     indent: int | None = None,
+    sort_keys: bool = True,  # False keeps the order the keys have, where it means something
 ) -> str:
-    "Return canonical JSON: sorted keys, no NaN (an undefined number is null), numpy and pydantic values as plain ones."
-    return json.dumps(_plain(value), sort_keys=True, allow_nan=False, indent=indent, ensure_ascii=False)
+    "Return canonical JSON: no NaN (an undefined number is null), numpy and pydantic values as plain ones."
+    return json.dumps(_plain(value), sort_keys=sort_keys, allow_nan=False, indent=indent, ensure_ascii=False)
 
 
 def _plain(value):

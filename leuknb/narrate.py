@@ -14,11 +14,11 @@ from .core import PRESETS, Settings
 from .statistics import caution, clopper_pearson, effective_images
 
 # %% auto #0
-__all__ = ['MODEL_WORDS', 'RATES', 'HEADINGS', 'percent', 'span', 'model_words', 'counted', 'question', 'headline', 'data_words',
-           'models_table', 'with_interval', 'models_caption', 'paper_beside', 'table_html', 'list_html',
+__all__ = ['MODEL_WORDS', 'RATES', 'HEADINGS', 'PROBE_WORDS', 'percent', 'span', 'model_words', 'counted', 'question', 'headline',
+           'data_words', 'models_table', 'with_interval', 'models_caption', 'paper_beside', 'table_html', 'list_html',
            'lottery_words', 'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table', 'reach_inputs',
-           'reach_words', 'compared_words', 'conclusions', 'limits', 'rerun_command', 'skipped_html',
-           'paper_table_html', 'rerun_html']
+           'reach_words', 'audit_html', 'probe_table', 'compared_words', 'conclusions', 'limits', 'rerun_command',
+           'skipped_html', 'paper_table_html', 'rerun_html']
 
 # %% ../nbs/09b_narrate.ipynb #c801e9bb
 MODEL_WORDS = {"svm": "linear SVM", "knn": "k-nearest neighbours", "ensemble": "ensemble of trees", "tree": "decision tree"}
@@ -256,6 +256,24 @@ def reach_words(
     paper_size = "" if n == 39 else f"; a holdout of 39, the paper's, those of {points(39)} or more"
     return (f"<p>Two models of this run disagree in being right on {percent(discordance)} of the held-out images (mean over pairs). With {worth} "
             f"an exact test finds differences in accuracy of {points(n)} or more with 80 % power{paper_size}. Smaller ones stay hidden however real they are.</p>")
+
+# %% ../nbs/09b_narrate.ipynb #3fe7dddc
+PROBE_WORDS = {"file": "file facts (size, format, bytes, EXIF)", "colour": "colour means and spreads", "border": "the border, the cell removed", "thumbnail": "an 8 x 8 thumbnail"}
+
+
+def audit_html(findings) -> str:  # of an audit.Audit
+    "Return the audit in words and tables: warnings, copies, leaks, probes, what the model adds over the best of them."
+    m = findings.metrics
+    words = [f"{counted(m['exact_duplicates'], 'exact copy').replace('copys', 'copies')} and {counted(m['near_duplicates'], 'altered copy').replace('copys', 'copies')} among the images; "
+             f"{counted(m['label_conflicts'], 'picture')} under two labels; {counted(m['leaks'], 'leak')} across a split."]
+    return list_html([*m["warnings"], *findings.remarks, *words]) + table_html(probe_table(findings), "The classifier shown no cell: AUROC, its 95 % interval, and the permutation p-value (adjusted by Holm over the probes).")
+
+
+def probe_table(findings) -> pd.DataFrame:
+    "Return one row a shortcut probe: AUROC, interval, p-values, its strongest single fact."
+    rows = {PROBE_WORDS.get(r.probe, r.probe): {"AUROC": with_interval("auroc", r.auroc, (r.low, r.high)), "p": f"{r.p:.3f}", "p adjusted": f"{r.p_adjusted:.3f}", "strongest fact": r.strongest}
+            for r in findings.shortcuts.itertuples()}
+    return pd.DataFrame(rows).T.rename_axis("shown only")
 
 # %% ../nbs/09b_narrate.ipynb #dc1f3f75
 def compared_words(metrics: dict) -> str:  # HTML

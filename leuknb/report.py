@@ -26,7 +26,8 @@ from .core import InputError, LeuknbError, Settings, fingerprint, home, make_set
 __all__ = ['EVALUATION', 'CODE', 'DATASET_COLUMNS', 'PACKAGES', 'CSS', 'POLICY', 'TEMPLATE', 'Study', 'dataset_section',
            'evaluation_key', 'remembered', 'evaluation_sections', 'permutation_result', 'comparison_section',
            'calibration_section', 'first_repeat', 'show_html', 'write_run', 'run_facts', 'package_versions',
-           'git_commit', 'to_html', 'report_notebook', 'parameter_names', 'run_folder', 'RunFailed', 'run_report']
+           'git_commit', 'to_html', 'report_notebook', 'parameter_names', 'run_folder', 'audit_folder', 'RunFailed',
+           'run_report']
 
 # %% ../nbs/10_report.ipynb #593f8f58
 @dataclass
@@ -82,6 +83,23 @@ class Study:
             self.copies = tuple(extract(self.dataset, self.settings, copy=k) for k in range(1, self.settings.augment + 1))
         recipe = recipe_of(self.settings)
         self.metrics["features"] = {**{k: recipe[k] for k in ("backbone", "layers", "views", "image_size")}, "n_features": self.X.shape[1]}
+
+    def look_for_copies(self) -> None:
+        "Fill `groups`: patients, joined with copies of the same picture, which must not be split either."
+        self.groups = self.dataset.groups
+        if not self.settings.audit: return
+        from leuknb.audit import run_audit
+
+        with self.timed("audit"): self.findings = run_audit(self.dataset, self.settings, self.X)
+        self.groups = self.findings.groups
+
+    def judge(self) -> None:
+        "Fill `findings` and the section `audit` of the metrics: what the data give away, and what the model adds to it."
+        if not self.settings.audit: return
+        from leuknb.audit import run_audit
+
+        with self.timed("audit"): self.findings = run_audit(self.dataset, self.settings, self.X, self.predictions)
+        self.metrics["audit"] = self.findings.metrics
 
     def evaluate(self) -> None:
         "Fill `predictions` and the sections of the metrics that rest on them."
@@ -239,7 +257,7 @@ PACKAGES = ("leuknb", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "tim
 
 def write_run(study: Study) -> None:
     "Write the result files of `study` into its folder."
-    with write_atomic(study.folder / "metrics.json") as f: f.write(to_json(study.metrics, indent=1) + "\n")
+    with write_atomic(study.folder / "metrics.json") as f: f.write(to_json(study.metrics, indent=1, sort_keys=False) + "\n")
     with write_atomic(study.folder / "dataset.csv") as f: study.dataset.table[DATASET_COLUMNS].to_csv(f, index=False, lineterminator="\n")
     with write_atomic(study.folder / "predictions.csv") as f: study.predictions.to_csv(f, index=False, lineterminator="\n")
     with write_atomic(study.folder / "run.json") as f: f.write(to_json(run_facts(study), indent=1) + "\n")
@@ -358,13 +376,29 @@ def run_folder(
     force: bool = False,  # replace a run folder that is there
 ) -> Path:
     "Return the folder a run shall be renamed to. Raises `InputError` when it exists and must not be replaced."
-    if out is None:
-        name = "".join(c if c.isalnum() or c in "._" else "-" for c in Path(settings.data.rstrip("/")).name).strip("-.")[:60] or "run"
-        return _free(Path("runs") / name)
+    if out is None: return _free(Path("runs") / _data_name(settings))
     out = Path(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())): return out
     if not force: raise InputError(f"{out} exists: name another folder with --out, or replace it with --force")
     if not (out / "run.json").is_file(): raise InputError(f"{out} is not a run folder (it holds no run.json): --force replaces run folders only; name another with --out")
+    return out
+
+
+def _data_name(settings: Settings) -> str:
+    "A folder name made of the data's name."
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in Path(settings.data.rstrip("/")).name).strip("-.")[:60] or "run"
+
+
+def audit_folder(
+    settings: Settings,
+    out: str | Path | None,  # what the user asked for; None: runs/NAME-audit
+    force: bool = False,  # write into a folder that is there
+) -> Path:
+    "Return the folder an audit shall be written to. Raises `InputError` when it holds something and `force` is not said."
+    if out is None: return _free(Path("runs") / f"{_data_name(settings)}-audit")
+    out = Path(out)
+    if out.exists() and not out.is_dir(): raise InputError(f"{out} is a file: name a folder with --out")
+    if out.is_dir() and any(out.iterdir()) and not force: raise InputError(f"{out} exists: name another folder with --out, or write into it with --force")
     return out
 
 

@@ -209,8 +209,8 @@ _TYPES = {
                    (0, 0), (.10, .03), (.1, .1), (.12, .04), (.05, .05), (.95, .1), (.1, .3), (.025, .010)),
     "myeloblast": ((15.0, 1.2), (.80, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.10, .05), (.22, .04),
                    (3.4, .8), (.66, .10), (.6, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
-    "small myeloblast": ((11.0, 0.8), (.60, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.12, .05), (.22, .04),
-                         (3.8, .8), (.38, .08), (1.0, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
+    "small myeloblast": ((10.9, 0.8), (.59, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.12, .05), (.22, .04),
+                         (3.8, .8), (.32, .07), (1.0, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
 }
 CELL_TYPES = tuple(t for t in _TYPES if t != "small myeloblast")
 NORMAL_MIX = {"segmented neutrophil": 0.38, "band neutrophil": 0.10, "lymphocyte": 0.29, "monocyte": 0.17, "eosinophil": 0.06}
@@ -364,7 +364,7 @@ def _draw_white_cell(glass: _Glass, traits: CellTraits, x: float, y: float, numb
 
     glass.amounts[(slice(None), *window)] *= 1 - body
     glass.amounts[AZURE][window] += core_ * azure + cytoplasm * dust
-    glass.amounts[BLUE][window] += core_ * (0.20 * azure * azure + 0.26 * holes) + cytoplasm * blue
+    glass.amounts[BLUE][window] += core_ * ((0.15 + 0.06 * traits.contrast) * azure * azure + 0.26 * holes) + cytoplasm * blue
     glass.amounts[EOSIN][window] += core_ * (np.clip(0.50 - 0.42 * azure, 0, 0.2) + 0.22 * max(1 - traits.contrast, 0)) * (1 - holes) + cytoplasm * eosin
     white, dark = cell > 0, nucleus > 0
     glass.masks["white"][window][white] = number
@@ -483,7 +483,7 @@ def draw_smear(
     strength = np.array(patient.stain, np.float32) * np.exp(generator.normal(0, 0.08) + generator.normal(0, 0.08, len(STAINS))).astype(np.float32)
     glass.amounts *= strength[:, None, None]
     focus = float(np.exp(generator.normal(0, 0.2)))
-    exposure = generator.normal(1, 0.015) * generator.normal(1, 0.018, 3)
+    exposure = generator.normal(1, 0.015) * generator.normal(1, 0.024, 3)
     tint = np.exp(generator.normal(0, 0.055, 3))  # dye lots differ in hue as well as in strength
     dyes = {name: tuple(tint * density) for name, density in STAINS.items()}
     rgb = photograph(glass.amounts, scope, generator, focus, exposure, dyes)
@@ -495,7 +495,7 @@ def draw_smear(
     return Smear(rgb, glass.masks, truth, cells)
 
 # %% ../nbs/02_synthetic.ipynb #318dd1e2
-DRAWING = 1  # raised whenever the same settings give different pictures
+DRAWING = 2  # raised whenever the same settings give different pictures
 N_WHITE = {1: 0.72, 2: 0.23, 3: 0.05}  # white cells in one picture, and how often
 LOOKALIKES = {"lymphocyte": 0.55, "monocyte": 0.45}  # the normal cells that blasts are confused with
 COPY_KINDS = ("exact", "reencoded", "resized", "rotated", "flipped", "cropped")

@@ -470,7 +470,7 @@ def find_quality(
     normal_size = abs(np.log(side / side.median())) < 0.1
     checks = {"dark": (t["bright_p99"], 0.32 * 255, t["bright_p99"] < 0.32 * 255), "light": (t["bright_p5"], 0.95 * 255, t["bright_p5"] > 0.95 * 255),
               "low information": (t["entropy"], 3, blank), "empty": (t["stain"], 15, (t["stain"] < 15) & ~blank),
-              "blurred": (t["edges"], 34, ~blank & (((t["edges"] < 34) & (t["histogram_sd"] < 20)) | (t["sharpness"] < BLURRED) | (sharp < -6))),
+              "blurred": (t["sharpness"], BLURRED, ~blank & (((t["edges"] < 34) & (t["histogram_sd"] < 20)) | (t["sharpness"] < BLURRED) | (sharp < -6))),
               "odd size": (side, q3 + 3 * (q3 - q1), ~normal_size & ((side < q1 - 3 * (q3 - q1)) | (side > q3 + 3 * (q3 - q1)))), "odd shape": (shape, 0.35, shape < 0.35)}
     coloured = (t["saturation"] >= 2).mean() > 0.5
     checks["grey"] = (t["saturation"], 2, (t["saturation"] < 2) & coloured)
@@ -750,9 +750,9 @@ img.plot { max-width: 100% } footer { margin-top: 3rem; border-top: 1px solid #d
 {% if audit.leaks|length %}<p>On more than one side of a split:</p>{{ leaks|safe }}{% else %}<p>{{ no_leak }}</p>{% endif %}
 
 <h2>Shortcuts</h2>
-{% if audit.shortcuts|length %}<p>The same linear classifier, cross-validated like the models, was shown four things that are not the cell. 0.5 is chance.</p>
+{% if audit.shortcuts|length %}<p>A linear classifier, cross-validated like the models, was shown four things that are not the cell. 0.5 is chance.</p>
 <img class="plot" src="{{ plot }}" alt="AUROC of each probe with its interval">
-{{ shortcuts|safe }}<p class="note">p by permutation of the labels, adjusted by Holm's method over the probes. Colours and thumbnails also carry biology: blasts are large and dark.</p>
+{{ shortcuts|safe }}<p class="note">p by permutation of the labels, adjusted by Holm's method over the probes. Colours and thumbnails also carry biology: cells differ in size and stain.</p>
 {% else %}<p>Not probed: a class has images of fewer than two groups, so nothing can be cross-validated.</p>{% endif %}
 
 <h2>Quality</h2>

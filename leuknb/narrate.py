@@ -304,16 +304,19 @@ def _leader(metrics) -> str:
     models = metrics["holdout"]["models"]
     if len(models) < 2: return ""
     best = max(r["accuracy"] for r in models.values())
-    first = [model_words(m) for m, r in models.items() if r["accuracy"] == best]
-    overlap = sum(r["ci"]["accuracy"][1] >= max(x["ci"]["accuracy"][0] for x in models.values() if x["accuracy"] == best) for r in models.values()) - len(first)
-    lead = f"On this one holdout the highest accuracy is that of the {' and the '.join(first)}"
-    if "comparisons" in metrics: return lead + "."
-    return lead + (f"; the intervals of {overlap} of the other {len(models) - len(first)} overlap it, so the order is not settled by this holdout." if overlap
-                   else ", and no other interval reaches it.")
+    first = [m for m, r in models.items() if r["accuracy"] == best]
+    lead = f"On this one holdout the highest accuracy, {percent(best)}, is that of the {' and the '.join(map(model_words, first))}"
+    tests = [c for c in metrics.get("comparisons", []) if c["scheme"] == "holdout" and c["a"] != "all" and (c["a"] in first) != (c["b"] in first)]
+    if not tests: return lead + "."
+    sure = {c["b"] if c["a"] in first else c["a"] for c in tests if (c["p_adjusted"] if c["p_adjusted"] is not None else 1) < 0.05}
+    others = [m for m in models if m not in first]
+    if not sure: return lead + "; no test on it tells this from the others."
+    if len(sure) == len(others): return lead + ", and the tests on it tell this from all others."
+    return lead + f"; the tests on it tell this from the {' and the '.join(model_words(m) for m in others if m in sure)} only."
 
 
 def _comparisons(metrics) -> list[str]:
-    return [c["words"] for c in metrics.get("comparisons", []) if c.get("words") and c.get("scheme") == "cv"][:6]
+    return ["Cross-validated: " + c["words"] + "." for c in metrics.get("comparisons", []) if c["scheme"] == "cv" and c["a"] != "all"][:6]
 
 
 def _lottery(metrics) -> str:

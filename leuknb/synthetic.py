@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,10 @@ from . import core
 
 # %% auto #0
 __all__ = ['STAINS', 'AZURE', 'BLUE', 'EOSIN', 'HEME', 'MICROSCOPES', 'CELL_TYPES', 'NORMAL_MIX', 'DNA_AREA', 'DRAWING',
-           'N_WHITE', 'LOOKALIKES', 'COPY_KINDS', 'MATURITY_AT_HALF', 'MASK_BITS', 'PNG_SHARE', 'beer_lambert', 'noise',
-           'cover', 'round_distance', 'ribbon_distance', 'ribbon', 'Microscope', 'photograph', 'CellTraits',
-           'draw_traits', 'Patient', 'draw_patient', 'Smear', 'draw_smear', 'plan_smears', 'draw_planned', 'Batch',
-           'draw_batch', 'copy_picture', 'encode', 'read_masks', 'write_smears', 'synthetic_folder']
+           'N_WHITE', 'LOOKALIKES', 'COPY_KINDS', 'MASK_BITS', 'PNG_SHARE', 'beer_lambert', 'noise', 'cover',
+           'round_distance', 'ribbon_distance', 'ribbon', 'Microscope', 'photograph', 'CellTraits', 'draw_traits',
+           'Patient', 'draw_patient', 'Smear', 'draw_smear', 'plan_smears', 'draw_planned', 'Batch', 'draw_batch',
+           'copy_picture', 'encode', 'read_masks', 'write_smears', 'synthetic_folder']
 
 # %% ../nbs/02_synthetic.ipynb #cff6910c
 STAINS = {
@@ -195,30 +195,34 @@ class CellTraits:
     auer: float = 0.0  # Auer rods
 
 
-#              diameter      ratio        length      bend        lobes       pinch        offset       contrast     clump
-_TYPES = {
-    "segmented neutrophil": ((12.4, .8), (.47, .04), (8.0, .8), (4.2, .6), (3.5, .75), (.80, .07), (.35, .20), (.95, .10), (.42, .06),
-                             (0, 0), (.05, .02), (.1, .1), (.11, .03), (.55, .2), (0, 0), (.1, .3), (.025, .010)),
-    "band neutrophil": ((12.5, .8), (.44, .04), (6.6, .7), (3.4, .5), (1, 0), (.15, .1), (.35, .20), (.85, .10), (.42, .06),
-                        (0, 0), (.07, .02), (.1, .1), (.11, .03), (.55, .2), (0, 0), (.1, .3), (.025, .010)),
-    "lymphocyte": ((10.7, 1.2), (.70, .07), (.5, .3), (.6, .6), (1, 0), (0, 0), (.60, .30), (1.0, .08), (.64, .08),
-                   (.05, .2), (.32, .08), (.4, .2), (.02, .02), (.08, .08), (0, 0), (.1, .3), (.035, .015)),
-    "monocyte": ((14.0, 1.0), (.50, .05), (3.3, .45), (3.0, .4), (1, 0), (.12, .08), (.45, .25), (.95, .10), (.42, .06),
-                 (.1, .3), (.26, .05), (.15, .1), (.07, .02), (.30, .12), (0, 0), (3.5, 2.0), (.045, .020)),
-    "eosinophil": ((12.6, .8), (.46, .04), (3.4, .4), (1.6, .7), (2.2, .4), (.75, .07), (.45, .20), (.85, .10), (.45, .06),
-                   (0, 0), (.10, .03), (.1, .1), (.12, .04), (.05, .05), (.95, .1), (.1, .3), (.025, .010)),
-    "myeloblast": ((15.0, 1.2), (.80, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.10, .05), (.22, .04),
-                   (3.4, .8), (.66, .10), (.6, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
-    "small myeloblast": ((10.9, 0.8), (.59, .05), (.5, .3), (.8, .6), (1, 0), (0, 0), (.70, .25), (.12, .05), (.22, .04),
-                         (3.8, .8), (.32, .07), (1.0, .2), (.02, .02), (.06, .06), (0, 0), (.2, .5), (.045, .020)),
+_COLUMNS = ("segmented neutrophil", "band neutrophil", "lymphocyte", "monocyte", "eosinophil", "myeloblast", "small myeloblast")
+_TRAITS = {  # mean and spread of each trait in each type
+    #              segmented      band           lymphocyte     monocyte       eosinophil     myeloblast     small blast
+    "diameter":   ((12.4, .8),    (12.5, .8),    (10.7, 1.2),   (14, 1),       (12.6, .8),    (15, 1.2),     (11.2, .8)),
+    "ratio":      ((.47, .04),    (.44, .04),    (.7, .07),     (.5, .05),     (.46, .04),    (.8, .05),     (.59, .05)),
+    "length":     ((8, .8),       (6.6, .7),     (.5, .3),      (3.3, .45),    (3.4, .4),     (.5, .3),      (.5, .3)),
+    "bend":       ((4.2, .6),     (3.4, .5),     (.6, .6),      (3, .4),       (1.6, .7),     (.8, .6),      (.8, .6)),
+    "lobes":      ((3.5, .75),    (1, 0),        (1, 0),        (1, 0),        (2.2, .4),     (1, 0),        (1, 0)),
+    "pinch":      ((.8, .07),     (.15, .1),     (0, 0),        (.12, .08),    (.75, .07),    (0, 0),        (0, 0)),
+    "offset":     ((.35, .2),     (.35, .2),     (.6, .3),      (.45, .25),    (.45, .2),     (.7, .25),     (.7, .25)),
+    "contrast":   ((.95, .1),     (.85, .1),     (1, .08),      (.95, .1),     (.85, .1),     (.1, .05),     (.12, .05)),
+    "clump":      ((.42, .06),    (.42, .06),    (.64, .08),    (.42, .06),    (.45, .06),    (.22, .04),    (.22, .04)),
+    "nucleoli":   ((0, 0),        (0, 0),        (.05, .2),     (.1, .3),      (0, 0),        (3.4, .8),     (3.8, .8)),
+    "basophilia": ((.05, .02),    (.07, .02),    (.32, .08),    (.26, .05),    (.1, .03),     (.66, .1),     (.32, .07)),
+    "rim":        ((.1, .1),      (.1, .1),      (.4, .2),      (.15, .1),     (.1, .1),      (.6, .2),      (1, .2)),
+    "pink":       ((.11, .03),    (.11, .03),    (.02, .02),    (.07, .02),    (.12, .04),    (.02, .02),    (.02, .02)),
+    "fine":       ((.55, .2),     (.55, .2),     (.08, .08),    (.3, .12),     (.05, .05),    (.06, .06),    (.06, .06)),
+    "coarse":     ((0, 0),        (0, 0),        (0, 0),        (0, 0),        (.95, .1),     (0, 0),        (0, 0)),
+    "vacuoles":   ((.1, .3),      (.1, .3),      (.1, .3),      (3.5, 2),      (.1, .3),      (.2, .5),      (.2, .5)),
+    "uneven":     ((.025, .01),   (.025, .01),   (.035, .015),  (.045, .02),   (.025, .01),   (.045, .02),   (.045, .02)),
 }
-CELL_TYPES = tuple(t for t in _TYPES if t != "small myeloblast")
+CELL_TYPES = _COLUMNS[:-1]  # a small myeloblast is drawn as a maturing myeloblast
 NORMAL_MIX = {"segmented neutrophil": 0.38, "band neutrophil": 0.10, "lymphocyte": 0.29, "monocyte": 0.17, "eosinophil": 0.06}
 
 
 def _nearby(cell_type: str, generator: np.random.Generator) -> np.ndarray:
     "One draw of the traits of a type, cut at two and a half spreads."
-    mean, spread = np.array(_TYPES[cell_type]).T
+    mean, spread = np.array(list(_TRAITS.values()))[:, _COLUMNS.index(cell_type)].T
     return mean + spread * np.clip(generator.standard_normal(len(mean)), -2.5, 2.5)
 
 
@@ -278,12 +282,11 @@ def _draw_red_cell(glass: _Glass, x: float, y: float, radius: float, pallor: flo
     found = glass.patch(x, y, radius * 1.35)
     if found is None: return
     window, u, v = found
-    inside = round_distance(u, v, radius, _harmonics(generator, 0.035, 3)) / np.float32(radius)
+    inside = round_distance(u, v, radius, _harmonics(generator, 0.024, 3)) / np.float32(radius)
     edge = cover(inside, 0.45 / radius)
-    centre = np.clip(1 - inside, 0, 1) ** 2
-    biconcave = np.sqrt(1 - np.minimum(centre, 0.97)) * (0.207 + 2.003 * centre - 1.123 * centre**2) * np.float32(1.25)
-    hollow = np.minimum(biconcave + 0.85 * np.clip(centre - 0.45, 0, 1), 1)
-    thickness = edge * ((1 - pallor) * np.float32(0.85) + pallor * hollow)
+    x2 = np.clip(1 - inside, 0, 0.708) ** 2
+    hollow = np.sqrt(1 - x2) * (0.207 + 2.003 * x2 - 1.123 * x2 * x2) / np.float32(0.656)
+    thickness = edge * (1 - pallor * (1 - hollow))
     glass.amounts[HEME][window] += np.float32(amount) * thickness
     glass.masks["red"][window] |= edge > 0.5
 
@@ -342,8 +345,8 @@ def _inner_points(generator: np.random.Generator, u, v, inside, depth: float, n:
     return np.stack([u[0, columns[pick]], v[rows[pick], 0]], 1)
 
 
-def _draw_white_cell(glass: _Glass, traits: CellTraits, x: float, y: float, number: int, generator: np.random.Generator) -> dict:
-    "Lay one white cell on the glass, over whatever red cells lie there; return its measured truths."
+def _draw_white_cell(glass: _Glass, traits: CellTraits, x: float, y: float, number: int, generator: np.random.Generator) -> None:
+    "Lay one white cell on the glass, over whatever red cells lie there."
     radius = traits.diameter / 2
     window, u, v = glass.patch(x, y, radius * 1.35)
     s, shape = glass.scale, (v.shape[0], u.shape[1])
@@ -357,20 +360,19 @@ def _draw_white_cell(glass: _Glass, traits: CellTraits, x: float, y: float, numb
 
     azure = _chromatin(traits, nucleus, s, area, generator)
     nucleoli = _inner_points(generator, u, v, nucleus, 1.0, int(traits.nucleoli))
-    holes = _spots(u, v, nucleoli, generator.uniform(0.8, 1.3, len(nucleoli)))
-    azure *= 1 - 0.62 * holes
+    holes = _spots(u + warp[: shape[0]], v + warp[shape[0] :], nucleoli, generator.uniform(0.75, 1.25, len(nucleoli)))
+    azure *= 1 - 0.60 * holes
     cytoplasm = body * (1 - core_)
     blue, eosin, dust = _cytoplasm(traits, u, v, cell, nucleus, s, generator)
 
     glass.amounts[(slice(None), *window)] *= 1 - body
     glass.amounts[AZURE][window] += core_ * azure + cytoplasm * dust
-    glass.amounts[BLUE][window] += core_ * ((0.15 + 0.06 * traits.contrast) * azure * azure + 0.26 * holes) + cytoplasm * blue
+    glass.amounts[BLUE][window] += core_ * (0.20 * azure * azure + 0.19 * holes) + cytoplasm * blue
     glass.amounts[EOSIN][window] += core_ * (np.clip(0.50 - 0.42 * azure, 0, 0.2) + 0.22 * max(1 - traits.contrast, 0)) * (1 - holes) + cytoplasm * eosin
     white, dark = cell > 0, nucleus > 0
     glass.masks["white"][window][white] = number
     glass.masks["nucleus"][window] |= dark
     for name in ("red", "platelet"): glass.masks[name][window] &= ~white
-    return {"nucleoli": len(nucleoli)}
 
 
 def _cytoplasm(traits: CellTraits, u, v, cell, nucleus, s: float, generator: np.random.Generator):
@@ -405,7 +407,7 @@ class Patient:
     size: float  # of white cells
     red_radius: float  # micrometres
     red_cover: float  # share of the glass that red cells take
-    pallor: float  # 0: plain red discs, 1: hollow ones
+    pallor: float  # of red cells, 0: plain discs, 1: hollow as in life, more: starved of iron
     platelets: float  # per 1,000 square micrometres
     maturity: float  # how far this patient's blasts lean towards normal cells, around 0
 
@@ -419,7 +421,7 @@ def draw_patient(
     core.check_choice(label, ("normal", "abnormal"), "label")
     strength = np.exp(generator.normal(0, 0.10) + generator.normal(0, 0.08, len(STAINS)))
     return Patient(patient_id, label, tuple(np.clip(strength, 0.7, 1.4).tolist()), float(np.clip(generator.normal(1, 0.04), 0.9, 1.1)),
-                   float(generator.normal(3.5, 0.15)), float(generator.uniform(0.22, 0.5)), float(generator.uniform(0.35, 0.95)),
+                   float(generator.normal(3.5, 0.15)), float(generator.uniform(0.22, 0.5)), float(generator.uniform(0.5, 1.2)),
                    float(generator.uniform(0.5, 4.0)), float(generator.normal(0, 1)))
 
 
@@ -475,7 +477,7 @@ def draw_smear(
     red_cover = float(np.clip(patient.red_cover * np.exp(generator.normal(0, 0.25)), 0.1, 0.75))
     thickness = np.exp(generator.normal(0, 0.06))
     for x, y, r in _red_places(patient, red_cover, whites, radii, width, height, generator):
-        _draw_red_cell(glass, x, y, r, np.clip(patient.pallor + generator.normal(0, 0.1), 0, 1), 0.8 * thickness * generator.normal(1, 0.06), generator)
+        _draw_red_cell(glass, x, y, r, np.clip(patient.pallor + generator.normal(0, 0.12), 0, 1.3), 0.75 * thickness * generator.normal(1, 0.06), generator)
     for _ in range(generator.poisson(patient.platelets * width * height / 1000)):
         _draw_platelet(glass, generator.uniform(0, width), generator.uniform(0, height), generator)
     for number, (traits, (x, y)) in enumerate(zip(cells, whites), 1):
@@ -483,7 +485,7 @@ def draw_smear(
     strength = np.array(patient.stain, np.float32) * np.exp(generator.normal(0, 0.08) + generator.normal(0, 0.08, len(STAINS))).astype(np.float32)
     glass.amounts *= strength[:, None, None]
     focus = float(np.exp(generator.normal(0, 0.2)))
-    exposure = generator.normal(1, 0.015) * generator.normal(1, 0.024, 3)
+    exposure = generator.normal(1, 0.015) * generator.normal(1, 0.014, 3)
     tint = np.exp(generator.normal(0, 0.055, 3))  # dye lots differ in hue as well as in strength
     dyes = {name: tuple(tint * density) for name, density in STAINS.items()}
     rgb = photograph(glass.amounts, scope, generator, focus, exposure, dyes)
@@ -577,12 +579,9 @@ def _plan_copies(rows: list[dict], copies: dict, relabelled: int, generator: np.
 # %% ../nbs/02_synthetic.ipynb #98771978
 def _maturity(difficulty: float, patient: Patient, generator: np.random.Generator) -> float:
     "How far the blasts of one picture lean towards normal cells: 0 at difficulty 0, 1 at difficulty 1, spread over patients and pictures between."
-    centre = float(np.interp(difficulty, (0, 0.5, 1), (0, MATURITY_AT_HALF, 1)))
-    spread = 0.09 * np.sqrt(4 * centre * (1 - centre))
-    return float(np.clip(centre + spread * (0.7 * patient.maturity + 0.7 * generator.normal()), 0, 1))
+    spread = 0.09 * np.sqrt(4 * difficulty * (1 - difficulty))
+    return float(np.clip(difficulty + spread * (0.7 * patient.maturity + 0.7 * generator.normal()), 0, 1))
 
-
-MATURITY_AT_HALF = 0.5  # set so that the default report's linear SVM is right on about nine pictures in ten
 
 
 def _cast(label: str, difficulty: float, generator: np.random.Generator) -> tuple[list[str], list[str]]:
@@ -608,8 +607,9 @@ def draw_planned(
     generator = core.rng(settings.seed, "synthetic", "image", row.key)
     types, hosts = _cast(row.label, settings.difficulty, generator)
     smear = draw_smear(types, patient, scope, generator, _maturity(settings.difficulty, patient, generator), hosts)
-    main = "myeloblast" if "myeloblast" in types else types[0]
-    return replace(smear, truth={"cell_type": main, "cell_types": "+".join(types), "microscope": MICROSCOPES[row.scope].name, **smear.truth})
+    main = types.index("myeloblast") if "myeloblast" in types else 0
+    cell = {"diameter": smear.cells[main].diameter, "chromatin": smear.cells[main].contrast, "nucleoli": smear.cells[main].nucleoli}
+    return replace(smear, truth={"microscope": MICROSCOPES[row.scope].name, "cell_type": types[main], "cell_types": "+".join(types), **smear.truth, **cell})
 
 
 @dataclass(frozen=True)
@@ -627,7 +627,7 @@ def draw_batch(
 ) -> Batch:
     "Return the pictures of a set as arrays, small and uncompressed, without touching a file."
     plan = plan_smears(settings.model_copy(update={"duplicates": 0}))
-    smears = [draw_planned(row, settings, side) for row in plan.itertuples()]
+    with ThreadPoolExecutor(2) as pool: smears = list(pool.map(lambda row: draw_planned(row, settings, side), plan.itertuples()))
     truth = pd.DataFrame([{"label": r.label, "patient_id": r.patient_id, **s.truth} for r, s in zip(plan.itertuples(), smears)])
     return Batch(np.stack([s.rgb for s in smears]), (plan.label == "abnormal").to_numpy(int), plan.patient_id.to_numpy(object), truth)
 
@@ -756,17 +756,22 @@ def _complete(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (*table.file_name, *table["mask"]))
 
 
+def _put_away(folder: Path) -> None:
+    "Remove a folder in one step for everyone else: renamed first, then deleted."
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try: os.rename(folder, aside / "old")
+    finally: shutil.rmtree(aside, ignore_errors=True)
+
+
 def synthetic_folder(
     settings: core.Settings,  # of the run; its `synthetic` part says what to draw
 ) -> Path:  # folder with class folders and metadata.csv
     "Return the folder of the synthetic set that the settings describe, drawn on first use and kept in `core.home()`."
     out = core.home() / "synthetic" / core.fingerprint({"drawing": DRAWING, "settings": settings.synthetic})[:20]
     if _complete(out): return out
-    if out.exists():
-        aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        os.rename(out, aside / "incomplete")
-        shutil.rmtree(aside, ignore_errors=True)
-    try: return write_smears(out, settings.synthetic)
+    try:
+        if out.exists(): _put_away(out)
+        return write_smears(out, settings.synthetic)
     except (OSError, core.InputError):
         if _complete(out): return out  # another run finished it first
         raise

@@ -3,7 +3,8 @@
     python benchmarks/audit.py --images 20000
     python benchmarks/audit.py --images 3000 --folder PATH_OF_REAL_IMAGES
 
-Images are distinct: turned by any angle, shifted and zoomed out of a few hundred synthetic smears (or of the folder's images). Times are of one process with two decoding
+Images are cuttings of a few hundred synthetic smears (or of the folder's images), turned by any angle, shifted and zoomed: two cuttings of one picture may be copies of each other by
+chance, cuttings of two pictures never are. Times are of one process with two decoding
 threads. CleanVision, when it is installed, looks at the same files in the same process.
 """
 from __future__ import annotations
@@ -15,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageFilter
 
 from leuknb.audit import find_quality, image_facts
@@ -32,11 +34,11 @@ def sources(folder: str | None) -> list[Image.Image]:
     return [Image.open(p).convert("RGB") for p in sorted(Path(folder).rglob("*.jpg"))[:400]]
 
 
-def write_distinct(out: Path, n: int, pictures: list[Image.Image], damaged: int = 70):
-    "n different pictures in two class folders, the first `damaged` of them spoilt in seven ways."
+def write_cuttings(out: Path, n: int, pictures: list[Image.Image], damaged: int = 70):
+    "n cuttings in two class folders, the first `damaged` of them spoilt in seven ways."
     spoil = [lambda i: i.point(lambda v: v // 5), lambda i: i.point(lambda v: 246 + v // 30), lambda i: Image.new("RGB", i.size, "white"), lambda i: i.filter(ImageFilter.GaussianBlur(14)),
              lambda i: i.resize((360, 90)), lambda i: i.resize((40, 40)), lambda i: i.convert("L")]
-    generator = rng(0, "distinct")
+    generator = rng(0, "cuttings")
     for i in range(n):
         image = pictures[i % len(pictures)]
         side = int(min(image.size) * generator.uniform(0.45, 0.75))
@@ -50,7 +52,7 @@ def write_distinct(out: Path, n: int, pictures: list[Image.Image], damaged: int 
 def peak() -> float: return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measure(folder: Path):
+def measure(folder: Path, n_sources: int, damaged: int = 70):
     data = load_dataset(make_settings(data=str(folder), pixel_limit=10**8))
     n, names, before = len(data.usable), data.usable["file_name"].tolist(), peak()
     start, cpu = time.perf_counter(), time.process_time()
@@ -58,8 +60,11 @@ def measure(folder: Path):
     middle, cpu_middle = time.perf_counter(), time.process_time()
     found = find_duplicates(lambda i: data.read(names[i]), data.usable["sha256"].tolist(), facts.prints, facts.thumbs, list(zip(facts.table["width"], facts.table["height"])))
     end, cpu_end = time.perf_counter(), time.process_time()
+    number = np.array([int(Path(name).stem) for name in names])
+    a, b = number[found.pairs["a"]], number[found.pairs["b"]]
+    wrong = int(((a % n_sources != b % n_sources) & (np.minimum(a, b) >= damaged)).sum())
     print(f"{n:,} images: looked at in {middle - start:.1f} s ({n / (middle - start):.0f} a second, {1e3 * (cpu_middle - cpu) / n:.1f} ms of processor each); "
-          f"copies searched in {end - middle:.1f} s ({cpu_end - cpu_middle:.1f} s of processor), {len(found.pairs)} found; memory {before:.0f} -> {peak():.0f} MB")
+          f"copies searched in {end - middle:.1f} s ({cpu_end - cpu_middle:.1f} s of processor), {len(found.pairs):,} found, {wrong} of them wrong; memory {before:.0f} -> {peak():.0f} MB")
     return data, find_quality(facts, data)
 
 
@@ -87,5 +92,6 @@ if __name__ == "__main__":
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LEUKNB_HOME"] = str(Path(folder) / "home")
-        write_distinct(Path(folder) / "images", chosen.images, sources(chosen.folder))
-        against_cleanvision(Path(folder) / "images", *measure(Path(folder) / "images"))
+        pictures = sources(chosen.folder)
+        write_cuttings(Path(folder) / "images", chosen.images, pictures)
+        against_cleanvision(Path(folder) / "images", *measure(Path(folder) / "images", len(pictures)))

@@ -378,7 +378,8 @@ def paper_table_html(metrics: dict) -> str:
     "Return the paper's Table 1 beside this run's numbers; nothing when the run has none of the paper's models."
     table = paper_beside(metrics)
     if not len(table): return ""
-    return table_html(table, "The paper's images are not these: read the rows side by side, do not subtract them.")
+    other_task = "" if metrics["dataset"]["positive"] else " Its task was another too: two classes."
+    return table_html(table, f"The paper's images are not these: read the rows side by side, do not subtract them.{other_task}")
 
 
 def rerun_html(

@@ -26,7 +26,7 @@ from .preprocess import to_rgb
 from .statistics import holm, metric_intervals, permutation_p, placements
 
 # %% auto #0
-__all__ = ['RING', 'PROBES', 'FILE_WORDS', 'MOST_IMAGES', 'REPEATS', 'PROBE_SVM', 'SPLIT_COLUMNS', 'ISSUES', 'BLURRED',
+__all__ = ['RING', 'PROBES', 'FILE_WORDS', 'MOST_IMAGES', 'REPEATS', 'PROBE_SVM', 'SPLIT_COLUMNS', 'ISSUES', 'BLURRED', 'FAR',
            'UNUSABLE', 'LEAST', 'TOO_GOOD', 'file_facts', 'border_mask', 'picture_facts', 'Facts', 'image_facts',
            'probe_features', 'auroc_shares', 'least_squares_aurocs', 'Probed', 'run_probes', 'find_leaks',
            'find_quality', 'judge_probes', 'Audit', 'run_audit', 'plot_shortcuts', 'show_duplicates', 'show_quality',
@@ -60,8 +60,9 @@ def file_facts(
     entries, camera = _exif(image)
     width, height = image.size
     dpi = image.info.get("dpi", (0, 0))
-    return {"width": width, "height": height, "bytes": n_bytes, "bytes_per_pixel": n_bytes / (width * height), "aspect_ratio": width / height, "format": image.format,
-            "mode": image.mode, "jpeg_quality": _jpeg_quality(image), "progressive": float(bool(image.info.get("progressive"))), "exif_entries": entries, "camera": camera,
+    return {"width": width, "height": height, "bytes": n_bytes, "bytes_per_pixel": n_bytes / (width * height), "aspect_ratio": width / height,
+            "format": image.format, "mode": image.mode, "jpeg_quality": _jpeg_quality(image),
+            "progressive": float(bool(image.info.get("progressive"))), "exif_entries": entries, "camera": camera,
             "colour_profile": float("icc_profile" in image.info), "dpi": float(np.nan_to_num(np.float64(dpi[0]))) if isinstance(dpi, tuple) and len(dpi) else 0.0}
 
 # %% ../nbs/07_audit.ipynb #aa48f7b8
@@ -127,7 +128,8 @@ def picture_facts(
     colours, change = blocks(copies, 64), ndimage.laplace(light, axes=(1, 2))
     fine = grey(colours)
     counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in channels.reshape(3 * n, -1)]).reshape(3, n, 256).swapaxes(0, 1)
-    return {**_spread_of(rgb, "colour"), **_border_facts(colours, change), "bright_p5": p5, "bright_p99": p99, "stain": p50 - p1, "entropy": _entropy(counts, span.max(1) < 4), "edges": _edges(fine),
+    return {**_spread_of(rgb, "colour"), **_border_facts(colours, change), "bright_p5": p5, "bright_p99": p99, "stain": p50 - p1,
+            "entropy": _entropy(counts, span.max(1) < 4), "edges": _edges(fine),
             "histogram_sd": np.stack([np.bincount(np.round(f).astype(int).ravel(), minlength=256) for f in fine]).std(1),
             "sharpness": np.log((change.reshape(n, -1).var(1) + 0.1) / (flat.var(1) + 1)), "saturation": span.mean(1)}
 
@@ -186,7 +188,8 @@ def _kept(path: Path) -> Facts:
 # %% ../nbs/07_audit.ipynb #9658587e
 PROBES = {"file": "file facts", "colour": "colour means and spreads", "border": "border, cell removed", "thumbnail": "8 x 8 thumbnail"}
 FILE_WORDS = {"bytes": "file size", "bytes_per_pixel": "compression", "width": "image width", "height": "image height", "aspect_ratio": "aspect ratio",
-              "jpeg_quality": "JPEG quality", "progressive": "progressive JPEG", "exif_entries": "number of EXIF entries", "colour_profile": "an embedded colour profile",
+              "jpeg_quality": "JPEG quality", "progressive": "progressive JPEG", "exif_entries": "number of EXIF entries",
+              "colour_profile": "an embedded colour profile",
               "dpi": "dots per inch"}
 _LOGARITHMIC = ("bytes", "bytes_per_pixel", "width", "height", "aspect_ratio")
 
@@ -208,8 +211,10 @@ def probe_features(
     t, colours = facts.table, {"r": "red", "g": "green", "b": "blue"}
     cells = [f"row {i + 1}, column {j + 1}, {c}" for i in range(8) for j in range(8) for c in colours.values()]
     columns = {"file": _file_columns(t),
-               "colour": pd.DataFrame({f"{words} {name}": t[f"colour_{k}_{c}"] for k, words in (("mean", "mean"), ("sd", "spread of")) for c, name in colours.items()}),
-               "border": pd.DataFrame({f"mean {name} of the border": t[f"border_mean_{c}"] for c, name in colours.items()} | {"graininess of the border": t["border_grain"]}),
+               "colour": pd.DataFrame({f"{words} {name}": t[f"colour_{k}_{c}"] for k, words in (("mean", "mean"), ("sd", "spread of"))
+                                       for c, name in colours.items()}),
+               "border": pd.DataFrame({f"mean {name} of the border": t[f"border_mean_{c}"] for c, name in colours.items()}
+                                      | {"graininess of the border": t["border_grain"]}),
                "thumbnail": pd.DataFrame(facts.tiny.reshape(len(t), -1), columns=cells)}
     return {name: c.loc[:, c.nunique() > 1].astype(float) for name, c in columns.items()}
 
@@ -218,7 +223,9 @@ def auroc_shares(
     y: np.ndarray,  # [n] class numbers 0..k-1
     scores: np.ndarray,  # [n, repeats, k] score of each class
 ) -> tuple[float, np.ndarray]:  # AUROC in [0, 1], and [n] shares, which add up to 0
-    "Return the mean one-against-the-rest AUROC over repeats and classes, and how far each image moves it. Hanley and McNeil 1982, doi 10.1148/radiology.143.1.7063747."
+    """Return the mean one-against-the-rest AUROC over repeats and classes, and how far each image moves it.
+
+    Hanley and McNeil 1982, doi 10.1148/radiology.143.1.7063747; the shares: DeLong et al. 1988, doi 10.2307/2531595."""
     areas, shares = [], np.zeros(len(y))
     for c in range(scores.shape[2]):
         mine = y == c
@@ -243,7 +250,8 @@ def _auroc_interval(y, scores, area, shares, groups, level=0.95) -> list[float]:
         half = stats.t.ppf(0.5 + level / 2, df) * se / (area * (1 - area))
         return [float(v) for v in 1 / (1 + np.exp(-(np.log(area / (1 - area)) + np.array([-half, half]))))]
     mean = scores.mean(1)
-    ends = [metric_intervals((y == c).astype(int), (mean.argmax(1) == c).astype(int), mean[:, c], groups, "score")["auroc"] for c in range(mean.shape[1]) if 0 < (y == c).sum() < len(y)]
+    there = [c for c in range(mean.shape[1]) if 0 < (y == c).sum() < len(y)]
+    ends = [metric_intervals((y == c).astype(int), (mean.argmax(1) == c).astype(int), mean[:, c], groups, "score")["auroc"] for c in there]
     return [float(np.mean([e.low for e in ends])), float(np.mean([e.high for e in ends]))]
 
 # %% ../nbs/07_audit.ipynb #79409327
@@ -372,7 +380,9 @@ def run_probes(
     table.insert(5, "p_adjusted", holm(table["p"].to_numpy()))
     model = None
     if predictions is not None: model = _model_scores(predictions, dataset.usable["file_name"].to_numpy(object)[some], classes, settings)
-    if model is None and X is not None: model = "svm", _svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings, ("svm", settings.params.get("svm", {})))
+    if model is None and X is not None:
+        same = "svm", settings.params.get("svm", {})
+        model = "svm", _svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings, same)
     return Probed(table, {} if model is None else _over_best(*model, y, groups, table, shares), len(y))
 
 
@@ -431,6 +441,7 @@ ISSUES = {"dark": "almost nothing brighter than a third of white", "light": "alm
           "empty": "nothing stained in the field", "blurred": "no sharp edge, or far less sharp than the rest", "odd size": "far larger or smaller than the rest",
           "odd shape": "a side three times the other", "grey": "without colour in a set with colours", "outlier": "unlike all others"}
 BLURRED = -6.0  # logarithm of the Laplacian's variance over the picture's; 1,868 real cells lie above -3.5
+FAR = 7.0  # robust standard deviations from the rest that make an outlier; platelets among 320 white cells reach 6.6
 UNUSABLE = ("dark", "light", "low information", "empty", "blurred")  # these are warned of; the others are listed
 
 
@@ -447,7 +458,7 @@ def _outlying(X: np.ndarray, components: int = 10) -> np.ndarray:
     if len(X) < 20: return np.zeros(len(X))
     centre = np.median(X, axis=0)
     scale = np.maximum(1.4826 * np.median(abs(X - centre), axis=0), 0.1 * X.std(0))
-    Z = np.clip((X - centre) / np.maximum(scale, 1e-9), -10, 10)
+    Z = np.clip((X - centre) / np.maximum(scale, 1e-9), -20, 20)
     some = Z[:: max(1, len(Z) // 2000)]
     directions = np.linalg.svd(np.clip(some, -3, 3), full_matrices=False)[2][:components].T
     inside = Z @ directions
@@ -458,7 +469,7 @@ def _outlying(X: np.ndarray, components: int = 10) -> np.ndarray:
 def find_quality(
     facts: Facts,
     dataset: Dataset,
-    X: np.ndarray | None = None,  # [n, n_features]; the prints of the duplicate search when None
+    X: np.ndarray | None = None,  # [n, n_features]; when None the prints of the duplicate search, colours, border and sharpness
 ) -> pd.DataFrame:  # file_name, label, issue, value, limit
     "Return the pictures that deserve a look, and why."
     t = facts.table
@@ -468,14 +479,16 @@ def find_quality(
     blank = t["entropy"] < 3
     sharp = pd.Series(_robust(t["sharpness"].to_numpy()), t.index)
     normal_size = abs(np.log(side / side.median())) < 0.1
+    far_off = ~normal_size & ((side < q1 - 3 * (q3 - q1)) | (side > q3 + 3 * (q3 - q1)))
     checks = {"dark": (t["bright_p99"], 0.32 * 255, t["bright_p99"] < 0.32 * 255), "light": (t["bright_p5"], 0.95 * 255, t["bright_p5"] > 0.95 * 255),
               "low information": (t["entropy"], 3, blank), "empty": (t["stain"], 15, (t["stain"] < 15) & ~blank),
               "blurred": (t["sharpness"], BLURRED, ~blank & (((t["edges"] < 34) & (t["histogram_sd"] < 20)) | (t["sharpness"] < BLURRED) | (sharp < -6))),
-              "odd size": (side, q3 + 3 * (q3 - q1), ~normal_size & ((side < q1 - 3 * (q3 - q1)) | (side > q3 + 3 * (q3 - q1)))), "odd shape": (shape, 0.35, shape < 0.35)}
+              "odd size": (side, side.median(), far_off), "odd shape": (shape, 0.35, shape < 0.35)}
     coloured = (t["saturation"] >= 2).mean() > 0.5
     checks["grey"] = (t["saturation"], 2, (t["saturation"] < 2) & coloured)
-    far = pd.Series(_outlying(np.asarray(facts.prints if X is None else X, np.float64)), t.index)
-    checks["outlier"] = (far, 6, far > 6)
+    look = t.filter(regex="^(colour|border|bright)_").assign(**{c: t[c] for c in ("stain", "entropy", "edges", "histogram_sd", "sharpness", "saturation")})
+    far = pd.Series(_outlying(np.hstack([facts.prints, look]) if X is None else np.asarray(X, np.float64)), t.index)
+    checks["outlier"] = (far, FAR, far > FAR)
     rows = [(dataset.usable["file_name"][i], dataset.usable["label"][i], issue, float(value[i]), float(limit))
             for issue, (value, limit, bad) in checks.items() for i in np.flatnonzero(bad)]
     return pd.DataFrame(rows, columns=["file_name", "label", "issue", "value", "limit"])
@@ -485,14 +498,18 @@ LEAST = {"file": 0.75, "border": 0.65, "colour": 0.60, "thumbnail": 0.60}  # low
 TOO_GOOD = 0.90  # lower end above which colours or a thumbnail are more than biology
 _MEANING = {"file": "These accuracies may measure the camera.", "border": "These accuracies may measure the slide or the microscope.",
             "colour": "These accuracies may measure the stain or the lamp.", "thumbnail": "These accuracies may measure how the pictures were taken."}
+_HARMLESS = {"file": "The size of a compressed file also depends on what is in the picture.", "border": "A small trace.",
+             "colour": "Stain and chromatin are biology too.", "thumbnail": "Size and darkness of cells are biology too."}
+_SUBJECT = {"border": "The border alone, without the cell,", "colour": "Colour means and spreads alone", "thumbnail": "A thumbnail of 8 x 8 pixels alone"}
 
 
 def _said(row) -> str: return f"AUROC {row.auroc:.2f} ({row.low:.2f} to {row.high:.2f})"
 
 
 def _subject(row) -> str:
-    if row.probe != "file": return {"border": "The border alone, without the cell,", "colour": "Colour means and spreads alone", "thumbnail": "A thumbnail of 8 x 8 pixels alone"}[row.probe]
-    return f"{row.strongest[0].upper()}{row.strongest[1:]} alone" if row.strongest_auroc > row.auroc - 0.03 else f"Facts of the file alone, above all {row.strongest},"
+    if row.probe != "file": return _SUBJECT[row.probe]
+    if row.strongest_auroc < row.auroc - 0.03: return f"Facts of the file alone, above all {row.strongest},"
+    return f"{row.strongest[0].upper()}{row.strongest[1:]} alone"
 
 
 def judge_probes(
@@ -506,7 +523,7 @@ def judge_probes(
         unbeaten = bool(over) and over["probe"] == row.probe and over["difference_ci"][0] <= 0
         warn = row.low > LEAST[row.probe] and (row.probe in ("file", "border") or row.low > TOO_GOOD or unbeaten)
         verb = "tell" if _subject(row).startswith(("Colour", "Facts")) else "tells"
-        rest = _MEANING[row.probe] if warn else {"file": "The size of a compressed file also depends on what is in the picture.", "border": "A small trace.", "colour": "Stain and chromatin are biology too.", "thumbnail": "Size and darkness of cells are biology too."}[row.probe]
+        rest = (_MEANING if warn else _HARMLESS)[row.probe]
         out[0 if warn else 1].append(f"{_subject(row)} {verb} the classes apart: {_said(row)}. {rest}")
     if over: out[1].append(_ranking(over))
     return out
@@ -595,10 +612,11 @@ def _joined(dataset: Dataset, cluster: np.ndarray) -> np.ndarray | None:
 
 def _balance(dataset: Dataset) -> pd.DataFrame:
     "Images and groups of each class, and images of the largest group."
-    table = dataset.usable
-    rows = [{"class": c, "images": int((table["label"] == c).sum()), "groups": int(table.loc[(table["label"] == c) & (table["group"] != ""), "group"].nunique()),
-             "largest_group": int(table.loc[(table["label"] == c) & (table["group"] != ""), "group"].value_counts().max()) if ((table["label"] == c) & (table["group"] != "")).any() else 0}
-            for c in dataset.classes]
+    rows = []
+    for name in dataset.classes:
+        own = dataset.usable[dataset.usable["label"] == name]
+        sizes = own.loc[own["group"] != "", "group"].value_counts()
+        rows.append({"class": name, "images": len(own), "groups": len(sizes), "largest_group": int(sizes.max()) if len(sizes) else 0})
     return pd.DataFrame(rows)
 
 
@@ -612,12 +630,14 @@ def _data_warnings(duplicates: pd.DataFrame, leaks: pd.DataFrame, quality: pd.Da
         first = conflicts[conflicts["cluster"] == conflicts["cluster"].iloc[0]]
         named = "; ".join(f"{r.file_name} as {r.label}" for r in first.head(3).itertuples())
         n = conflicts["cluster"].nunique()
-        out.append(f"{_count(n, 'picture bears', 'pictures bear')} more than one label ({named}). Either a label is wrong, or the picture shows cells of both kinds and cannot have one.")
+        out.append(f"{_count(n, 'picture bears', 'pictures bear')} more than one label ({named}). "
+                   "Either a label is wrong, or the picture shows cells of both kinds and cannot have one.")
     for (what, where), part in leaks.groupby(["what", "where"], sort=False):
         things = _count(len(part), "cluster of copies lies", "clusters of copies lie") if what == "copies" else _count(len(part), "group lies", "groups lie")
         out.append(f"{things} on both sides of {where} ({part['images'].sum():,} images). What is tested there has been seen in training.")
     if exact + near:
-        out.append(f"{_count(exact + near, 'image is a copy', 'images are copies')} of another ({exact:,} identical, {near:,} altered). Copies must stay on one side of every split.")
+        out.append(f"{_count(exact + near, 'image is a copy', 'images are copies')} of another ({exact:,} identical, {near:,} altered). "
+                   "Copies must stay on one side of every split.")
     bad = quality[quality["issue"].isin(UNUSABLE)]
     if len(bad):
         kinds = ", ".join(f"{n} {issue}" for issue, n in bad["issue"].value_counts(sort=False).items())
@@ -636,8 +656,8 @@ def run_audit(
     if X is not None and len(X) != len(table): raise InputError(f"{len(X)} rows of features do not fit {len(table)} usable images")
     facts = image_facts(dataset, settings)
     names = table["file_name"].tolist()
-    copies = find_duplicates(lambda i: dataset.read(names[i]), table["sha256"].tolist(), facts.prints, facts.thumbs, list(zip(facts.table["width"], facts.table["height"])),
-                             settings.seed, settings.pixel_limit)
+    sizes = list(zip(facts.table["width"], facts.table["height"]))
+    copies = find_duplicates(lambda i: dataset.read(names[i]), table["sha256"].tolist(), facts.prints, facts.thumbs, sizes, settings.seed, settings.pixel_limit)
     duplicates, clusters = _duplicate_table(dataset, copies)
     groups = _joined(dataset, copies.cluster)
     leaks = find_leaks(dataset, clusters, model_predictions)
@@ -650,8 +670,8 @@ def run_audit(
     shortcuts = [{"probe": r.probe, "auroc": r.auroc, "ci": [r.low, r.high], "p": r.p, "p_adjusted": r.p_adjusted} for r in probed.table.itertuples()]
     metrics = {"exact_duplicates": copies.exact, "near_duplicates": copies.near, "label_conflicts": int(duplicates.loc[duplicates["conflict"], "cluster"].nunique()),
                "leaks": len(leaks), "shortcuts": shortcuts, "warnings": warned} | ({"over_best_probe": probed.over} if probed.over else {})
-    return Audit(duplicates, duplicates[duplicates["conflict"]].reset_index(drop=True), leaks, probed.table, probed.over, quality, _balance(dataset), clusters, groups,
-                 warned, remarks, metrics)
+    conflicts = duplicates[duplicates["conflict"]].reset_index(drop=True)
+    return Audit(duplicates, conflicts, leaks, probed.table, probed.over, quality, _balance(dataset), clusters, groups, warned, remarks, metrics)
 
 # %% ../nbs/07_audit.ipynb #aeb3af8d
 def _titled(text: str, synthetic: bool) -> str: return text + (" (synthetic images)" if synthetic else "")
@@ -808,9 +828,11 @@ def audit_html(
     pictured = lambda part: [{**r, "uri": _thumbnail_uri(dataset, r["file_name"], settings)} for r in part.to_dict("records")]
     clusters = [pictured(part.head(12)) for _, part in audit.duplicates[audit.duplicates["cluster"] <= most].groupby("cluster")]
     quality = [(issue, ISSUES[issue], len(part), pictured(part.head(12))) for issue, part in audit.quality.groupby("issue", sort=False)]
-    shortcuts = audit.shortcuts[["probe", "auroc", "low", "high", "p", "p_adjusted", "strongest"]].rename(columns={"low": "from", "high": "to", "p_adjusted": "p adjusted", "strongest": "strongest single number"})
+    heads = {"probe": "probe", "auroc": "AUROC", "low": "from", "high": "to", "p": "p", "p_adjusted": "p adjusted", "strongest": "strongest single number"}
+    shortcuts = audit.shortcuts[list(heads)].rename(columns=heads)
     n_splits = len(_sides(dataset, None))
-    no_leak = "No copies and no groups lie on both sides of the split that the data came with." if n_splits else "The data came with no split. Copies and groups have to be kept together when one is made."
+    no_leak = ("No copies and no groups lie on both sides of the split that the data came with." if n_splits
+               else "The data came with no split. Copies and groups have to be kept together when one is made.")
     return Environment(autoescape=True).from_string(_PAGE).render(
         audit=audit, dataset=dataset, n_images=len(dataset.usable), n_skipped=len(dataset.table) - len(dataset.usable), clusters=clusters,
         n_clusters=int(audit.duplicates["cluster"].max()) if len(audit.duplicates) else 0, leaks=_table_html(audit.leaks.head(200)), no_leak=no_leak,
@@ -833,8 +855,8 @@ def write_audit(
 ) -> Path:  # of audit.html
     "Write audit.html, audit.json and duplicates.csv into a folder, each whole or not at all."
     out = Path(out)
-    facts = {"name": dataset.name, "n_images": len(dataset.usable), "n_skipped": len(dataset.table) - len(dataset.usable), "classes": dataset.classes, "counts": dataset.counts,
-             "fingerprint": dataset.fingerprint, "synthetic": dataset.synthetic}
+    facts = {"name": dataset.name, "n_images": len(dataset.usable), "n_skipped": len(dataset.table) - len(dataset.usable),
+             "classes": dataset.classes, "counts": dataset.counts, "fingerprint": dataset.fingerprint, "synthetic": dataset.synthetic}
     content = {"schema": 1, "dataset": facts, "audit": audit.metrics, "remarks": audit.remarks, "clusters": audit.duplicates.to_dict("records"),
                "leaks": audit.leaks.to_dict("records"), "quality": audit.quality.to_dict("records"), "balance": audit.balance.to_dict("records")}
     page = audit_html(audit, dataset, settings)

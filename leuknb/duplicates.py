@@ -320,7 +320,9 @@ def _near_pairs(read, prints, thumbs, sizes, rows, seed, pixel_limit) -> list[tu
             close, detail, q = _confirmed(read, pairs[part], way[part], p[part], pixel_limit)
             good = (close > CLOSELY) & (detail > DETAIL)
             kept[part[good]] = True
-            out += [(*map(int, pairs[i]), kind_of(names[way[i]], r, sizes[pairs[i][0]], sizes[pairs[i][1]]), float(c)) for i, r, c in zip(part[good], q[good], close[good])]
+            for i, r, c in zip(part[good], q[good], close[good]):
+                a, b = map(int, pairs[i])
+                out.append((a, b, kind_of(names[way[i]], r, sizes[a], sizes[b]), float(c)))
     return out
 
 

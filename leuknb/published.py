@@ -176,7 +176,7 @@ def paper_table() -> pd.DataFrame:
 # %% ../nbs/07a_published.ipynb #653ea15d
 def _percent_columns(table: pd.DataFrame) -> dict[str, bool]:
     "Which rate columns are in per cent: those with a value above 1 or a % sign."
-    number = lambda v: float(v.rstrip("%").strip().replace(",", ".")) if re.fullmatch(r"[\d.,]+\s*%?", v) and v.count(".") + v.count(",") <= 1 and re.search(r"\d", v) else 0.0
+    number = lambda v: float(v.rstrip("%").strip().replace(",", ".")) if re.fullmatch(r"(\d+[.,]?\d*|[.,]\d+)\s*%?", v) else 0.0
     return {c: any("%" in v or number(v) > 1 for v in table[c]) for c in RATES if c in table}
 
 

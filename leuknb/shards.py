@@ -30,7 +30,7 @@ from .store import FeatureStore, pack_block, read_block, scan_blocks
 # %% auto #0
 __all__ = ['SHARD_ROWS', 'RETRIES', 'PATIENCE', 'CONNECT', 'SHAPING', 'Shard', 'make_shards', 'file_system', 'unpack_block',
            'ShardStore', 'is_remote', 'RemoteDataset', 'read_remote', 'list_remote', 'inspect_remote', 'connect',
-           'run_tasks', 'load_remote', 'versions', 'check_alike', 'extract_shard', 'part_of', 'extract_on',
+           'run_tasks', 'load_remote', 'versions', 'check_alike', 'extract_shard', 'part_of', 'extract_on', 'folds_on',
            'cluster_cost']
 
 # %% ../nbs/04a_shards.ipynb #3d1d3c86
@@ -204,6 +204,7 @@ def run_tasks(
     tasks,  # tuples of arguments, taken one by one as there is room
     what: str,  # what a task is, in words: "shard"
     patience: float = PATIENCE,  # seconds without workers
+    keep_errors: bool = False,  # yield a task's `LeuknbError` in place of its result, and go on
 ) -> Iterator[tuple[int, object]]:
     "Yield (number of the task, its result) as results come. Raises what a task raised when it is a `LeuknbError`, else `LeuknbError` after bounded tries."
     waiting, coming = {}, enumerate(tasks)
@@ -214,7 +215,7 @@ def run_tasks(
             if not waiting: return
             for future in _finished(client, waiting, what, patience):
                 i = waiting.pop(future)
-                yield i, _result(future, f"{what} {i + 1}")
+                yield i, _result(future, f"{what} {i + 1}", keep_errors)
     finally: client.cancel(list(waiting), force=True)
 
 
@@ -240,16 +241,20 @@ def _finished(client, waiting: dict, what: str, patience: float) -> list:
             raise LeuknbError(f"the cluster has had no worker for {patience:.0f} s, {len(waiting)} tasks ({what}) wait: start `dask worker` and run again; what was gathered is kept")
 
 
-def _result(future, what: str):
-    "A task's result. Raises its `LeuknbError`, or one that tells why it failed."
+def _result(future, what: str, keep_errors: bool):
+    "A task's result; its `LeuknbError`, or one that tells why it failed, is raised or kept in its place."
     try: result, error = future.result()
-    except Exception as e:
-        if type(e).__name__ == "KilledWorker": why = "every worker that took it died, most likely for want of memory: give workers more, or make shards smaller"
-        elif isinstance(e, ImportError): why = f"{e}: install the same leuknb on every worker"
-        else: why = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''} ({RETRIES + 1} tries)"
-        raise LeuknbError(f"{what} failed on the cluster: {why}") from None
-    if error is not None: raise error
-    return result
+    except Exception as e: result, error = None, _failure(e, what)
+    if error is not None and not keep_errors: raise error from None
+    return result if error is None else error
+
+
+def _failure(e: Exception, what: str) -> LeuknbError:
+    "What became of a task that Dask gave up."
+    if type(e).__name__ == "KilledWorker": why = "every worker that took it died, most likely for want of memory: give workers more, or ask for less at once"
+    elif isinstance(e, ImportError): why = f"{e}: install the same leuknb on every worker"
+    else: why = f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''} ({RETRIES + 1} tries)"
+    return LeuknbError(f"{what} failed on the cluster: {why}")
 
 # %% ../nbs/04a_shards.ipynb #c5d5a860
 def load_remote(
@@ -362,9 +367,11 @@ def extract_on(
 
 def _blocks(client, dataset, lacking: list[Shard], far: ShardStore | None, call: tuple) -> Iterator[tuple[Shard, bytes]]:
     "Yield each shard with its block: those of the shard store first, then those computed now."
-    kept = {s.key: block for s in lacking if far and (block := far.get(s.key))} if far else {}
-    yield from ((s, kept[s.key]) for s in lacking if s.key in kept)
-    rest = [s for s in lacking if s.key not in kept]
+    rest = []
+    for s in lacking:
+        block = far.get(s.key) if far else None
+        if block: yield s, block
+        else: rest.append(s)
     for i, block in run_tasks(client, extract_shard, ((part_of(dataset, s), s.key, *call) for s in rest), "shard"):
         yield rest[i], block if block is not None else far.get(rest[i].key)
 
@@ -375,6 +382,16 @@ def _checked(block: bytes | None, shard: Shard) -> tuple[list[str], np.ndarray]:
     if found is None or found[0] != shard.digests:
         raise LeuknbError(f"shard {shard.key} did not arrive whole: run again. With a shard store, the caller must see the same one as the workers")
     return found
+
+# %% ../nbs/04a_shards.ipynb #c5a83c00
+@contextmanager
+def folds_on(
+    client,  # from `connect`
+):
+    "Let the fits of the block (`evaluate`, `run_folds`) run on the workers of a cluster instead of the threads of this machine."
+    import joblib
+
+    with client.as_current(), joblib.parallel_config("dask", wait_for_workers_timeout=PATIENCE): yield
 
 # %% ../nbs/04a_shards.ipynb #2da14a1b
 def cluster_cost(

@@ -158,7 +158,8 @@ def photograph(
     height, width = amounts.shape[1:]
     light = beer_lambert(amounts, stains)
     for channel, spread in enumerate((1.05, 0.95, 1.1)):  # a lens focuses green best
-        ndimage.gaussian_filter(light[..., channel], scope.blur * scope.scale * focus * spread, output=light[..., channel], mode="nearest", truncate=3)
+        sharp = light[..., channel]
+        ndimage.gaussian_filter(sharp, scope.blur * scope.scale * focus * spread, output=sharp, mode="nearest", truncate=3)
     light *= _lamp(height, width, scope.vignette, generator)[..., None] * (np.asarray(exposure, np.float32) * np.asarray(scope.light, np.float32))
     light += generator.standard_normal(light.shape, np.float32) * (np.float32(scope.noise) * np.sqrt(np.clip(light, 0.05, 1)))
     return (np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8)
@@ -355,24 +356,37 @@ def _draw_white_cell(glass: _Glass, traits: CellTraits, x: float, y: float, numb
     warp = noise(generator, (2 * shape[0], shape[1]), 0.8 * s) * np.float32(0.22)
     nucleus = ribbon_distance(u + warp[: shape[0]], v + warp[shape[0] :], _nucleus_line(traits, generator).astype(np.float32))
     nucleus = np.minimum(ndimage.gaussian_filter(nucleus, 0.12 * s, truncate=3), cell - 0.35)
-    body, core_ = cover(cell, 0.35), cover(nucleus, 0.30)
+    body, inner = cover(cell, 0.35), cover(nucleus, 0.30)
     area = max(float((nucleus > 0).sum()) / s**2, 8.0)
 
     azure = _chromatin(traits, nucleus, s, area, generator)
     nucleoli = _inner_points(generator, u, v, nucleus, 1.0, int(traits.nucleoli))
     holes = _spots(u + warp[: shape[0]], v + warp[shape[0] :], nucleoli, generator.uniform(0.75, 1.25, len(nucleoli)))
     azure *= 1 - 0.60 * holes
-    cytoplasm = body * (1 - core_)
+    cytoplasm = body * (1 - inner)
     blue, eosin, dust = _cytoplasm(traits, u, v, cell, nucleus, s, generator)
 
     glass.amounts[(slice(None), *window)] *= 1 - body
-    glass.amounts[AZURE][window] += core_ * azure + cytoplasm * dust
-    glass.amounts[BLUE][window] += core_ * (0.20 * azure * azure + 0.19 * holes) + cytoplasm * blue
-    glass.amounts[EOSIN][window] += core_ * (np.clip(0.50 - 0.42 * azure, 0, 0.2) + 0.22 * max(1 - traits.contrast, 0)) * (1 - holes) + cytoplasm * eosin
+    rod = _auer_rod(traits, u, v, cell, nucleus, generator)
+    glass.amounts[AZURE][window] += inner * azure + cytoplasm * dust + 0.45 * rod
+    glass.amounts[BLUE][window] += inner * (0.20 * azure * azure + 0.19 * holes) + cytoplasm * blue
+    pink = np.clip(0.50 - 0.42 * azure, 0, 0.2) + 0.22 * max(1 - traits.contrast, 0)  # open chromatin lets protein show
+    glass.amounts[EOSIN][window] += inner * pink * (1 - holes) + cytoplasm * eosin + 0.55 * rod
     white, dark = cell > 0, nucleus > 0
     glass.masks["white"][window][white] = number
     glass.masks["nucleus"][window] |= dark
     for name in ("red", "platelet"): glass.masks[name][window] &= ~white
+
+
+def _auer_rod(traits: CellTraits, u, v, cell, nucleus, generator: np.random.Generator):
+    "How much of each pixel an Auer rod covers: a needle of two to four micrometres in the cytoplasm, along the edge of the cell."
+    if not traits.auer: return 0.0
+    for x, y in _inner_points(generator, u, v, np.minimum(cell, -nucleus), 0.35, 1):
+        half = 1j * np.exp(1j * np.angle(x + 1j * y)) * generator.uniform(1.0, 2.0)
+        along = np.linspace(-1, 1, 24)
+        needle = np.stack([x + along * half.real, y + along * half.imag, np.full(24, 0.14)], 1)
+        return cover(ribbon_distance(u, v, needle), 0.2) * cover(cell - 0.2, 0.2)
+    return 0.0
 
 
 def _cytoplasm(traits: CellTraits, u, v, cell, nucleus, s: float, generator: np.random.Generator):
@@ -390,11 +404,6 @@ def _cytoplasm(traits: CellTraits, u, v, cell, nucleus, s: float, generator: np.
         points = _inner_points(generator, u, v, np.minimum(cell, -nucleus), 0.3, int(traits.vacuoles))
         holes = 1 - 0.8 * _spots(u, v, points, generator.uniform(0.3, 0.65, len(points)))
         blue, eosin, dust = blue * holes, eosin * holes, dust * holes
-    if traits.auer:
-        for px, py in _inner_points(generator, u, v, np.minimum(cell, -nucleus), 0.4, 1):
-            turn = np.exp(1j * (np.angle(px + 1j * py) + np.pi / 2)) * generator.uniform(1.0, 1.8)
-            rod = cover(ribbon_distance(u, v, np.array([[px - turn.real, py - turn.imag, 0.13], [px + turn.real, py + turn.imag, 0.13]])), 0.2)
-            eosin, dust = eosin + 0.55 * rod, dust + 0.45 * rod
     return np.clip(blue, 0, None), np.clip(eosin, 0, None), dust
 
 # %% ../nbs/02_synthetic.ipynb #2e6a57ca
@@ -448,7 +457,8 @@ def _places(radii: list[float], width: float, height: float, generator: np.rando
 def _red_places(patient: Patient, cover_: float, whites, radii, width: float, height: float, generator: np.random.Generator) -> np.ndarray:
     "Centres and radii of red cells: as many as cover the wanted share of the glass, pushed aside by white cells, some overlapping."
     n = max(int(generator.poisson(cover_ * (width + 8) * (height + 8) / (np.pi * patient.red_radius**2))), 3)
-    tries = np.stack([generator.uniform(-4, width + 4, 6 * n), generator.uniform(-4, height + 4, 6 * n), patient.red_radius * generator.normal(1, 0.07, 6 * n)], 1)
+    size = patient.red_radius * generator.normal(1, 0.07, 6 * n)
+    tries = np.stack([generator.uniform(-4, width + 4, 6 * n), generator.uniform(-4, height + 4, 6 * n), size], 1)
     apart = generator.choice([0.55, 0.98], 6 * n, p=[0.18, 0.82])
     kept = np.zeros((0, 3))
     for cell, nearest in zip(tries, apart):
@@ -477,7 +487,8 @@ def draw_smear(
     red_cover = float(np.clip(patient.red_cover * np.exp(generator.normal(0, 0.25)), 0.1, 0.75))
     thickness = np.exp(generator.normal(0, 0.06))
     for x, y, r in _red_places(patient, red_cover, whites, radii, width, height, generator):
-        _draw_red_cell(glass, x, y, r, np.clip(patient.pallor + generator.normal(0, 0.12), 0, 1.3), 0.75 * thickness * generator.normal(1, 0.06), generator)
+        pallor = float(np.clip(patient.pallor + generator.normal(0, 0.12), 0, 1.3))
+        _draw_red_cell(glass, x, y, r, pallor, 0.75 * thickness * generator.normal(1, 0.06), generator)
     for _ in range(generator.poisson(patient.platelets * width * height / 1000)):
         _draw_platelet(glass, generator.uniform(0, width), generator.uniform(0, height), generator)
     for number, (traits, (x, y)) in enumerate(zip(cells, whites), 1):
@@ -506,7 +517,8 @@ COPY_KINDS = ("exact", "reencoded", "resized", "rotated", "flipped", "cropped")
 def _n_abnormal(settings: core.SyntheticSettings) -> int:
     "How many of the images hold blasts. Raises `InputError` when more are wanted than there are images."
     n = round(settings.n_images * 99 / 195) if settings.n_abnormal is None else settings.n_abnormal
-    if n > settings.n_images: raise core.InputError(f"setting synthetic.n_abnormal = {n} is not accepted: use at most synthetic.n_images = {settings.n_images}")
+    if n > settings.n_images:
+        raise core.InputError(f"setting synthetic.n_abnormal = {n} is not accepted: use at most synthetic.n_images = {settings.n_images}")
     return n
 
 
@@ -537,14 +549,17 @@ def _plan_patients(settings: core.SyntheticSettings, drawn: dict) -> pd.DataFram
 
 
 def _plan_scopes(settings: core.SyntheticSettings, labels: list[str]) -> np.ndarray:
-    "The microscope (an index into `MICROSCOPES`) of each picture: any, or for the share that `confounding` says the one its class is tied to."
+    "The microscope (an index into `MICROSCOPES`) of each picture: as many of each in both classes, or tied to the class."
     if settings.confounding and settings.n_microscopes < 2:
         raise core.InputError(f"setting synthetic.confounding = {settings.confounding} is not accepted: it needs synthetic.n_microscopes = 2 or 3")
     generator = core.rng(settings.seed, "synthetic", "microscopes")
     own = generator.permutation(settings.n_microscopes)
-    free = generator.integers(settings.n_microscopes, size=len(labels))
-    tied = generator.permutation(len(labels)) < round(settings.confounding * len(labels))
-    return np.where(tied, own[(np.array(labels) == "abnormal") % settings.n_microscopes], free)
+    scopes = np.zeros(len(labels), int)
+    for side, label in enumerate(("normal", "abnormal")):
+        here = np.flatnonzero(np.array(labels, dtype=str) == label)
+        tied = generator.permutation(len(here)) < round(settings.confounding * len(here))
+        scopes[here] = np.where(tied, own[side % len(own)], own[generator.permutation(len(here)) % len(own)])
+    return scopes
 
 
 def plan_smears(
@@ -573,7 +588,8 @@ def _plan_copies(rows: list[dict], copies: dict, relabelled: int, generator: np.
     planned = []
     for i, label in enumerate(labels):
         source = free[{"normal": "abnormal", "abnormal": "normal"}[label] if i < relabelled else label].pop()
-        planned.append({**source, "label": label, "key": f"{source['key']}/copy", "copy_of": source["key"], "duplicate_kind": COPY_KINDS[i % len(COPY_KINDS)]})
+        kind = COPY_KINDS[i % len(COPY_KINDS)]
+        planned.append({**source, "label": label, "key": f"{source['key']}/copy", "copy_of": source["key"], "duplicate_kind": kind})
     return planned
 
 # %% ../nbs/02_synthetic.ipynb #98771978
@@ -609,7 +625,8 @@ def draw_planned(
     smear = draw_smear(types, patient, scope, generator, _maturity(settings.difficulty, patient, generator), hosts)
     main = types.index("myeloblast") if "myeloblast" in types else 0
     cell = {"diameter": smear.cells[main].diameter, "chromatin": smear.cells[main].contrast, "nucleoli": smear.cells[main].nucleoli}
-    return replace(smear, truth={"microscope": MICROSCOPES[row.scope].name, "cell_type": types[main], "cell_types": "+".join(types), **smear.truth, **cell})
+    names = {"microscope": MICROSCOPES[row.scope].name, "cell_type": types[main], "cell_types": "+".join(types)}
+    return replace(smear, truth={**names, **smear.truth, **cell})
 
 
 @dataclass(frozen=True)
@@ -734,9 +751,12 @@ def write_smears(
     relabelled: int = 0,  # how many of the planted copies carry the other class' label
     threads: int = 2,  # the pictures do not depend on it
 ) -> Path:
-    "Draw a set of synthetic smears into `out` and return it: normal/, abnormal/, masks/, metadata.csv. Raises `InputError` when `out` holds something."
+    """Return `out` with a set of synthetic smears drawn into it: normal/, abnormal/, masks/, metadata.csv.
+
+    Raises `InputError` when `out` holds something already."""
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())): raise core.InputError(f"{str(out)!r} is not empty: name a folder that does not exist yet")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise core.InputError(f"{str(out)!r} is not empty: name a folder that does not exist yet")
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:40]}."))
     try:

@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from audit_studies import STUDIES as AUDIT_STUDIES
+
 from leuknb import calibrate, statistics
 from leuknb.core import rng, to_json, write_atomic
 
@@ -235,6 +237,9 @@ def operating(studies, seed):
                     widths["binormal, skewed scores", wanted].append(skewed.high - skewed.low)
             for method, wanted in hits:
                 yield row("operating", n, grouped, method, f"specificity at {wanted:.0%} sensitivity", hits[method, wanted], COVER, widths[method, wanted])
+
+
+STUDIES |= AUDIT_STUDIES  # planted copies and shortcuts, clean sets
 
 
 def line(r):

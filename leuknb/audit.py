@@ -29,8 +29,8 @@ from .statistics import holm, metric_intervals, permutation_p, placements
 __all__ = ['RING', 'PROBES', 'FILE_WORDS', 'MOST_IMAGES', 'REPEATS', 'PROBE_SVM', 'SPLIT_COLUMNS', 'ISSUES', 'BLURRED', 'FAR',
            'UNUSABLE', 'LEAST', 'TOO_GOOD', 'file_facts', 'border_mask', 'picture_facts', 'Facts', 'image_facts',
            'probe_features', 'auroc_shares', 'least_squares_aurocs', 'Probed', 'run_probes', 'find_leaks',
-           'find_quality', 'judge_probes', 'Audit', 'run_audit', 'plot_shortcuts', 'show_duplicates', 'show_quality',
-           'audit_html', 'safe_cell', 'write_audit']
+           'find_quality', 'judge_probes', 'Audit', 'Copied', 'look_for_copies', 'run_audit', 'plot_shortcuts',
+           'show_duplicates', 'show_quality', 'audit_html', 'safe_cell', 'write_audit']
 
 # %% ../nbs/07_audit.ipynb #ef042920
 _STANDARD_LUMA_MEAN = 57.625  # mean of the luminance table of ITU-T T.81, annex K.1
@@ -645,21 +645,36 @@ def _data_warnings(duplicates: pd.DataFrame, leaks: pd.DataFrame, quality: pd.Da
     return out
 
 
+@dataclass(frozen=True)
+class Copied:
+    "What looking for copies of the same picture found; `run_audit` takes it, so that nothing is looked for twice."
+    facts: Facts
+    found: object  # duplicates.Duplicates
+    groups: np.ndarray | None  # [n_usable] patients joined with copies; None when every image stands alone
+
+
+def look_for_copies(dataset: Dataset, settings: Settings = Settings()) -> Copied:
+    "Return the copies among the usable images, and the groups that must stay on one side of a split because of them."
+    table, facts = dataset.usable, image_facts(dataset, settings)
+    names = table["file_name"].tolist()
+    found = find_duplicates(lambda i: dataset.read(names[i]), table["sha256"].tolist(), facts.prints, facts.thumbs, list(zip(facts.table["width"], facts.table["height"])),
+                            settings.seed, settings.pixel_limit)
+    return Copied(facts, found, _joined(dataset, found.cluster))
+
+
 def run_audit(
     dataset: Dataset,
     settings: Settings = Settings(),
     X: np.ndarray | None = None,  # [n_usable, n_features] features of the model, to rank the probes against it and to find outliers
     model_predictions: pd.DataFrame | None = None,  # of the evaluation, to rank the probes against and to look at our splits
+    copied: Copied | None = None,  # of `look_for_copies`, when that was done before
 ) -> Audit:
     "Return what the data give away: copies, leaks, shortcuts, quality. Deterministic in settings and data."
     table = dataset.usable
     if X is not None and len(X) != len(table): raise InputError(f"{len(X)} rows of features do not fit {len(table)} usable images")
-    facts = image_facts(dataset, settings)
-    names = table["file_name"].tolist()
-    sizes = list(zip(facts.table["width"], facts.table["height"]))
-    copies = find_duplicates(lambda i: dataset.read(names[i]), table["sha256"].tolist(), facts.prints, facts.thumbs, sizes, settings.seed, settings.pixel_limit)
+    copied = copied or look_for_copies(dataset, settings)
+    facts, copies, groups = copied.facts, copied.found, copied.groups
     duplicates, clusters = _duplicate_table(dataset, copies)
-    groups = _joined(dataset, copies.cluster)
     leaks = find_leaks(dataset, clusters, model_predictions)
     probed = run_probes(facts, dataset, settings, _own_groups(dataset) if groups is None else groups, X, model_predictions)
     quality = find_quality(facts, dataset, X)

@@ -88,7 +88,9 @@ class Settings(BaseModel):
     backbone: str = "efficientnet_lite0"  # the pretrained network; `leuknb backbones` lists them
     weights: str | None = None  # a local weights file instead of the backbone's own
     layers: list[str] = []  # named layers to read; empty takes the backbone's last before its classifier
-    pooling: Literal["mean", "max", "flatten"] = "mean"  # how a feature map becomes a vector
+    pooling: Literal["mean", "max", "flatten", "covariance"] = "mean"  # how a feature map becomes a vector
+    region: Literal["image", "cell"] = "image"  # where maps are pooled: everywhere, or inside the white cell (found by its stain)
+    frames: list[Literal["whole", "cell"]] = ["whole"]  # what the network sees: the image, a square around the white cell, or both side by side
     views: list[View] = ["identity"]  # symmetries of the image whose features are averaged
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None  # pixels a side; None takes the backbone's own
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32  # images in one forward pass on a GPU; on the CPU it is fixed, so that the bits of a feature are
@@ -109,7 +111,7 @@ class Settings(BaseModel):
     out: str | None = None  # the run folder; None keeps a notebook run in a temporary one
     synthetic: SyntheticSettings = SyntheticSettings()  # the simulator's own knobs
 
-    @field_validator("layers", "views", "augmentations", "classifiers")
+    @field_validator("layers", "frames", "views", "augmentations", "classifiers")
     @classmethod
     def _no_repeats(cls, v):
         if len(set(v)) != len(v): raise ValueError("must not name anything twice")

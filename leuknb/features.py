@@ -29,14 +29,15 @@ from sklearn.utils.validation import check_is_fitted
 
 from .core import (InputError, LeuknbError, Settings, UnreadableImage, View, check_choice, fingerprint, home,
                          load_torchvision, nearest, progress, sha256, to_json, write_atomic)
+from .cells import FRAMES, SIDE, frames_of
 from .preprocess import augmented, decode, resize, view
 from .store import FeatureStore
 
 # %% auto #0
-__all__ = ['DEFAULT_BACKBONE', 'LITE0_PACKAGE', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'POOLINGS', 'CPU_BATCH',
-           'MAX_WORKERS', 'RECIPE_VERSION', 'PARQUET_ROWS', 'backbone_names', 'backbones', 'find_weights',
-           'read_weights', 'sha256_file', 'fill', 'Backbone', 'describe', 'build', 'load_backbone', 'layers_of', 'pool',
-           'feature_maps', 'CNNFeatures', 'make_recipe', 'recipe_of', 'extract', 'write_features']
+__all__ = ['DEFAULT_BACKBONE', 'LITE0_PACKAGE', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'POOLINGS', 'MASKED',
+           'BESIDE', 'CPU_BATCH', 'MAX_WORKERS', 'RECIPE_VERSION', 'PARQUET_ROWS', 'backbone_names', 'backbones',
+           'find_weights', 'read_weights', 'sha256_file', 'fill', 'Backbone', 'describe', 'build', 'load_backbone',
+           'layers_of', 'pool', 'feature_maps', 'CNNFeatures', 'make_recipe', 'recipe_of', 'extract', 'write_features']
 
 # %% ../nbs/04_features.ipynb #e67c6e85
 DEFAULT_BACKBONE = Settings().backbone
@@ -383,25 +384,53 @@ def layers_of(
     return pd.DataFrame(rows, columns=["layer", "alias", "kind", "shape", "weights"])
 
 # %% ../nbs/04_features.ipynb #778041c5
-def _mean(t, dims): return t.mean(dims)
-def _max(t, dims): return t.amax(dims)
+def _mean(z, w): return (z * w).sum(-1)  # z [n, c, positions], w [n, 1, positions] sums to 1
+def _max(z, w): return z.amax(-1)
 
 
-POOLINGS = {"mean": _mean, "max": _max, "flatten": None}
+def _covariance(z, w):
+    "The upper triangle of the channels' covariance over the positions: which patterns occur together, not only how often each does."
+    import torch
+
+    z = z - z @ w.transpose(1, 2)
+    i, j = torch.triu_indices(z.shape[1], z.shape[1])
+    return ((z * w) @ z.transpose(1, 2))[:, i, j]
+
+
+POOLINGS = {"mean": _mean, "max": _max, "flatten": None, "covariance": _covariance}
+MASKED = ("mean", "covariance")  # poolings that can be kept inside the cell
+BESIDE = 1e-4  # weight of a position outside the cell: where the mask is empty, all positions count alike
 
 
 def pool(
     t,  # torch.Tensor [n, c], [n, tokens, c], [n, c, h, w], or [n, h, w, c] when only h and w are equal
-    kind: str = "mean",  # mean, max or flatten
+    kind: str = "mean",  # mean, max, flatten or covariance
+    mask=None,  # torch.Tensor [n, side, side] in 0..1: pool inside it; None: over the whole map
 ):  # torch.Tensor float32 [n, features], a copy
-    "Return one vector an image from what a layer hands out. Raises `InputError` for other than 2 to 4 dimensions."
+    """Return one vector an image from what a layer hands out. Raises `InputError` for other than 2 to 4 dimensions, and for vectors where a map is needed.
+
+    covariance: the c (c + 1) / 2 distinct numbers of sum_p w_p (z_p - m) (z_p - m)^T, m = sum_p w_p z_p. Second-order pooling: Carreira et al. 2012, doi:10.1007/978-3-642-33786-4_32.
+    """
     import torch
 
     if not isinstance(t, torch.Tensor) or t.ndim not in (2, 3, 4):
         raise InputError(f"its output is {'a ' + type(t).__name__ if not isinstance(t, torch.Tensor) else list(t.shape)}, not features of images: take another layer")
     if t.ndim == 4 and t.shape[1] == t.shape[2] != t.shape[3]: t = t.permute(0, 3, 1, 2)
-    if t.ndim > 2 and POOLINGS[kind]: t = POOLINGS[kind](t.float(), (2, 3) if t.ndim == 4 else (1,))
+    if t.ndim < 4 and mask is not None or t.ndim == 2 and kind == "covariance":
+        raise InputError("its output is no map of the image, which pooling inside the cell and pooling=covariance need: take a convolutional layer")
+    if t.ndim > 2 and POOLINGS[kind]:
+        z = t.float().flatten(2) if t.ndim == 4 else t.float().transpose(1, 2)
+        t = POOLINGS[kind](z, _weights(z, mask, tuple(t.shape[2:])))
     return t.flatten(1).to(torch.float32, copy=True)  # a later in-place ReLU must not reach into it
+
+
+def _weights(z, mask, side: tuple):
+    "The weight of each position, [n, 1, positions], summing to 1: the share of it that lies in the mask."
+    import torch
+
+    if mask is None: return torch.full_like(z[:, :1], 1 / z.shape[-1])
+    w = torch.nn.functional.adaptive_avg_pool2d(mask[:, None], side).flatten(2) + BESIDE
+    return w / w.sum(-1, keepdim=True)
 
 # %% ../nbs/04_features.ipynb #ae56b30b
 class _Enough(Exception):
@@ -417,7 +446,7 @@ def _listen(module, before: bool, take):
 class _Network:
     "Images in, features out, for one backbone, its layers, pooling and views, on one device. Threads may share it."
 
-    def __init__(self, backbone: Backbone, layers: tuple[str, ...], pooling: str, views: tuple[str, ...], image_size: int, device: str):
+    def __init__(self, backbone: Backbone, layers: tuple[str, ...], pooling: str, views: tuple[str, ...], image_size: int, device: str, masked: bool = False, n_frames: int = 1):
         import torch
 
         shared = load_backbone(backbone)
@@ -433,6 +462,7 @@ class _Network:
         for i, layer in enumerate(layers): taps.setdefault(_tap(self.model, backbone.name, backbone.source, layer), []).append(i)
         modules = dict(self.model.named_modules())
         for (module, call, before), places in taps.items(): self._hook(modules[module], call, before, places)
+        self.masked, self.packed, self.n_frames = masked, masked or n_frames > 1, n_frames
         self.widths = self._try()
 
     def _hook(self, module, call: int, before: bool, places: list[int]):
@@ -448,36 +478,44 @@ class _Network:
         _listen(module, before, take)
 
     def _pool(self, t, i: int):
-        try: return pool(t, self.pooling)
+        try: return pool(t, self.pooling, self.local.mask)
         except InputError as e: raise InputError(f"layer {self.layers[i]!r} of {self.backbone.name} cannot be used: {e}") from None
 
     def _try(self) -> list[int]:
         "The number of features of each layer; raises `InputError` when the network does not take images of this size."
-        blank = np.zeros((1, self.image_size, self.image_size, 3), np.uint8)
+        blank = np.zeros((1, self.image_size, self.image_size, 4 if self.packed else 3), np.uint8)
         try: return [t.shape[1] for t in self._read(blank)]
         except RuntimeError as e: reason = _first(e)
         except (AssertionError, ValueError) as e: reason = _first(e)
         raise InputError(f"{self.backbone.name} does not take images of {self.image_size} x {self.image_size} pixels ({reason}): leave image_size to the backbone ({self.backbone.image_size})")
 
     def _read(self, images: np.ndarray) -> list:
-        "One forward pass: uint8 [n, size, size, 3] -> the pooled output of each layer."
+        "One forward pass: uint8 [n, size, size, 3 or, with the mask of the cell, 4] -> the pooled output of each layer."
         import torch
 
         self.local.calls, self.local.found = {}, {}
         with torch.inference_mode():
-            x = torch.from_numpy(images).to(self.device).to(torch.float32).sub_(self.shift).div_(self.scale).permute(0, 3, 1, 2)  # channels last in memory
+            x = torch.from_numpy(images).to(self.device)
+            self.local.mask = x[..., 3].float() / 255 if self.masked else None
+            x = x[..., :3].to(torch.float32).sub_(self.shift).div_(self.scale).permute(0, 3, 1, 2)  # channels last in memory
             with contextlib.suppress(_Enough): self.model(x)
         found, missing = self.local.found, [n for i, n in enumerate(self.layers) if i not in self.local.found]
         if missing: raise InputError(f"layer {missing[0]!r} of {self.backbone.name} is never computed for an image: take another layer")
         return [found[i] for i in range(len(self.layers))]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        "Return float32 [n, features]: layers side by side, averaged over the views."
+        "Return float32 [n, features]: frames side by side, in each the layers, averaged over the views."
+        import torch
+
+        frames = [images[..., 4 * k : 4 * k + 4] for k in range(self.n_frames)] if self.packed else [images]
+        return torch.cat([self._frame(np.ascontiguousarray(f)) for f in frames], 1).cpu().numpy()
+
+    def _frame(self, images: np.ndarray):
         import torch
 
         total = 0
         for name in self.views: total = total + torch.cat(self._read(view(images, name)), 1)
-        return (total / len(self.views)).cpu().numpy()
+        return total / len(self.views)
 
 
 @functools.lru_cache(maxsize=4)
@@ -587,7 +625,9 @@ class CNNFeatures(TransformerMixin, BaseEstimator):
         self,
         backbone: str = DEFAULT_BACKBONE,  # a name that `backbones` lists
         layers=(),  # names of layers, set side by side; empty: the last features before the classifier
-        pooling: str = "mean",  # of maps: mean, max, flatten
+        pooling: str = "mean",  # of maps: mean, max, flatten, covariance
+        region: str = "image",  # where maps are pooled: over the image, or inside the white cell
+        frames=("whole",),  # what the network sees, set side by side: whole, cell (a square around it)
         views=("identity",),  # symmetries of the image whose features are averaged
         image_size: int | None = None,  # pixels a side; None: the backbone's own
         weights: str | None = None,  # a local weights file instead of the backbone's own
@@ -596,23 +636,24 @@ class CNNFeatures(TransformerMixin, BaseEstimator):
         pixel_limit: int = Settings().pixel_limit,  # larger images are refused
     ):
         self.backbone, self.layers, self.pooling, self.views, self.image_size = backbone, layers, pooling, views, image_size
+        self.region, self.frames = region, frames
         self.weights, self.batch_size, self.device, self.pixel_limit = weights, batch_size, device, pixel_limit
 
     def fit(self, X=None, y=None):
         "Check the parameters and load the network; the images are not looked at. Raises `InputError`."
         self.recipe_ = make_recipe(**self._shaping())
-        self.n_features_out_ = sum(_network_of(self.recipe_, self.weights).widths)
+        self.n_features_out_ = _n_features(_network_of(self.recipe_, self.weights))
         return self
 
     def transform(self, X) -> np.ndarray:
         "Return float32 [n_images, n_features], a row an image. Raises `InputError` for what is no image, with its place in the list."
         check_is_fitted(self)
         items = _as_items(X)
-        network, size, batch = _network_of(self.recipe_, self.weights), self.recipe_["image_size"], self.recipe_["batch"]
+        network, batch = _network_of(self.recipe_, self.weights), self.recipe_["batch"]
 
         def load(numbered):
             i, item = numbered
-            try: return resize(_rgb(item, self.pixel_limit), size)
+            try: return _seen(_rgb(item, self.pixel_limit), self.recipe_)
             except InputError as e: raise type(e)(f"image {i} of {len(items)}: {e}") from None
 
         out = np.zeros((len(items), self.n_features_out_), np.float32)
@@ -624,7 +665,9 @@ class CNNFeatures(TransformerMixin, BaseEstimator):
         "Return the names of the features: layer and number, such as `blocks.4_17`."
         check_is_fitted(self)
         widths = _network_of(self.recipe_, self.weights).widths
-        return np.array([f"{layer}_{i}" for layer, width in zip(self.recipe_["layers"], widths) for i in range(width)], dtype=object)
+        frames = self.recipe_["frames"]
+        return np.array([f"{f + ':' if len(frames) > 1 else ''}{layer}_{i}" for f in frames for layer, width in zip(self.recipe_["layers"], widths) for i in range(width)],
+                        dtype=object)
 
     def _shaping(self) -> dict:
         return {k: v for k, v in self.get_params().items() if k != "pixel_limit"}
@@ -645,13 +688,15 @@ def _as_items(X) -> list:
     except TypeError: raise InputError(f"a {type(X).__name__} is not accepted: give a list of images") from None
 
 # %% ../nbs/04_features.ipynb #93cd9908
-RECIPE_VERSION = 1  # raised when decoding, resizing, augmentation or pooling change what they compute
+RECIPE_VERSION = 2  # raised when decoding, resizing, augmentation or pooling change what they compute
 
 
 def make_recipe(
     backbone: str = DEFAULT_BACKBONE,  # and so on: the parameters of `CNNFeatures`
     layers=(),
     pooling: str = "mean",
+    region: str = "image",
+    frames=("whole",),
     views=("identity",),
     image_size: int | None = None,
     weights: str | None = None,
@@ -662,6 +707,11 @@ def make_recipe(
     "Return everything that shapes a feature, checked: torch is imported only for a backbone that was never described here. Raises `InputError`."
     check_choice(pooling, POOLINGS, "pooling")
     check_choice(device, ("auto", "cpu", "cuda", "mps"), "device")
+    check_choice(region, ("image", "cell"), "region")
+    if region == "cell" and pooling not in MASKED: raise InputError(f"pooling = {pooling!r} cannot be kept inside the cell: use {' or '.join(MASKED)}, or region=image")
+    frames = _names(frames, "frames")
+    for f in frames: check_choice(f, FRAMES, "frame")
+    if not frames: raise InputError("frames = () is not accepted: name at least one, such as whole")
     layers, order = _names(layers, "layers") or (PENULTIMATE,), get_args(View)
     views = _names(views, "views")
     for v in views: check_choice(v, order, "view")
@@ -671,7 +721,7 @@ def make_recipe(
         if not (whole and least <= value <= most or value is None and what == "image_size"): raise InputError(f"{what} = {value!r} is not accepted: use a whole number from {least} to {most}")
     known = describe(backbone, weights)
     kind = _kind(device)
-    return {"version": RECIPE_VERSION, "backbone": backbone, "weights": known.sha256, "layers": layers, "pooling": pooling,
+    return {"version": RECIPE_VERSION, "backbone": backbone, "weights": known.sha256, "layers": layers, "pooling": pooling, "region": region, "frames": tuple(sorted(frames, key=FRAMES.index)),
             "views": tuple(sorted(views, key=order.index)), "image_size": int(image_size or known.image_size), "mean": known.mean, "std": known.std,
             "device": kind, "batch": CPU_BATCH if kind == "cpu" else int(batch_size), "dtype": "float32", "augment": augment}
 
@@ -695,7 +745,22 @@ def _kind(device: str) -> str:  # cpu, cuda or mps
 
 
 def _network_of(recipe: dict, weights: str | None) -> _Network:
-    return _network(describe(recipe["backbone"], weights), *(recipe[k] for k in ("layers", "pooling", "views", "image_size", "device")))
+    return _network(describe(recipe["backbone"], weights), *(recipe[k] for k in ("layers", "pooling", "views", "image_size", "device")),
+                    recipe["region"] == "cell", len(recipe["frames"]) if _packed(recipe) else 1)
+
+
+def _packed(recipe: dict) -> bool:
+    "Whether an image comes as frames with the cell's mask, and not as its plain pixels."
+    return recipe["region"] == "cell" or recipe["frames"] != ("whole",)
+
+
+def _seen(rgb: np.ndarray, recipe: dict, change=lambda square: square) -> np.ndarray:
+    "An image as the network takes it; `change` is done to the square before anything is looked for in it."
+    if not _packed(recipe): return change(resize(rgb, recipe["image_size"]))
+    return frames_of(change(resize(rgb, SIDE)), recipe["frames"], recipe["image_size"])
+
+
+def _n_features(network: _Network) -> int: return sum(network.widths) * network.n_frames
 
 # %% ../nbs/04_features.ipynb #75c65e7a
 def recipe_of(
@@ -703,7 +768,7 @@ def recipe_of(
     copy: int = 0,  # 0: the images themselves; k: their k-th augmented copy
 ) -> dict:
     "Return the recipe of a run's features."
-    names = ("backbone", "layers", "pooling", "views", "image_size", "weights", "batch_size", "device")
+    names = ("backbone", "layers", "pooling", "region", "frames", "views", "image_size", "weights", "batch_size", "device")
     augment = {"seed": settings.seed, "copy": copy, "kinds": sorted(settings.augmentations)} if copy else None
     return make_recipe(**{k: getattr(settings, k) for k in names}, augment=augment)
 
@@ -721,7 +786,7 @@ def extract(
     rows, found = shelf.read(digests)
     if rows is not None and found.all(): return rows
     network = _network_of(recipe, settings.weights)
-    if rows is None: rows = np.zeros((len(digests), sum(network.widths)), np.float32)
+    if rows is None: rows = np.zeros((len(digests), _n_features(network)), np.float32)
     missing: dict[str, list[int]] = {}
     for i in np.flatnonzero(~found): missing.setdefault(digests[i], []).append(i)
 
@@ -740,10 +805,10 @@ def _square(dataset, file: str, digest: str, recipe: dict, pixel_limit: int) -> 
     "One image of a dataset as the network takes it; its bytes must still be those that were listed."
     data = dataset.read(file)
     if sha256(data) != digest: raise LeuknbError(f"image {file} was changed since the dataset was read: run again")
-    try: rgb = resize(decode(data, pixel_limit), recipe["image_size"])
+    try: rgb = decode(data, pixel_limit)
     except UnreadableImage as e: raise UnreadableImage(f"{file}: {e}") from None
     extra = recipe["augment"]
-    return augmented(rgb, extra["seed"], digest, extra["copy"], extra["kinds"]) if extra else rgb
+    return _seen(rgb, recipe, lambda square: augmented(square, extra["seed"], digest, extra["copy"], extra["kinds"]) if extra else square)
 
 # %% ../nbs/04_features.ipynb #0d1a908f
 PARQUET_ROWS = 4096  # rows written at a time: bounds the memory

@@ -41,6 +41,7 @@ class Study:
     key: str = ""  # of all that shapes the predictions
     X: object = None  # float32 [n_usable, n_features], rows in the order of dataset.usable
     copies: tuple = ()  # augmented features, one array like X for each copy; training only
+    copied: object = None  # audit.Copied
     findings: object = None  # audit.Audit
     predictions: object = None  # evaluate's table: one row per image, split and model
     permutation: dict | None = None  # evaluate.permutation_test
@@ -88,17 +89,17 @@ class Study:
         "Fill `groups`: patients, joined with copies of the same picture, which must not be split either."
         self.groups = self.dataset.groups
         if not self.settings.audit: return
-        from leuknb.audit import run_audit
+        from leuknb.audit import look_for_copies
 
-        with self.timed("audit"): self.findings = run_audit(self.dataset, self.settings, self.X)
-        self.groups = self.findings.groups
+        with self.timed("copies"): self.copied = look_for_copies(self.dataset, self.settings)
+        self.groups = self.copied.groups
 
     def judge(self) -> None:
         "Fill `findings` and the section `audit` of the metrics: what the data give away, and what the model adds to it."
         if not self.settings.audit: return
         from leuknb.audit import run_audit
 
-        with self.timed("audit"): self.findings = run_audit(self.dataset, self.settings, self.X, self.predictions)
+        with self.timed("audit"): self.findings = run_audit(self.dataset, self.settings, self.X, self.predictions, self.copied)
         self.metrics["audit"] = self.findings.metrics
 
     def evaluate(self) -> None:

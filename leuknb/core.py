@@ -121,7 +121,8 @@ class Settings(BaseModel):
 PRESETS: dict[str, dict[str, Any]] = {
     "demo": {},
     "paper": {"backbone": "alexnet", "layers": ["fc7"], "image_size": 227, "augment": 1, "test_size": 0.2},
-    "best": {},
+    "best": {"layers": ["blocks.2", "blocks.4"], "pooling": "covariance", "region": "cell", "frames": ["whole", "cell"],
+             "views": ["identity", "fliplr", "flipud", "transpose"], "params": {"svm": {"C": 0.00007}}},  # C: one over the number of features
 }
 
 

@@ -232,9 +232,9 @@ def set_predictions(
 
 
 def _standard(M: np.ndarray, X: np.ndarray) -> np.ndarray:
-    "Features in standard deviations from the mean of X; one that hardly varies in X keeps its unit."
+    "Features in standard deviations from the mean of X; one that hardly varies in X, in a tenth of the usual one, so that it does not drown the others."
     sd = X.std(0, dtype=float)
-    return (M - X.mean(0, dtype=float)) / np.where(sd > 1e-6 * max(float(np.median(sd)), 1e-6), sd, 1)
+    return (M - X.mean(0, dtype=float)) / np.maximum(sd, max(0.1 * float(np.median(sd)), 1e-12))
 
 
 def feature_drift(

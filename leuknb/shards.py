@@ -372,6 +372,7 @@ def _blocks(client, dataset, lacking: list[Shard], far: ShardStore | None, call:
         block = far.get(s.key) if far else None
         if block: yield s, block
         else: rest.append(s)
+    if not rest: return
     for i, block in run_tasks(client, extract_shard, ((part_of(dataset, s), s.key, *call) for s in rest), "shard"):
         yield rest[i], block if block is not None else far.get(rest[i].key)
 
@@ -383,7 +384,7 @@ def _checked(block: bytes | None, shard: Shard) -> tuple[list[str], np.ndarray]:
         raise LeuknbError(f"shard {shard.key} did not arrive whole: run again. With a shard store, the caller must see the same one as the workers")
     return found
 
-# %% ../nbs/04a_shards.ipynb #c5a83c00
+# %% ../nbs/04a_shards.ipynb #3acaa4c9
 @contextmanager
 def folds_on(
     client,  # from `connect`

@@ -162,7 +162,9 @@ def use_ipc() -> None:
 
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **how):
-            return super().execute_managed_notebook(nb_man, kernel_name, config=Config({"KernelManager": {"transport": "ipc"}}), **how)
+            with tempfile.TemporaryDirectory(prefix="leuknb-") as own:  # without a name of its own, Jupyter takes kernel-ipc-1 in the working folder for every kernel
+                place = Config({"KernelManager": {"transport": "ipc", "ip": f"{own}/kernel"}})
+                return super().execute_managed_notebook(nb_man, kernel_name, config=place, **how)
 
     papermill_engines.register(None, OverSockets)
 
@@ -209,18 +211,17 @@ class Processes:
     def run(self, do: str, settings: Settings, out: Path | str = "") -> dict:
         "Return the outcome of one member: {} or {\"error\": ...}."
         asked = json.dumps({"do": do, "settings": {**json.loads(to_json(settings)), "out": None}, "out": str(out)})
-        with tempfile.TemporaryDirectory(prefix="leuknb-") as runtime:
-            process = subprocess.Popen([sys.executable, "-c", _CALL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment(runtime))
-            self.running.add(process)
-            try: told, complained = process.communicate(asked)
-            finally: self.running.discard(process)
+        process = subprocess.Popen([sys.executable, "-c", _CALL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._environment())
+        self.running.add(process)
+        try: told, complained = process.communicate(asked)
+        finally: self.running.discard(process)
         try: return json.loads(told.strip().splitlines()[-1])
         except (IndexError, ValueError): return {"error": f"its process ended with status {process.returncode}: {(complained.strip().splitlines() or ['it said nothing'])[-1]}"}
 
-    def _environment(self, runtime: str) -> dict:
-        "Each process its share of the cores, and a short folder for its sockets, whose paths may have about a hundred characters."
+    def _environment(self) -> dict:
+        "Each process its share of the cores."
         share = str(self.threads)
-        return {**os.environ, "OMP_NUM_THREADS": share, "OPENBLAS_NUM_THREADS": share, "LOKY_MAX_CPU_COUNT": share, "JUPYTER_RUNTIME_DIR": runtime}
+        return {**os.environ, "OMP_NUM_THREADS": share, "OPENBLAS_NUM_THREADS": share, "LOKY_MAX_CPU_COUNT": share}
 
 # %% ../nbs/10a_sweep.ipynb #86864c6a
 SHAPING = ("data", "synthetic", "group", "pixel_limit", "backbone", "weights", "layers", "pooling", "views", "image_size", "batch_size", "device", "augment")
@@ -686,7 +687,8 @@ def ranking_table(comparison: Comparison) -> pd.DataFrame:
     shown = pd.DataFrame({"rank": t["rank"], "configuration": t["configuration"], "model": t["model"], "seeds": t["seeds"]})
     if t["images"].nunique() > 1: shown["data"] = t["data"] + " " + t["images"].str[:6]
     for m, words in zip(RANKED, ("accuracy", "balanced accuracy", "AUROC")):
-        shown[words] = [f"{percent(v)} ({span((low, high))})" for v, low, high in zip(t[m], t[f"{m}_low"], t[f"{m}_high"])]
+        ends = list(zip(t[m], t[f"{m}_low"], t[f"{m}_high"]))
+        shown[words] = [f"{v:.3f} ({low:.3f} to {high:.3f})" if m == "auroc" else f"{percent(v)} ({span((low, high))})" for v, low, high in ends]
     return shown.set_index("rank")
 
 
@@ -742,18 +744,7 @@ def compare_folder(
     values = {"folder": str(folder.resolve()), "names": names, "failed": failed or {}}
     assert set(values) == set(parameter_names(notebook))
     use_ipc()
-    with tempfile.TemporaryDirectory(prefix="leuknb-") as runtime, _environment(JUPYTER_RUNTIME_DIR=runtime):
-        try: nb = papermill.execute_notebook(str(notebook), str(folder / "sweep.ipynb"), parameters=values, kernel_name="python3", progress_bar=False, extra_arguments=["--IPKernelApp.log_level=ERROR"])
-        except PapermillExecutionError as e: raise (InputError if e.ename == "InputError" else LeuknbError)(f"the comparison failed: {e.ename}: {e.evalue.splitlines()[0] if e.evalue else ''}") from None
+    try: nb = papermill.execute_notebook(str(notebook), str(folder / "sweep.ipynb"), parameters=values, kernel_name="python3", progress_bar=False, extra_arguments=["--IPKernelApp.log_level=ERROR"])
+    except PapermillExecutionError as e: raise (InputError if e.ename == "InputError" else LeuknbError)(f"the comparison failed: {e.ename}: {e.evalue.splitlines()[0] if e.evalue else ''}") from None
     with write_atomic(folder / "sweep.html") as f: f.write(to_html(nb, f"leuknb sweep: {folder.name}"))
     return folder / "sweep.html"
-
-
-@contextlib.contextmanager
-def _environment(**values: str):
-    "Set environment variables for the block."
-    before = {k: os.environ.get(k) for k in values}
-    os.environ.update(values)
-    try: yield
-    finally:
-        for k, v in before.items(): os.environ.pop(k, None) if v is None else os.environ.__setitem__(k, v)

@@ -508,7 +508,7 @@ def draw_smear(
     return Smear(rgb, glass.masks, truth, cells)
 
 # %% ../nbs/02_synthetic.ipynb #318dd1e2
-DRAWING = 2  # raised whenever the same settings give different pictures
+DRAWING = 3  # raised whenever the same settings give different pictures
 N_WHITE = {1: 0.72, 2: 0.23, 3: 0.05}  # white cells in one picture, and how often
 LOOKALIKES = {"lymphocyte": 0.55, "monocyte": 0.45}  # the normal cells that blasts are confused with
 COPY_KINDS = ("exact", "reencoded", "resized", "rotated", "flipped", "cropped")
@@ -725,7 +725,7 @@ def _copied(row, source: tuple[dict, dict], settings: core.SyntheticSettings) ->
 
 
 def _write_into(folder: Path, settings: core.SyntheticSettings, relabelled: int, threads: int) -> None:
-    "Draw a set into an existing folder: pictures and masks first, metadata.csv last."
+    "Draw a set into an existing folder: pictures and masks first, synthetic.json (which says that they are drawn, and how) and metadata.csv last."
     plan = plan_smears(settings, relabelled)
     for sub in ("normal", "abnormal", "masks"): (folder / sub).mkdir()
     copies = {r.copy_of: r for r in plan.itertuples() if r.copy_of}
@@ -742,6 +742,7 @@ def _write_into(folder: Path, settings: core.SyntheticSettings, relabelled: int,
         metas = [m for made in core.progress(pool.map(draw, originals), "drawing synthetic smears", len(originals)) for m in made]
     table = pd.DataFrame(metas)
     order = table.file_name.map(lambda f: Path(f).stem).argsort()
+    (folder / "synthetic.json").write_text(core.to_json({"synthetic": settings, "relabelled": relabelled}, indent=1) + "\n", encoding="utf-8")
     table.iloc[order].to_csv(folder / "metadata.csv", index=False, float_format="%.5g", lineterminator="\n")
 
 
@@ -751,7 +752,7 @@ def write_smears(
     relabelled: int = 0,  # how many of the planted copies carry the other class' label
     threads: int = 2,  # the pictures do not depend on it
 ) -> Path:
-    """Return `out` with a set of synthetic smears drawn into it: normal/, abnormal/, masks/, metadata.csv.
+    """Return `out` with a set of synthetic smears drawn into it: normal/, abnormal/, masks/, metadata.csv, synthetic.json.
 
     Raises `InputError` when `out` holds something already."""
     out = Path(out)

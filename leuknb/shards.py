@@ -384,7 +384,7 @@ def _checked(block: bytes | None, shard: Shard) -> tuple[list[str], np.ndarray]:
         raise LeuknbError(f"shard {shard.key} did not arrive whole: run again. With a shard store, the caller must see the same one as the workers")
     return found
 
-# %% ../nbs/04a_shards.ipynb #3acaa4c9
+# %% ../nbs/04a_shards.ipynb #3ea1602d
 @contextmanager
 def folds_on(
     client,  # from `connect`

@@ -1,12 +1,20 @@
 """Shared fixtures: where the real image sets are, and a store of its own for every test session."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("LEUKNB_DATA", ROOT.parent / "shared" / "data"))
+
+
+def leuknb(*arguments, cwd, **environment):
+    "Run the command line as a user does, in the folder `cwd`."
+    return subprocess.run([str(Path(sys.executable).parent / "leuknb"), *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
+                          env={**os.environ, **environment}, timeout=600)
 
 
 @pytest.fixture(scope="session")

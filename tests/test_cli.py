@@ -1,16 +1,7 @@
 """The other commands, as a user calls them."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pandas as pd
-
-
-def leuknb(*arguments, cwd, **environment):
-    return subprocess.run([str(Path(sys.executable).parent / "leuknb"), *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
-                          env={**os.environ, **environment}, timeout=600)
+from conftest import leuknb
 
 
 def test_help_and_version_are_quick_and_end_with_0(tmp_path):
@@ -48,3 +39,26 @@ def test_backbones_lists_the_offline_default_as_ready_and_refuses_an_unknown_nam
 def test_doctor_names_versions_and_device(tmp_path):
     done = leuknb("doctor", cwd=tmp_path)
     assert done.returncode == 0 and "torch" in done.stdout and "device" in done.stdout
+
+
+def test_audit_ends_with_3_when_something_must_be_looked_at_and_writes_its_three_files(tmp_path):
+    assert leuknb("synth", "clean", "--n", 40, "--set", "images_per_patient=2", cwd=tmp_path).returncode == 0
+    assert leuknb("synth", "copied", "--n", 40, "--set", "images_per_patient=2", "--set", "duplicates=6", cwd=tmp_path).returncode == 0
+    clean, copied = (leuknb("audit", name, "--out", f"found-{name}", "--set", "permutations=50", cwd=tmp_path) for name in ("clean", "copied"))
+    assert clean.returncode == 0, clean.stdout + clean.stderr
+    assert copied.returncode == 3 and "copies of another" in copied.stdout
+    assert {p.name for p in (tmp_path / "found-copied").iterdir()} == {"audit.html", "audit.json", "duplicates.csv"}
+    assert len(pd.read_csv(tmp_path / "found-copied" / "duplicates.csv").query("copy_of == copy_of")) == 6
+    page = (tmp_path / "found-copied" / "audit.html").read_text()
+    assert "Research use only" in page and "ynthetic" in page and "http" not in page.replace("http-equiv", "")
+    assert leuknb("audit", "copied", "--out", "found-copied", cwd=tmp_path).returncode == 2
+
+
+def test_a_published_table_is_checked_and_an_impossible_row_ends_with_3(tmp_path):
+    (tmp_path / "good.csv").write_text("model,accuracy,sensitivity\nSVM,97.44,95.00\n")
+    (tmp_path / "bad.csv").write_text("model,accuracy,sensitivity\nSVM,97.44,95.00\nother,91.30,90.00\n")
+    assert leuknb("audit", "--table", "good.csv", "--n-pos", 20, "--n-neg", 19, cwd=tmp_path).returncode == 0
+    bad = leuknb("audit", "--table", "bad.csv", "--n-pos", 20, "--n-neg", 19, cwd=tmp_path)
+    assert bad.returncode == 3 and "inconsistent" in bad.stdout
+    assert leuknb("audit", "--table", "absent.csv", cwd=tmp_path).returncode == 2
+    assert leuknb("audit", cwd=tmp_path).returncode == 2

@@ -1,17 +1,15 @@
 """Whole reports through the command line, as a user runs them: complete, reproducible, self-contained, refused or told in words."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import leuknb
 from PIL import Image
 
 from leuknb.core import Settings
@@ -20,12 +18,6 @@ from leuknb.report import DATASET_COLUMNS, RunFailed, report_notebook, run_repor
 
 QUICK = ["--set", "n_splits=6", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100"]
 SMALL = ["--set", "synthetic.n_images=48", "--set", "synthetic.images_per_patient=3"]
-
-
-def leuknb(*arguments, cwd, **environment):
-    "Run the command line as a user does."
-    return subprocess.run([str(Path(sys.executable).parent / "leuknb"), *map(str, arguments)],
-                          cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=600)
 
 
 @pytest.fixture(scope="module")

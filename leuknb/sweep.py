@@ -34,7 +34,7 @@ from .shards import connect, extract_on, run_tasks
 from .statistics import aligned, corrected_resampled_ttest, holm, mcnemar_exact, paired_difference, sentence, sign_flip_exact
 
 # %% auto #0
-__all__ = ['OWN', 'RESULTS', 'SHAPING', 'RANKED', 'parse_over', 'with_changes', 'Member', 'members', 'same_settings', 'is_done',
+__all__ = ['OWN', 'RESULTS', 'AFTER', 'RANKED', 'parse_over', 'with_changes', 'Member', 'members', 'same_settings', 'is_done',
            'use_ipc', 'member_process', 'Processes', 'shared_features', 'Sweep', 'run_sweep', 'report_elsewhere', 'Run',
            'read_run', 'read_runs', 'varied', 'configurations', 'example_runs', 'scheme_of', 'pooled', 'rank',
            'plot_ranking', 'compare_pairs', 'plot_pairs', 'best_of_many', 'price_of_picking', 'plot_picked',
@@ -224,7 +224,8 @@ class Processes:
         return {**os.environ, "OMP_NUM_THREADS": share, "OPENBLAS_NUM_THREADS": share, "LOKY_MAX_CPU_COUNT": share}
 
 # %% ../nbs/10a_sweep.ipynb #86864c6a
-SHAPING = ("data", "synthetic", "group", "pixel_limit", "backbone", "weights", "layers", "pooling", "views", "image_size", "batch_size", "device", "augment")
+AFTER = ("positive", "augmentations", "classifiers", "params", "test_size", "seed", "n_splits", "cv_folds", "cv_repeats", "tune", "permutations", "bootstrap",
+         "audit", "external", "out")  # settings that shape no feature of an image; those of augmented copies are added below
 
 
 def shared_features(
@@ -234,7 +235,7 @@ def shared_features(
     kinds: dict[str, list[Settings]] = {}
     for m in todo:
         drawn = {"seed": m.settings.seed, "kinds": sorted(m.settings.augmentations)} if m.settings.augment else None
-        kinds.setdefault(fingerprint([{k: getattr(m.settings, k) for k in SHAPING}, drawn]), []).append(m.settings)
+        kinds.setdefault(fingerprint([m.settings.model_dump(exclude=set(AFTER)), drawn]), []).append(m.settings)
     return [settings[0] for settings in kinds.values() if len(settings) > 1]
 
 
@@ -688,7 +689,7 @@ def ranking_table(comparison: Comparison) -> pd.DataFrame:
     if t["images"].nunique() > 1: shown["data"] = t["data"] + " " + t["images"].str[:6]
     for m, words in zip(RANKED, ("accuracy", "balanced accuracy", "AUROC")):
         ends = list(zip(t[m], t[f"{m}_low"], t[f"{m}_high"]))
-        shown[words] = [f"{v:.3f} ({low:.3f} to {high:.3f})" if m == "auroc" else f"{percent(v)} ({span((low, high))})" for v, low, high in ends]
+        shown[words] = [f"{v:.3f} ({low:.3f} to {high:.3f})" if m == "auroc" else f"{percent(v)} ({100 * low:.1f} to {100 * high:.1f})" for v, low, high in ends]
     return shown.set_index("rank")
 
 
@@ -744,7 +745,7 @@ def compare_folder(
     values = {"folder": str(folder.resolve()), "names": names, "failed": failed or {}}
     assert set(values) == set(parameter_names(notebook))
     use_ipc()
-    try: nb = papermill.execute_notebook(str(notebook), str(folder / "sweep.ipynb"), parameters=values, kernel_name="python3", progress_bar=False, extra_arguments=["--IPKernelApp.log_level=ERROR"])
+    try: nb = papermill.execute_notebook(str(notebook), str(folder / "sweep.ipynb"), parameters=values, kernel_name="python3", progress_bar=False, extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
     except PapermillExecutionError as e: raise (InputError if e.ename == "InputError" else LeuknbError)(f"the comparison failed: {e.ename}: {e.evalue.splitlines()[0] if e.evalue else ''}") from None
     with write_atomic(folder / "sweep.html") as f: f.write(to_html(nb, f"leuknb sweep: {folder.name}"))
     return folder / "sweep.html"

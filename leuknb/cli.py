@@ -15,7 +15,8 @@ import leuknb
 from .core import PRESETS, InputError, LeuknbError, check_choice, make_settings, parse_changes
 
 # %% auto #0
-__all__ = ['app', 'Data', 'Preset', 'Changes', 'Force', 'report', 'extract', 'audit', 'backbones', 'synth', 'doctor', 'main']
+__all__ = ['app', 'Data', 'Preset', 'Changes', 'Dask', 'Force', 'report', 'extract', 'audit', 'sweep', 'backbones', 'synth',
+           'doctor', 'main']
 
 # %% ../nbs/11_cli.ipynb #50b68644
 app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
@@ -25,6 +26,7 @@ app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=
 Data = Annotated[str, typer.Argument(help="a folder of class folders, a folder with metadata.csv, a CSV, kaggle:owner/name, medmnist:bloodmnist, or synthetic", show_default=True)]
 Preset = Annotated[str, typer.Option(help="where the settings start: " + ", ".join(PRESETS))]
 Changes = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="change a setting; may be repeated")]
+Dask = Annotated[str | None, typer.Option(help="address of a Dask scheduler, or its scheduler file, to compute there")]
 Force = Annotated[bool, typer.Option("--force", help="replace what is there")]
 
 
@@ -69,18 +71,25 @@ def extract(
     out: Annotated[Path, typer.Option(help="the folder for features.parquet")],
     preset: Preset = "demo",
     changes: Changes = [],  # noqa: B006
+    dask: Dask = None,
+    shards: Annotated[str | None, typer.Option(help="with --dask: where computed shards are kept (a folder, s3://, gs://, hdfs://)")] = None,
     force: Force = False,
 ) -> None:
     "Write the features of DATA as Parquet: file_name, label, f0, f1, ..."
+    from contextlib import nullcontext
+
     from leuknb.datasets import load_dataset
     from leuknb.features import extract as extract_features
     from leuknb.features import write_features
+    from leuknb.shards import connect, extract_on, is_remote, load_remote
 
     settings = _settings(data, preset, changes)
     target = out / "features.parquet"
     if target.exists() and not force: raise InputError(f"{target} exists: name another folder with --out, or replace it with --force")
-    dataset = load_dataset(settings)
-    write_features(dataset, extract_features(dataset, settings), target)
+    with connect(dask) if dask else nullcontext() as client:
+        dataset = load_remote(settings, client) if is_remote(settings.data) else load_dataset(settings)
+        X = extract_on(client, dataset, settings, shards=shards) if client else extract_features(dataset, settings)
+    write_features(dataset, X, target)
     typer.echo(target)
 
 
@@ -126,6 +135,30 @@ def _audit_data(data: str, changes: list[str], out: Path | None, force: bool) ->
     if not result.warnings: typer.echo("nothing found that must be looked at")
     typer.echo(write_audit(result, dataset, folder, settings))
     return bool(result.warnings)
+
+
+@app.command()
+def sweep(
+    data: Data = "synthetic",
+    over: Annotated[list[str], typer.Option("--over", metavar="NAME=A,B", help="a setting and its values; may be repeated, all combinations run")] = [],  # noqa: B006
+    preset: Preset = "demo",
+    changes: Changes = [],  # noqa: B006
+    out: Annotated[Path | None, typer.Option(help="the folder; runs/NAME-sweep without it")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="reports side by side")] = 2,
+    dask: Dask = None,
+    force: Force = False,
+) -> None:
+    "Run a report for each combination of settings, and one page that compares them. What is done is not run again."
+    from leuknb.report import data_name
+    from leuknb.sweep import parse_over, run_sweep
+
+    if not over: raise InputError("nothing to go over: add --over NAME=VALUE,VALUE, such as --over seed=0,1,2")
+    settings = _settings(data, preset, changes)
+    folder = out or Path("runs") / f"{data_name(settings)}-sweep"
+    done = run_sweep(settings, parse_over(over), folder, workers, dask, force, tell=lambda line: typer.echo(line, err=True))
+    for name, why in done.failed.items(): typer.echo(f"leuknb: {name} failed: {why}", err=True)
+    if done.page: typer.echo(done.page)
+    if done.failed: raise typer.Exit(1)
 
 
 @app.command()

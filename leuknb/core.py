@@ -108,6 +108,7 @@ class Settings(BaseModel):
     permutations: Annotated[int, Field(ge=0, le=1_000_000)] = 1000  # shuffled labellings of the permutation test; 0 leaves it out
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 2000  # resamples behind each interval
     audit: bool = True  # look for duplicates, leaks and shortcuts
+    external: str | None = None  # a second set of images, written like `data`, to test on after training on the first
     out: str | None = None  # the run folder; None keeps a notebook run in a temporary one
     synthetic: SyntheticSettings = SyntheticSettings()  # the simulator's own knobs
 

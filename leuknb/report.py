@@ -26,8 +26,8 @@ from .core import InputError, LeuknbError, Settings, fingerprint, home, make_set
 __all__ = ['EVALUATION', 'CODE', 'DATASET_COLUMNS', 'PACKAGES', 'CSS', 'POLICY', 'TEMPLATE', 'Study', 'dataset_section',
            'evaluation_key', 'remembered', 'evaluation_sections', 'permutation_result', 'comparison_section',
            'calibration_section', 'first_repeat', 'show_html', 'write_run', 'run_facts', 'package_versions',
-           'git_commit', 'to_html', 'report_notebook', 'parameter_names', 'run_folder', 'audit_folder', 'RunFailed',
-           'run_report']
+           'git_commit', 'to_html', 'report_notebook', 'parameter_names', 'run_folder', 'data_name', 'audit_folder',
+           'RunFailed', 'run_report']
 
 # %% ../nbs/10_report.ipynb #593f8f58
 @dataclass
@@ -45,6 +45,9 @@ class Study:
     findings: object = None  # audit.Audit
     predictions: object = None  # evaluate's table: one row per image, split and model
     permutation: dict | None = None  # evaluate.permutation_test
+    other: object = None  # datasets.Dataset of the external set
+    X_other: object = None  # its features
+    outside: object = None  # external.External
     published: object = None  # published.PublishedCheck of the seed paper's table
     probabilities: dict = field(default_factory=dict)  # model -> calibrated probability of the positive class, one per usable image
     metrics: dict = field(default_factory=lambda: {"schema": 1})
@@ -101,6 +104,21 @@ class Study:
 
         with self.timed("audit"): self.findings = run_audit(self.dataset, self.settings, self.X, self.predictions, self.copied)
         self.metrics["audit"] = self.findings.metrics
+
+    def validate(self) -> None:
+        "Fill `outside` and the section `external` of the metrics: the models of this set, tested on another."
+        if not self.settings.external: return
+        import pandas as pd
+
+        from leuknb.external import external_validation, load_external
+        from leuknb.features import extract
+
+        with self.timed("external"):
+            self.other = load_external(self.settings)
+            self.X_other = extract(self.other, self.settings)
+            self.outside = external_validation(self.X, self.dataset, self.X_other, self.other, self.settings, self.predictions, self.copies)
+        self.metrics["external"] = self.outside.metrics
+        self.predictions = pd.concat([self.predictions, self.outside.predictions], ignore_index=True)
 
     def evaluate(self) -> None:
         "Fill `predictions` and the sections of the metrics that rest on them."
@@ -378,7 +396,7 @@ def run_folder(
     force: bool = False,  # replace a run folder that is there
 ) -> Path:
     "Return the folder a run shall be renamed to. Raises `InputError` when it exists and must not be replaced."
-    if out is None: return _free(Path("runs") / _data_name(settings))
+    if out is None: return _free(Path("runs") / data_name(settings))
     out = Path(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())): return out
     if not force: raise InputError(f"{out} exists: name another folder with --out, or replace it with --force")
@@ -386,8 +404,8 @@ def run_folder(
     return out
 
 
-def _data_name(settings: Settings) -> str:
-    "A folder name made of the data's name."
+def data_name(settings: Settings) -> str:
+    "Return a folder name made of the data's name: letters, digits, dots, dashes and underscores."
     return "".join(c if c.isalnum() or c in "._" else "-" for c in Path(settings.data.rstrip("/")).name).strip("-.")[:60] or "run"
 
 
@@ -397,7 +415,7 @@ def audit_folder(
     force: bool = False,  # write into a folder that is there
 ) -> Path:
     "Return the folder an audit shall be written to. Raises `InputError` when it holds something and `force` is not said."
-    if out is None: return _free(Path("runs") / f"{_data_name(settings)}-audit")
+    if out is None: return _free(Path("runs") / f"{data_name(settings)}-audit")
     out = Path(out)
     if out.exists() and not out.is_dir(): raise InputError(f"{out} is a file: name a folder with --out")
     if out.is_dir() and any(out.iterdir()) and not force: raise InputError(f"{out} exists: name another folder with --out, or write into it with --force")
@@ -451,13 +469,15 @@ def _parameters(settings: Settings, notebook: Path, folder: Path) -> dict:
     values = {**json.loads(to_json(settings)), "out": str(folder.resolve())}
     unknown = set(values) - set(parameter_names(notebook))
     if unknown: raise LeuknbError(f"{notebook.name} has no parameter {', '.join(sorted(unknown))}: its parameters cell and Settings differ")
-    if "/" in settings.data or (Path(settings.data).exists() and ":" not in settings.data): values["data"] = _absolute(settings.data)
+    for name in ("data", "external"):
+        if values[name]: values[name] = _absolute(values[name])
     if settings.weights: values["weights"] = str(Path(settings.weights).resolve())
     return values
 
 
 def _absolute(data: str) -> str:
-    return data if data.startswith(("kaggle:", "medmnist:")) else os.path.abspath(data)
+    "A path as seen from anywhere; what names another source stays as it is."
+    return data if data == "synthetic" or data.startswith(("kaggle:", "medmnist:")) else os.path.abspath(data)
 
 
 def _execute(notebook: Path, values: dict, folder: Path, tell):

@@ -304,7 +304,7 @@ if (sets) {
     for (const name in of) {
       const [part, whole] = of[name], cell = one(`#rate-${name}`);
       cell.dataset.value = part / whole; cell.textContent = percent(part / whole);
-      one(`#of-${name}`).textContent = `${part} of ${whole}`;
+      if (name !== "f1") one(`#of-${name}`).textContent = `${part} of ${whole}`;
     }
     const at = cutAt(i).toPrecision(3), place = i === 0 ? "below every score" : i === set.score.length ? "above every score" : at;
     where.textContent = i === set.start ? `${at} (the decision threshold)` : place;

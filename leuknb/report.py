@@ -21,13 +21,14 @@ from pathlib import Path
 
 import leuknb
 from .core import InputError, LeuknbError, Settings, fingerprint, home, make_settings, sha256, to_json, write_atomic
+from .page import page_html, pdf
 
 # %% auto #0
-__all__ = ['EVALUATION', 'CODE', 'DATASET_COLUMNS', 'PACKAGES', 'CSS', 'POLICY', 'TEMPLATE', 'Study', 'dataset_section',
-           'evaluation_key', 'remembered', 'evaluation_sections', 'permutation_result', 'comparison_section',
-           'calibration_section', 'first_repeat', 'show_html', 'write_run', 'run_facts', 'package_versions',
-           'git_commit', 'to_html', 'report_notebook', 'parameter_names', 'run_folder', 'data_name', 'audit_folder',
-           'RunFailed', 'run_report']
+__all__ = ['EVALUATION', 'CODE', 'DATASET_COLUMNS', 'PACKAGES', 'TEMPLATE', 'Study', 'dataset_section', 'evaluation_key',
+           'remembered', 'evaluation_sections', 'permutation_result', 'comparison_section', 'calibration_section',
+           'first_repeat', 'show_html', 'write_run', 'run_facts', 'package_versions', 'git_commit', 'to_html',
+           'write_pdf', 'report_notebook', 'parameter_names', 'run_folder', 'data_name', 'audit_folder', 'RunFailed',
+           'run_report', 'use_ipc']
 
 # %% ../nbs/10_report.ipynb #593f8f58
 @dataclass
@@ -152,12 +153,14 @@ class Study:
         name: str,  # of the files in figures/
         caption: str,
         of_images: bool = True,  # whether it was made of the images, and says so when they are synthetic
+        alt: str | None = None,  # what the figure shows, for those who do not see it; None: told from the numbers of the run
     ) -> None:
         "Show a figure with its caption, and keep it in the run folder as PNG and SVG."
+        from leuknb.browse import alternative
         from leuknb.figures import figure_html
 
         if of_images and self.dataset.synthetic: caption = f"{caption} Synthetic images."
-        show_html(figure_html(fig, name, caption, folder=self.folder / "figures"))
+        show_html(figure_html(fig, name, caption, alt or alternative(name, self.metrics) or caption, self.folder / "figures"))
 
     def save(self) -> None:
         "Write metrics.json, predictions.csv, dataset.csv and run.json into the run folder."
@@ -308,24 +311,6 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired): return None
 
 # %% ../nbs/10_report.ipynb #390be7b3
-CSS = """
-:root{--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--paper:#fff;--wash:#f6f8fa;--warn:#fff4e5;--warnline:#de8f05;--link:#0173b2}
-@media (prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9aa4af;--line:#3d444d;--paper:#0d1117;--wash:#161b22;--warn:#33260d;--link:#58a6ff}
-figure img{background:#fff;border-radius:4px}}
-*{box-sizing:border-box}body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,"Segoe UI",Roboto,Helvetica,Arial,sans-serif}
-main{max-width:60rem;margin:0 auto;padding:1.5rem 1.25rem 4rem}h1{font-size:2rem;line-height:1.2;margin:.2rem 0 .6rem}
-h2{margin:2.6rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}h3{margin:1.6rem 0 .4rem}a{color:var(--link)}
-table{border-collapse:collapse;margin:.8rem 0;font-size:.9rem;font-variant-numeric:tabular-nums}th,td{padding:.28rem .6rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
-th:first-child,td:first-child,td.words{text-align:left}thead th{border-bottom:2px solid var(--soft)}caption{caption-side:bottom;color:var(--soft);text-align:left;padding-top:.4rem}
-figure{margin:1rem 0}figure img{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.88rem}
-.banner{background:var(--warn);border-left:5px solid var(--warnline);padding:.6rem .9rem;margin:.8rem 0}.answer{display:flex;flex-wrap:wrap;gap:1.4rem;align-items:baseline;margin:1rem 0}
-.answer .number{font-size:3.4rem;font-weight:700;line-height:1}.answer .words{flex:1 1 20rem}.small{color:var(--soft);font-size:.88rem}
-.code_cell{display:flex;flex-direction:column}.code_cell>.code{order:2}
-details.code{margin:.2rem 0;color:var(--soft);font-size:.85rem}details.code summary{cursor:pointer}pre{background:var(--wash);padding:.6rem .8rem;overflow:auto;border-radius:4px}
-code{font-size:.92em;overflow-wrap:anywhere}.prompt,.anchor-link{display:none}.scroll{overflow-x:auto}nav ol{columns:2;padding-left:1.2rem;margin:.4rem 0}
-@media print{details.code{display:none}h2{break-after:avoid}figure,table{break-inside:avoid}}
-"""
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
 {%- block input_group -%}{%- if cell.source.strip() -%}<details class="code"><summary>code</summary>{{ super() }}</details>{%- endif -%}{%- endblock -%}
 {%- block stream_stderr -%}{%- endblock -%}"""
@@ -337,16 +322,9 @@ def to_html(
 ) -> str:
     "Return the notebook as one self-contained HTML page, code folded, cells tagged `setup` at the end. Raises `LeuknbError` if it would ask for an outside address."
     from nbconvert import HTMLExporter
-    from pygments.formatters import HtmlFormatter
 
     exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=True, mathjax_url="", require_js_url="")
-    body, _ = exporter.from_notebook_node(_setup_last(nb))
-    style = CSS + HtmlFormatter(style="default").get_style_defs("pre")
-    page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-            f"<style>{style}</style></head><body><main>{body}</main></body></html>\n")
-    _refuse_outside(page)
-    return page
+    return page_html(title, exporter.from_notebook_node(_setup_last(nb))[0])
 
 
 def _setup_last(nb):
@@ -358,17 +336,22 @@ def _setup_last(nb):
     out = nbformat.from_dict(nb)
     hidden = [c for c in out.cells if "setup" in tags(c) or "injected-parameters" in tags(c)]
     shown = [c for c in out.cells if not {"setup", "parameters", "injected-parameters"} & set(tags(c))]
+    for c in hidden:
+        if c.cell_type == "markdown" and c.source.startswith("# "): c.source = f"##{c.source}"  # below the heading they now stand under
     heading = nbformat.v4.new_markdown_cell("## How this was computed\n\nThe parameters of this run and the steps that did the work, in their order. The executed notebook beside this page holds the same.")
     out.cells = shown + ([heading] if hidden else []) + hidden
     return out
 
 
-def _refuse_outside(page: str) -> None:
-    "A page that would load something from elsewhere is a defect of ours, found here and not by a reader."
-    import re
-
-    found = re.search(r"""(?:src|href)\s*=\s*["']?\s*(?:https?:)?//[^"'\s>]+|url\(\s*["']?(?:https?:)?//|@import""", page)
-    if found: raise LeuknbError(f"the report would ask an outside address: {found.group(0)[:120]}")
+def write_pdf(
+    folder: str | Path,  # a run folder with report.html
+) -> Path:  # of report.pdf
+    "Write report.pdf beside report.html, in its print style. Raises `InputError` when there is no report or WeasyPrint is missing."
+    page = Path(folder) / "report.html"
+    if not page.is_file(): raise InputError(f"{folder} holds no report.html: name a run folder")
+    document = pdf(page.read_text(encoding="utf-8"))
+    with write_atomic(page.with_suffix(".pdf"), "wb") as f: f.write(document)
+    return page.with_suffix(".pdf")
 
 # %% ../nbs/10_report.ipynb #d9de38e7
 def report_notebook(
@@ -480,10 +463,29 @@ def _absolute(data: str) -> str:
     return data if data == "synthetic" or data.startswith(("kaggle:", "medmnist:")) else os.path.abspath(data)
 
 
+def use_ipc() -> None:
+    "Let papermill, in this process, talk to kernels over sockets in the file system, which no other user of the machine can read. Windows keeps TCP."
+    if os.name == "nt": return
+    from papermill.engines import NBClientEngine, papermill_engines
+    from traitlets.config import Config
+
+    class OverSockets(NBClientEngine):
+        "Papermill's own engine with another transport."
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man, kernel_name, **how):
+            with tempfile.TemporaryDirectory(prefix="leuknb-") as own:  # without a name of its own, Jupyter takes kernel-ipc-1 in the working folder for every kernel
+                place = Config({"KernelManager": {"transport": "ipc", "ip": f"{own}/kernel"}})
+                return super().execute_managed_notebook(nb_man, kernel_name, config=place, **how)
+
+    papermill_engines.register(None, OverSockets)
+
+
 def _execute(notebook: Path, values: dict, folder: Path, tell):
     "The executed notebook; also written to folder/report.ipynb while it runs."
     import papermill
 
+    use_ipc()
     with _watch(folder, tell) as watch:
         nb = papermill.execute_notebook(str(notebook), str(folder / "report.ipynb"), parameters=values, kernel_name="python3", progress_bar=False,
                                         cwd=str(Path.cwd()), on_cell_start=watch.start, extra_arguments=["--IPKernelApp.log_level=ERROR"])

@@ -29,13 +29,13 @@ from .core import InputError, LeuknbError, Settings, check_choice, fingerprint, 
 from .datasets import SOURCES
 from .evaluate import cv_metrics, evaluate, holdout_metrics
 from .narrate import counted, percent, span
-from .report import parameter_names, report_notebook, run_report, to_html
+from .report import parameter_names, report_notebook, run_report, to_html, use_ipc
 from .shards import connect, extract_on, run_tasks
 from .statistics import aligned, corrected_resampled_ttest, holm, mcnemar_exact, paired_difference, sentence, sign_flip_exact
 
 # %% auto #0
 __all__ = ['OWN', 'RESULTS', 'AFTER', 'RANKED', 'parse_over', 'with_changes', 'Member', 'members', 'same_settings', 'is_done',
-           'use_ipc', 'member_process', 'Processes', 'shared_features', 'Sweep', 'run_sweep', 'report_elsewhere', 'Run',
+           'member_process', 'Processes', 'shared_features', 'Sweep', 'run_sweep', 'report_elsewhere', 'Run',
            'read_run', 'read_runs', 'varied', 'configurations', 'example_runs', 'scheme_of', 'pooled', 'rank',
            'plot_ranking', 'compare_pairs', 'plot_pairs', 'best_of_many', 'price_of_picking', 'plot_picked',
            'Comparison', 'compare_runs', 'ranking_table', 'pairs_table', 'sweep_words', 'compare_folder']
@@ -151,28 +151,9 @@ def is_done(
 _CALL = "from leuknb.sweep import member_process; member_process()"
 
 
-def use_ipc() -> None:
-    "Let papermill, in this process, talk to kernels over sockets in the file system. Windows keeps TCP."
-    if os.name == "nt": return
-    from papermill.engines import NBClientEngine, papermill_engines
-    from traitlets.config import Config
-
-    class OverSockets(NBClientEngine):
-        "Papermill's own engine with another transport."
-
-        @classmethod
-        def execute_managed_notebook(cls, nb_man, kernel_name, **how):
-            with tempfile.TemporaryDirectory(prefix="leuknb-") as own:  # without a name of its own, Jupyter takes kernel-ipc-1 in the working folder for every kernel
-                place = Config({"KernelManager": {"transport": "ipc", "ip": f"{own}/kernel"}})
-                return super().execute_managed_notebook(nb_man, kernel_name, config=place, **how)
-
-    papermill_engines.register(None, OverSockets)
-
-
 def member_process() -> None:
     "Do what standard input asks for (JSON: do, settings, out) and print the outcome as one line of JSON. This is what runs in a process of its own."
     asked = json.loads(sys.stdin.read())
-    use_ipc()
     try: outcome = _DO[asked["do"]](make_settings(**asked["settings"]), asked["out"])
     except LeuknbError as e: outcome = {"error": str(e)}
     except Exception as e: outcome = {"error": f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}"}

@@ -78,28 +78,23 @@ def process_notebooks(work: Path, pages: Path) -> None:
     "Write each notebook as a page: exported code becomes tables of its signature and parameters, names become links."
     import nbdev.doclinks
     from execnb.nbio import read_nb, write_nb
+    from nbdev.process import Processor
     from nbdev.processors import FilterDefaults, exec_show_docs
 
-    class ShowExported(exec_show_docs):
-        "Runs only the cells that show a symbol's documentation, on the module itself: no example is run again."
+    class Describe(Processor):
+        "Turns the cells that shall show a symbol into its description; runs no cell."
 
         def begin(self):
-            super().begin()
             found = re.search(r"#\| default_exp (\w+)", "\n".join(c.source for c in self.nb.cells if c.cell_type == "code"))
             self.module = found and importlib.import_module(f"leuknb.{found.group(1)}")
-            if found: self.k.run_cell(f"from leuknb.{found.group(1)} import *")
+            self.nb.cells[:] = in_order(self.nb.cells)
 
-        def __call__(self, cell):
-            if cell.cell_type != "code" or "show_doc(" not in cell.source: return
-            self.k.cell(cell)
-            if self.k.exc: raise SystemExit(f"docs: {cell.source} failed: {self.k.exc[1]}")
-            symbol = operator.attrgetter(re.search(r"show_doc\(([\w.]+)", cell.source).group(1))(self.module)
-            for output in cell.outputs: output["data"] = {kind: [line.replace("#LNone", f"#L{inspect.getsourcelines(symbol)[1]}") for line in shown] for kind, shown in output["data"].items()}
-
-        def end(self): pass
+        def cell(self, cell):
+            found = cell.cell_type == "code" and re.search(r"^show_doc\(([\w.]+)\)", cell.source, re.M)
+            if found: cell.cell_type, cell.source = "markdown", describe(self.module, found.group(1))
 
     class Pages(FilterDefaults):
-        def base_procs(self): return [ShowExported if p is exec_show_docs else p for p in super().base_procs()]
+        def base_procs(self): return [Describe if p is exec_show_docs else p for p in super().base_procs()]
 
     nbdev.doclinks._build_modidx()
     for path in sorted((work / "nbs").rglob("*.ipynb")):
@@ -110,6 +105,88 @@ def process_notebooks(work: Path, pages: Path) -> None:
         unlink_outputs(nb)
         write_nb(nb, target)
         target.write_text(inner_links(target.read_text(encoding="utf-8"), target.relative_to(pages)), encoding="utf-8")
+
+
+def in_order(cells: list) -> list:
+    "The cells with descriptions of one export cell in the order of its definitions (they come reversed)."
+    from itertools import groupby
+
+    out = []
+    for described, run in groupby(cells, key=lambda c: bool(getattr(c, "has_sd", False))): out += reversed(list(run)) if described else run
+    return out
+
+
+def describe(module, name: str) -> str:
+    "A symbol as Markdown: where its source is, how it is called, what it says of itself, its parameters, a class's methods."
+    symbol = operator.attrgetter(name)(module)
+    line = inspect.getsourcelines(symbol)[1]
+    source = f"[source](https://{HERE}/source/{module.__name__.split('.')[-1]}.html#L-{line}){{.source}}"
+    doc = inspect.cleandoc(symbol.__doc__ or "")
+    parts = ["---", source, f"### {name}", f"```python\n{signature(symbol, name)}\n```", doc, parameters(symbol), methods(symbol) if inspect.isclass(symbol) else ""]
+    return "\n\n".join(p for p in parts if p)
+
+
+def signature(symbol, name: str) -> str:
+    "How a symbol is called: names and short defaults; one name a line when it is long."
+    try: call = inspect.signature(symbol)
+    except (TypeError, ValueError): return name
+    shown = [("**" if p.kind is p.VAR_KEYWORD else "*" if p.kind is p.VAR_POSITIONAL else "") + p.name + ("" if p.default is p.empty else f"={short(p.default)}")
+             for p in call.parameters.values() if p.name != "self"]
+    line = f"{name}({', '.join(shown)})"
+    return line if len(line) <= 100 else f"{name}(\n    " + ",\n    ".join(shown) + ",\n)"
+
+
+def short(value) -> str:
+    "A default as it would be written, or its type when that is long."
+    if isinstance(value, type) or callable(value): return getattr(value, "__name__", "...")
+    text = repr(value)
+    return text if len(text) <= 40 and " object at " not in text else f"{type(value).__name__}(...)"
+
+
+def parameters(symbol) -> str:
+    "The parameters as a table: name, type, default, meaning."
+    from fastcore.docments import docments
+
+    if hasattr(symbol, "model_fields"): return fields(symbol)
+    try: found = docments(symbol, full=True, returns=True)
+    except (TypeError, ValueError, OSError): return ""
+    rows = []
+    for name, p in found.items():
+        if name == "self" or (name == "return" and p.docment is None): continue
+        default = "" if name == "return" else "*required*" if p.default is inspect.Parameter.empty else code(short(p.default))
+        rows.append((f"**{name}**" if name != "return" else "*returns*", code(annotation(p.anno)), default, str(p.docment or "")))
+    return table(("parameter", "type", "default", "what it is"), rows) if rows else ""
+
+
+def fields(symbol: type) -> str:
+    "The fields of a pydantic class as a table, read from its source."
+    rows = re.findall(r"^    (\w+): (.+?) = (.+?)(?:  # (.*))?$", inspect.getsource(symbol), re.M)
+    return table(("field", "type", "default", "what it is"), [(f"**{name}**", code(kind), code(default), what) for name, kind, default, what in rows])
+
+
+def annotation(value) -> str:
+    "A type as it is written."
+    if value is inspect.Parameter.empty or value is None: return ""
+    return value if isinstance(value, str) else getattr(value, "__name__", str(value)) if isinstance(value, type) else str(value).replace("typing.", "")
+
+
+def methods(symbol: type) -> str:
+    "The documented public methods and properties that a class defines itself, as a table."
+    rows = []
+    for name, value in vars(symbol).items():
+        function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if name.startswith("_") or not (inspect.isfunction(function) and function.__doc__): continue
+        rows.append((code(name if isinstance(value, property) else signature(function, name).replace("\n", " ")), inspect.cleandoc(function.__doc__).split("\n")[0]))
+    return table(("method", "what it does"), rows) if rows else ""
+
+
+def code(text: str) -> str: return f"`{text}`" if text else ""
+
+
+def table(head: tuple, rows: list[tuple]) -> str:
+    "Rows as a Markdown table."
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in line) + " |" for line in lines)
 
 
 def unlink_outputs(nb) -> None:
@@ -125,7 +202,7 @@ def unlink_outputs(nb) -> None:
 def inner_links(text: str, page: Path) -> str:
     "Links to the site itself, to sources and to numbered notebooks, as seen from `page`."
     up = "../" * (len(page.parts) - 1)
-    text = re.sub(rf"https://{HERE}/+source/blob/main/leuknb/(\w+)\.py#L(\d+)", rf"{up}source/\1.html#L-\2", text)
+    text = re.sub(rf"\[(`_\w+`)\]\(https://{HERE}/[^)]*\)", r"\1", text)  # what is private has no place of its own
     text = re.sub(rf"https://{HERE}/+", up, text)
     text = re.sub(r"output-file: [\w.-]+\\n", "", text)
     return re.sub(r"(\]\((?:\.\./|nbs/)*)\d+[a-z]?_(\w+\.ipynb)", r"\1\2", text)

@@ -49,7 +49,7 @@ def config() -> dict:
     guides = [str(p.relative_to(ROOT / "nbs")) for p in sorted((ROOT / "nbs" / "guides").glob("*.*"), key=lambda p: _place(p.stem)) if p.suffix in (".ipynb", ".md")]
     return {
         "project": {"type": "website", "output-dir": "_docs", "render": ["index.md", *guides, "changelog.md", "contributing.md", *(f for s in story for f in s["contents"])],
-                    "resources": ["images/*"]},
+                    "resources": ["images/*", "source/*", "source.css"]},
         "format": {"html": {"theme": {"light": "cosmo", "dark": "darkly"}, "css": "site.css", "toc": True, "toc-depth": 3, "include-in-header": {"file": "header.html"}}},
         "website": {
             "title": "leuknb", "description": "A folder of blood-smear images in, an executed and honest notebook report out. Research use only.",
@@ -109,11 +109,11 @@ def process_notebooks(work: Path, pages: Path) -> None:
 
 def in_order(cells: list) -> list:
     "The cells with descriptions of one export cell in the order of its definitions (they come reversed)."
-    from itertools import groupby
-
-    out = []
-    for described, run in groupby(cells, key=lambda c: bool(getattr(c, "has_sd", False))): out += reversed(list(run)) if described else run
-    return out
+    out, run = [], []
+    for cell in [*cells, None]:
+        if cell is not None and getattr(cell, "has_sd", False): run.insert(0, cell)
+        else: out, run = out + run + [cell], []
+    return out[:-1]
 
 
 def describe(module, name: str) -> str:
@@ -233,19 +233,19 @@ def render(pages: Path) -> Path:
     return pages / "_docs"
 
 
-def write_sources(site: Path) -> None:
+def write_sources(pages: Path) -> None:
     "A page for each module with its code, where `source` links point."
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    (site / "source").mkdir()
+    (pages / "source").mkdir()
     for path in sorted((ROOT / "leuknb").glob("[a-z]*.py")):
         formatter = HtmlFormatter(full=True, title=f"leuknb.{path.stem}", linenos="inline", lineanchors="L", anchorlinenos=True, wrapcode=True)
         page = highlight(path.read_text(encoding="utf-8"), PythonLexer(), formatter)
         page = page.replace("<head>", '<head><meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="../source.css">', 1)
-        (site / "source" / f"{path.stem}.html").write_text(page, encoding="utf-8")
-    shutil.copy(ROOT / "docs" / "source.css", site / "source.css")
+        (pages / "source" / f"{path.stem}.html").write_text(page, encoding="utf-8")
+    shutil.copy(ROOT / "docs" / "source.css", pages / "source.css")
 
 
 def self_contained(site: Path) -> None:
@@ -308,10 +308,10 @@ def main(out: Path) -> None:
         try:
             process_notebooks(work, work / "_proc")
             write_pages(work / "_proc")
+            write_sources(work / "_proc")
             site = render(work / "_proc")
         finally:
             os.chdir(here)
-        write_sources(site)
         self_contained(site)
         offline_search(site)
         wrong = [f"asks an outside address: {o}" for o in outside(site)] + [f"broken link: {b}" for b in broken(site)]

@@ -87,7 +87,7 @@ def as_linear(
     link = "pairs" if expected.shape[1] > 2 and hasattr(classifier, "support_") else "identity"
     found = Linear(coef * (ends[1] - ends[0]), bias + coef @ ends[0], link)
     if n_classes_of(len(found.weight), link) != expected.shape[1]: return None
-    return found if np.allclose(found.scores(X), expected, rtol=1e-3, atol=1e-3 * max(float(np.abs(expected).max()), 1e-30)) else None
+    return found if np.allclose(found.scores(X), expected, rtol=1e-4, atol=1e-4 * max(float(np.abs(expected).max()), 1e-30)) else None
 
 # %% ../nbs/08b_bundle.ipynb #2bdee82f
 TRUSTED = ("sklearn.tree._tree.Tree", "sklearn.neural_network._stochastic_optimizers.AdamOptimizer", "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",

@@ -112,7 +112,7 @@ def as_torch(
             frames = [sum(self.seen(*pair, name) for name in recipe["views"]) / len(recipe["views"]) for pair in pairs]
             return self.answer(torch.cat(frames, 1))
 
-    return Whole().eval()
+    with torch.inference_mode(False): return Whole().eval()  # the backbone is shared: tensors made in inference mode would spoil it for others
 
 
 def onnx_inputs(

@@ -592,7 +592,7 @@ def _colours():
     from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     against, speaks = to_rgb("#0158a0"), to_rgb("#e06c00")
-    stops = [(0.0, (*against, 0.85)), (0.5, (*against, 0.0)), (0.5, (*speaks, 0.0)), (1.0, (*speaks, 0.85))]
+    stops = [(0.0, (*against, 0.7)), (0.5, (*against, 0.0)), (0.5, (*speaks, 0.0)), (1.0, (*speaks, 0.7))]
     return LinearSegmentedColormap.from_list("evidence", stops, N=255)
 
 
@@ -621,7 +621,14 @@ def cell_edge(ax, rgb: np.ndarray, shape: tuple[int, int]) -> None:
     ax.contour(at * w - 0.5, at * h - 0.5, cell, [0.5], colors="white", linewidths=0.8)
 
 
-def colour_bar_label(evidence: Evidence, name=str) -> str:
+def _for(evidence: Evidence, name) -> str:
+    return name(evidence.target) + (f" against {name(evidence.against)}" if evidence.against is not None else "")
+
+
+def colour_bar_label(
+    evidence: Evidence,
+    name=str,  # how a class is written
+) -> str:
     "Return what the colours mean, in words."
     if evidence.method != "exact": return f"Grad-CAM for {name(evidence.target)} (no unit)"
     return f"decision score for {name(evidence.target)}\nper 1 % of the image"
@@ -644,7 +651,7 @@ def draw_evidence(
     left.imshow(shrunk(rgb)); left.axis("off")
     drawn = draw_map(right, rgb, evidence)
     fig.colorbar(drawn, ax=right, shrink=0.85, label=colour_bar_label(evidence, name))
-    fig.suptitle(("Synthetic image: " if synthetic else "") + f"score for {name(evidence.target)} {evidence.score:+.2f}", fontsize=10)
+    fig.suptitle(("Synthetic image: " if synthetic else "") + f"score for {_for(evidence, name)} {evidence.score:+.2f}", fontsize=10)
     return fig
 
 
@@ -662,7 +669,7 @@ def evidence_words(
     name=str,  # how a class is written
 ) -> str:
     "Return the evidence in a sentence: what the colours say, for those who cannot see them."
-    if evidence.method != "exact": return f"Grad-CAM map for {name(evidence.target)}, an approximation without unit; score {evidence.score:+.2f}."
+    if evidence.method != "exact": return f"Grad-CAM map for {_for(evidence, name)}, an approximation without unit; score {evidence.score:+.2f}."
     inside = inside_cell(evidence, rgb)
-    return (f"Score for {name(evidence.target)} {evidence.score:+.2f}: {evidence.bias:+.2f} of the average training image, {inside:+.2f} from inside the white cell, "
+    return (f"Score for {_for(evidence, name)} {evidence.score:+.2f}: {evidence.bias:+.2f} of the average training image, {inside:+.2f} from inside the white cell, "
             f"{evidence.total - evidence.bias - inside:+.2f} from outside it.")

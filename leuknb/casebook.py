@@ -223,7 +223,7 @@ def draw_cases(
     colours, k = _class_colours(classes), max(len(c.told.neighbours) for c in told)
     maps = [c.told.evidence for c in told if c.told.evidence]
     limit = float(np.median([colour_limit([e]) for e in maps])) if maps else 1.0
-    fig, axes = plt.subplots(len(told), 2 + k, figsize=(1.75 * (2 + k) + 0.9, 1.95 * len(told) + 0.5), squeeze=False)
+    fig, axes = plt.subplots(len(told), 2 + k, figsize=(3.6 + 1.25 * k + 0.9, 2.05 * len(told) + 0.5), width_ratios=[1.8, 1.8] + [1.25] * k, squeeze=False)
     for ax in axes.ravel(): ax.axis("off")
     drawn = None
     for row, case in zip(axes, told):

@@ -2,9 +2,12 @@
 # make test     the environment, then the notebooks as tests and pytest
 # make check    notebooks and modules agree, ruff is content, no module has lost its notebook
 # make lab      JupyterLab on nbs/
+# make docs     the documentation from the notebooks, offline, into _docs/
+# make smoke    wheel and sdist built, the wheel tried in a bare environment outside the checkout
+# make bench    every benchmark, the quick way
 
 .DEFAULT_GOAL := report
-.PHONY: report test check lab
+.PHONY: report test check docs lab smoke bench
 SHELL := /bin/sh
 BIN := .venv/bin
 UV_VERSION := 0.13.9
@@ -29,8 +32,21 @@ check: .venv/.made
 	if [ -n "$$nb" ] && [ ! -f "$$nb" ]; then echo "make check: $$m has lost its notebook $$nb; delete the module" >&2; exit 1; fi; done
 	$(BIN)/ruff check .
 
+docs: .venv/.made
+	@$(BIN)/python docs/build.py _docs
+
 lab: .venv/.made
 	$(BIN)/jupyter lab --notebook-dir=nbs
+
+smoke: .venv/.made
+	@.ci/smoke
+
+# each at a size that shows it runs; the numbers that are quoted come from the full ones
+bench: .venv/.made
+	@status=0; for b in benchmarks/*.py; do \
+	case $$b in */audit.py) with="--images 300" ;; */audit_studies.py) with="--studies 2" ;; */coverage.py) with="--studies 50" ;; */evaluate.py) with="--images 60 --features 256 --repeats 2" ;; \
+	*) with=$$($(BIN)/python $$b --help 2>/dev/null | grep -q -e --quick && echo --quick) ;; esac; \
+	echo "== $$b $$with"; $(BIN)/python $$b $$with || { status=1; echo "make bench: $$b failed" >&2; }; done; exit $$status
 
 # --compile-bytecode costs some seconds here and saves as many at each of the first starts
 .venv/.made: constraints.txt pyproject.toml

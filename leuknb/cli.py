@@ -5,7 +5,9 @@
 # %% ../nbs/11_cli.ipynb #aa2fda8a
 from __future__ import annotations
 
+import logging
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +23,9 @@ __all__ = ['app', 'Data', 'Preset', 'Changes', 'Dask', 'Force', 'report', 'extra
 # %% ../nbs/11_cli.ipynb #50b68644
 app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
                   help="A folder of blood-smear images in, an executed report out: normal or leukemia? Research use only.",
-                  epilog="Exit status: 0 done; 1 the run failed; 2 the call or the input was wrong; 3 an audit found something to look at.")
+                  epilog="Exit status: 0 done; 1 the run failed; 2 the call or the input was wrong; 3 an audit found something to look at; 130 stopped from the keyboard.")
+
+_log = logging.getLogger(__name__)
 
 Data = Annotated[str, typer.Argument(help="a folder of class folders, a folder with metadata.csv, a CSV, kaggle:owner/name, medmnist:bloodmnist, or synthetic", show_default=True)]
 Preset = Annotated[str, typer.Option(help="where the settings start: " + ", ".join(PRESETS))]
@@ -32,7 +36,9 @@ Force = Annotated[bool, typer.Option("--force", help="replace what is there")]
 
 def _settings(data: str, preset: str, changes: list[str]):
     "The settings of a command: preset, then DATA, then --set."
-    return make_settings(preset, **{"data": data, **parse_changes(changes)})
+    settings = make_settings(preset, **{"data": data, **parse_changes(changes)})
+    _log.info("preset %s, settings that differ from the defaults: %s", preset, settings.model_dump_json(exclude_defaults=True))
+    return settings
 
 
 def _show_version(wanted: bool) -> None:
@@ -41,10 +47,22 @@ def _show_version(wanted: bool) -> None:
     raise typer.Exit
 
 
+def _log_to_stderr(wanted: bool) -> None:
+    "With `wanted`, tell what leuknb logs, and every warning, on standard error."
+    if not wanted: return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in ("leuknb", "py.warnings"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO); logger.addHandler(handler); logger.propagate = False
+    logging.captureWarnings(True)
+
+
 @app.callback()
 def _options(
     version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version and leave")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", callback=_log_to_stderr, is_eager=True, help="log what is done, with times, on standard error")] = False,
 ) -> None:
     pass
 
@@ -231,11 +249,20 @@ def main(
 
 def _status(arguments: list[str]) -> int:
     "The exit status of a call; errors are told on standard error."
-    command = typer.main.get_command(app)
-    try: return command.main(arguments, prog_name="leuknb", standalone_mode=False) or 0
+    command, since = typer.main.get_command(app), time.perf_counter()
+    try: status = command.main(_common_first(arguments), prog_name="leuknb", standalone_mode=False) or 0
     except Exception as e:
         if "--debug" in arguments: raise
-        return _told(e)
+        status = _told(e)
+    _log.info("leuknb %s: exit status %d after %.1f s", leuknb.__version__, status, time.perf_counter() - since)
+    return status
+
+
+def _common_first(arguments: list[str]) -> list[str]:
+    "The arguments with the options that belong to every command in front, wherever they were written."
+    common = ("--debug", "--verbose")
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [a for a in arguments[:end] if a in common] + [a for a in arguments[:end] if a not in common] + arguments[end:]
 
 
 def _told(error: Exception) -> int:

@@ -1,0 +1,118 @@
+"""Whether the evidence maps can be believed, on real and on synthetic images, and how long a page of cases takes.
+
+    python benchmarks/explain.py --data FOLDER     FOLDER: real images (class folders, or metadata.csv); without it only the simulator's
+    python benchmarks/explain.py --images 12       images whose patches are painted over, of each set and recipe (12 take about five minutes in all)
+
+For the presets demo and best, with a linear support vector machine fitted on the training part of the holdout, on images of its test part:
+- sum: the largest difference between the score and bias + evidence, relative to the largest score
+- painting: area between the curves of deletion and insertion by evidence and by random or reverse order, in units of the decision score, 95 % intervals over images
+- inside: share of the evidence inside the white cell beside the cell's share of the image (synthetic: the drawn cell; real: the cell found by its stain, which is no truth)
+- agreement: mean rank correlation of maps with those of a random network, of shuffled labels, and between two halves of the training images
+- neighbours: how often the nearest image of another patient has the same label, by either distance
+- seconds: a page of eight cases, median of three
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from leuknb.casebook import explain_predictions, refit_holdout
+from leuknb.cells import SIDE, white_cell
+from leuknb.classify import make_classifier, scores
+from leuknb.core import make_settings
+from leuknb.datasets import load_dataset
+from leuknb.evaluate import evaluate
+from leuknb.explain import evidence_map, extractor_of, linear_score, neighbours
+from leuknb.faithfulness import areas, curves, localisation, map_correlations, mean_interval, with_random_weights
+from leuknb.features import extract
+from leuknb.preprocess import decode, resize
+from leuknb.synthetic import read_masks
+
+RESULTS = Path(__file__).parent / "results"
+SIMULATED = {"n_images": 195, "seed": 0}
+
+
+def masks_of(dataset, table, images):
+    "The white cells: as drawn where the simulator says so, else as found by their stain."
+    if dataset.synthetic: return [read_masks(dataset.root / name)["white"] for name in table["mask"]]
+    return [white_cell(resize(rgb, SIDE))[0] for rgb in images]
+
+
+def agreement(held, settings, X, images, found):
+    "Mean rank correlations of maps between models, with intervals."
+    y, train = held.who.y, held.train
+    mean = X[train].mean(0)
+
+    def fitted(rows, labels): return make_classifier("svm", **settings.params.get("svm", {})).fit(X[rows], labels)
+    def maps(classifier, s=settings): return [evidence_map(linear_score(classifier, 1), s, rgb, mean) for rgb in images]
+
+    with tempfile.TemporaryDirectory() as folder: broken = maps(held.pipeline, with_random_weights(settings, folder))
+    shuffled = maps(fitted(train, np.random.default_rng(0).permutation(y[train])))
+    halves = [maps(fitted(part, y[part])) for part in (train[::2], train[1::2])]
+    pairs = {"random network": (found, broken), "shuffled labels": (found, shuffled), "two halves": halves}
+    return {name: mean_interval(map_correlations(*pair))[:3] for name, pair in pairs.items()}
+
+
+def neighbour_agreement(held, X):
+    "How often the nearest image of another patient has the same label."
+    group, label = np.where(held.who.group == "", held.who.file_name, held.who.group), held.who.label
+    def right(i, metric): return label[neighbours(held.pipeline, X, X[i], 1, group == group[i], metric)[0][0]] == label[i]
+    return {metric: float(np.mean([right(i, metric) for i in range(len(X))])) for metric in ("cosine", "euclidean")}
+
+
+def measure(preset: str, changes: dict, n_painted: int) -> dict:
+    "All numbers of one set and recipe."
+    settings = make_settings(preset, classifiers=["svm"], n_splits=0, cv_repeats=0, **changes)
+    dataset = load_dataset(settings)
+    X = extract(dataset, settings)
+    predictions = evaluate(X, dataset, settings)
+    held = refit_holdout(dataset, settings, X, predictions)
+    table = dataset.usable.iloc[held.test]
+    images = [decode(dataset.read(name)) for name in table["file_name"]]
+    line, mean = linear_score(held.pipeline, 1), X[held.train].mean(0)
+    found = [evidence_map(line, settings, rgb, mean) for rgb in images]
+    said = scores(held.pipeline, X[held.test])
+    extractor, painted = extractor_of(settings), np.linspace(0, len(images) - 1, min(n_painted, len(images))).round().astype(int)
+
+    def score_of(pictures): return line(extractor.transform(pictures))
+
+    out = {"images": len(X), "explained": len(images), "painted": len(painted), "sum": float(max(abs(e.total - s) for e, s in zip(found, said)) / np.abs(said).max())}
+    out["painting"] = {fill: areas(curves(score_of, [images[i] for i in painted], [found[i] for i in painted], 5, fill)).to_dict("records") for fill in ("glass", "blur")}
+    out["inside"] = localisation(found, masks_of(dataset, table, images)).to_dict("records")
+    out["agreement"] = agreement(held, settings, X, images, found)
+    out["neighbours"] = neighbour_agreement(held, X)
+    out["seconds"] = statistics.median(page_seconds(dataset, settings, X, predictions) for _ in range(3))
+    return out
+
+
+def page_seconds(dataset, settings, X, predictions) -> float:
+    import matplotlib.pyplot as plt
+
+    start = time.perf_counter()
+    explain_predictions(dataset, settings, X, predictions)
+    plt.close("all")
+    return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="folder of real images")
+    parser.add_argument("--images", type=int, default=12, help="images painted over")
+    asked = parser.parse_args()
+    sets = {"synthetic": {"synthetic": SIMULATED}, **({Path(asked.data).name: {"data": asked.data}} if asked.data else {})}
+    results = {}
+    for name, changes in sets.items():
+        for preset in ("demo", "best"):
+            start = time.perf_counter()
+            results[f"{name}, {preset}"] = measure(preset, changes, asked.images)
+            print(f"{name}, {preset}: {time.perf_counter() - start:.0f} s", json.dumps(results[f"{name}, {preset}"]), flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "explain.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__": main()

@@ -227,9 +227,24 @@ def doctor() -> None:
 
     from leuknb.core import home
 
-    for name, has in package_versions((*PACKAGES, "kagglehub", "medmnist", "dask")).items(): typer.echo(f"{name:34}{has or 'not installed'}")
+    for name, has in package_versions((*PACKAGES, "openvino", "kagglehub", "medmnist", "dask")).items(): typer.echo(f"{name:34}{has or 'not installed'}")
     typer.echo(f"{'device':34}{_device()}")
     typer.echo(f"{'store':34}{home()}")
+    _tell_engines()
+
+
+def _tell_engines() -> None:
+    "Say for each default which engine would compute it, and why; no network is loaded."
+    from leuknb.core import PRESETS
+    from leuknb.features import resolved_device
+    from leuknb.graphs import choose, cores, instruction_sets
+
+    device = resolved_device("auto")
+    typer.echo(f"{'processor':34}{cores()} threads, {' '.join(instruction_sets()) or 'instruction sets not told'}")
+    for name in PRESETS:
+        s = make_settings(name)
+        chosen = choose(s.engine, s.precision, s.backbone, device)
+        typer.echo(f"{f'preset {name}: {s.backbone}':34}{chosen.engine} {chosen.precision} on {device}: {chosen.why}")
 
 
 def _device() -> str:

@@ -95,6 +95,8 @@ class Settings(BaseModel):
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None  # pixels a side; None takes the backbone's own
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32  # images in one forward pass on a GPU; on the CPU it is fixed, so that the bits of a feature are
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where the network runs
+    engine: Literal["auto", "torch", "openvino"] = "auto"  # what computes the network; auto takes OpenVINO where it is installed and was measured to be much faster
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the network's products; auto is float32
     augment: Annotated[int, Field(ge=0, le=64)] = 0  # augmented copies of each training image
     augmentations: list[Augmentation] = ["rotate", "flip", "brightness", "stain"]  # what an augmented copy may differ in
     classifiers: Annotated[list[str], Field(min_length=1)] = ["svm", "knn", "ensemble", "tree"]  # the first one is the headline
@@ -121,7 +123,8 @@ class Settings(BaseModel):
 # %% ../nbs/00_core.ipynb #4950efe0
 PRESETS: dict[str, dict[str, Any]] = {
     "demo": {},
-    "paper": {"backbone": "alexnet", "layers": ["fc7"], "image_size": 227, "augment": 1, "test_size": 0.2},
+    "paper": {"backbone": "alexnet", "layers": ["fc7"], "image_size": 227, "augment": 1, "test_size": 0.2,
+              "engine": "torch", "precision": "float32"},
     "best": {"layers": ["blocks.2", "blocks.4"], "pooling": "covariance", "region": "cell", "frames": ["whole", "cell"],
              "views": ["identity", "fliplr", "flipud", "transpose"], "params": {"svm": {"C": 0.00007}}},  # C: one over the number of features
 }

@@ -30,14 +30,16 @@ from sklearn.utils.validation import check_is_fitted
 from .core import (InputError, LeuknbError, Settings, UnreadableImage, View, check_choice, fingerprint, home,
                          load_torchvision, nearest, progress, sha256, to_json, write_atomic)
 from .cells import FRAMES, SIDE, frames_of
+from .graphs import MAX_WORKERS, Graph, choose, cores, kept_graph, make_graph
 from .preprocess import augmented, decode, resize, view
 from .store import FeatureStore
 
 # %% auto #0
 __all__ = ['DEFAULT_BACKBONE', 'LITE0_PACKAGE', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'POOLINGS', 'MASKED',
-           'BESIDE', 'CPU_BATCH', 'MAX_WORKERS', 'RECIPE_VERSION', 'PARQUET_ROWS', 'backbone_names', 'backbones',
+           'BESIDE', 'CPU_BATCH', 'GRAPH_VERSION', 'RECIPE_VERSION', 'PARQUET_ROWS', 'backbone_names', 'backbones',
            'find_weights', 'read_weights', 'sha256_file', 'fill', 'Backbone', 'describe', 'build', 'load_backbone',
-           'layers_of', 'pool', 'feature_maps', 'CNNFeatures', 'make_recipe', 'recipe_of', 'extract', 'write_features']
+           'layers_of', 'pool', 'feature_maps', 'CNNFeatures', 'make_recipe', 'resolved_device', 'recipe_of', 'extract',
+           'write_features']
 
 # %% ../nbs/04_features.ipynb #e67c6e85
 DEFAULT_BACKBONE = Settings().backbone
@@ -392,9 +394,9 @@ def _covariance(z, w):
     "The upper triangle of the channels' covariance over the positions: which patterns occur together, not only how often each does."
     import torch
 
-    z = z - z @ w.transpose(1, 2)
-    i, j = torch.triu_indices(z.shape[1], z.shape[1])
-    return ((z * w) @ z.transpose(1, 2))[:, i, j]
+    z, channels = z - z @ w.transpose(1, 2), int(z.shape[1])
+    i, j = np.triu_indices(channels)
+    return ((z * w) @ z.transpose(1, 2)).flatten(1).index_select(1, torch.from_numpy(i * channels + j).to(z.device))
 
 
 POOLINGS = {"mean": _mean, "max": _max, "flatten": None, "covariance": _covariance}
@@ -420,7 +422,7 @@ def pool(
         raise InputError("its output is no map of the image, which pooling inside the cell and pooling=covariance need: take a convolutional layer")
     if t.ndim > 2 and POOLINGS[kind]:
         z = t.float().flatten(2) if t.ndim == 4 else t.float().transpose(1, 2)
-        t = POOLINGS[kind](z, _weights(z, mask, tuple(t.shape[2:])))
+        t = POOLINGS[kind](z, _weights(z, mask, tuple(int(n) for n in t.shape[2:])))
     return t.flatten(1).to(torch.float32, copy=True)  # a later in-place ReLU must not reach into it
 
 
@@ -428,7 +430,7 @@ def _weights(z, mask, side: tuple):
     "The weight of each position, [n, 1, positions], summing to 1: the share of it that lies in the mask."
     import torch
 
-    if mask is None: return torch.full_like(z[:, :1], 1 / z.shape[-1])
+    if mask is None: return torch.full_like(z[:, :1], 1 / int(z.shape[-1]))
     w = torch.nn.functional.adaptive_avg_pool2d(mask[:, None], side).flatten(2) + BESIDE
     return w / w.sum(-1, keepdim=True)
 
@@ -443,27 +445,54 @@ def _listen(module, before: bool, take):
     else: module.register_forward_hook(lambda _module, _inputs, out: take(out))
 
 
-class _Network:
-    "Images in, features out, for one backbone, its layers, pooling and views, on one device. Threads may share it."
+class _Reader:
+    "Images in, features out: frames side by side, in each the layers, averaged over the views. What reads one view is its subclasses' matter. Threads may share it."
 
-    def __init__(self, backbone: Backbone, layers: tuple[str, ...], pooling: str, views: tuple[str, ...], image_size: int, device: str, masked: bool = False, n_frames: int = 1):
+    def __init__(self, backbone: Backbone, layers: tuple[str, ...], pooling: str, views: tuple[str, ...], image_size: int, device: str, masked: bool = False, n_frames: int = 1,
+                 precision: str = "float32"):
+        self.backbone, self.layers, self.pooling, self.views, self.image_size, self.device = backbone, layers, pooling, views, image_size, device
+        self.masked, self.packed, self.n_frames, self.precision = masked, masked or n_frames > 1, n_frames, precision
+        self.local = threading.local()
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        "Return float32 [n, features] of uint8 [n, size, size, 3, or 4 for each frame]."
+        frames = [images[..., 4 * k : 4 * k + 4] for k in range(self.n_frames)] if self.packed else [images]
+        return np.concatenate([self._frame(np.ascontiguousarray(f)) for f in frames], 1)
+
+    def _frame(self, images: np.ndarray) -> np.ndarray:
+        total = np.float32(0)
+        for name in self.views: total = total + self._read(view(images, name))
+        return total / np.float32(len(self.views))
+
+
+class _Network(_Reader):
+    "The network in torch, on any device."
+
+    def __init__(self, *what, **more):
+        super().__init__(*what, **more)
         import torch
 
-        shared = load_backbone(backbone)
+        shared = load_backbone(self.backbone)
         same = {id(t): t for t in itertools.chain(shared.parameters(), shared.buffers())}
-        self.model = copying.deepcopy(shared, same if device == "cpu" else None)  # hooks of its own, the weights shared
-        self.model = self.model.to(device, memory_format=torch.channels_last)
-        self.backbone, self.layers, self.pooling, self.views, self.image_size, self.device = backbone, layers, pooling, views, image_size, device
-        self.local = threading.local()
+        alone = self.device != "cpu" or self.precision != "float32"
+        self.model = copying.deepcopy(shared, None if alone else same)  # hooks of its own, the weights shared
+        self.model = self.model.to(self.device, memory_format=torch.channels_last)
+        if self.precision == "bfloat16": self._halve()
         shape = (1, 1, 3)
-        self.scale = torch.tensor(backbone.std, device=device).mul(255).reshape(shape)
-        self.shift = torch.tensor(backbone.mean, device=device).mul(255).reshape(shape)
+        self.scale = torch.tensor(self.backbone.std, device=self.device).mul(255).reshape(shape)
+        self.shift = torch.tensor(self.backbone.mean, device=self.device).mul(255).reshape(shape)
         taps: dict[tuple, list[int]] = {}
-        for i, layer in enumerate(layers): taps.setdefault(_tap(self.model, backbone.name, backbone.source, layer), []).append(i)
+        for i, layer in enumerate(self.layers): taps.setdefault(_tap(self.model, self.backbone.name, self.backbone.source, layer), []).append(i)
         modules = dict(self.model.named_modules())
         for (module, call, before), places in taps.items(): self._hook(modules[module], call, before, places)
-        self.masked, self.packed, self.n_frames = masked, masked or n_frames > 1, n_frames
         self.widths = self._try()
+
+    def _halve(self):
+        "Keep the weights of the products in bfloat16, so that no pass converts them; sums and norms stay float32."
+        import torch
+
+        for module in self.model.modules():
+            if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)): module.to(torch.bfloat16)
 
     def _hook(self, module, call: int, before: bool, places: list[int]):
         key = (id(module), call, before)
@@ -483,43 +512,86 @@ class _Network:
 
     def _try(self) -> list[int]:
         "The number of features of each layer; raises `InputError` when the network does not take images of this size."
-        blank = np.zeros((1, self.image_size, self.image_size, 4 if self.packed else 3), np.uint8)
-        try: return [t.shape[1] for t in self._read(blank)]
+        import torch
+
+        blank = torch.zeros((1, self.image_size, self.image_size, 4 if self.packed else 3), dtype=torch.uint8)
+        try:
+            with torch.inference_mode(): return [t.shape[1] for t in self.maps(blank)]
         except RuntimeError as e: reason = _first(e)
         except (AssertionError, ValueError) as e: reason = _first(e)
         raise InputError(f"{self.backbone.name} does not take images of {self.image_size} x {self.image_size} pixels ({reason}): leave image_size to the backbone ({self.backbone.image_size})")
 
-    def _read(self, images: np.ndarray) -> list:
-        "One forward pass: uint8 [n, size, size, 3 or, with the mask of the cell, 4] -> the pooled output of each layer."
+    def maps(self, x) -> list:
+        "One forward pass: uint8 tensor [n, size, size, 3 or, with the mask of the cell, 4] -> the pooled output of each layer."
         import torch
 
         self.local.calls, self.local.found = {}, {}
-        with torch.inference_mode():
-            x = torch.from_numpy(images).to(self.device)
-            self.local.mask = x[..., 3].float() / 255 if self.masked else None
-            x = x[..., :3].to(torch.float32).sub_(self.shift).div_(self.scale).permute(0, 3, 1, 2)  # channels last in memory
-            with contextlib.suppress(_Enough): self.model(x)
+        x = x.to(self.device, non_blocking=True)
+        self.local.mask = x[..., 3].float() / 255 if self.masked else None
+        x = x[..., :3].to(torch.float32).sub(self.shift).div(self.scale).permute(0, 3, 1, 2)  # channels last in memory
+        mixed = torch.autocast(self.device, torch.bfloat16) if self.precision == "bfloat16" else contextlib.nullcontext()
+        with mixed, contextlib.suppress(_Enough): self.model(x)
         found, missing = self.local.found, [n for i, n in enumerate(self.layers) if i not in self.local.found]
         if missing: raise InputError(f"layer {missing[0]!r} of {self.backbone.name} is never computed for an image: take another layer")
         return [found[i] for i in range(len(self.layers))]
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        "Return float32 [n, features]: frames side by side, in each the layers, averaged over the views."
+    def _read(self, images: np.ndarray) -> np.ndarray:
         import torch
 
-        frames = [images[..., 4 * k : 4 * k + 4] for k in range(self.n_frames)] if self.packed else [images]
-        return torch.cat([self._frame(np.ascontiguousarray(f)) for f in frames], 1).cpu().numpy()
+        with torch.inference_mode(), self._stream():
+            x = torch.from_numpy(images)
+            return torch.cat(self.maps(x.pin_memory() if self.device == "cuda" else x), 1).cpu().numpy()
 
-    def _frame(self, images: np.ndarray):
+    def _stream(self):
+        "A queue of the GPU for each thread, so that one thread's images are copied while another's are computed."
         import torch
 
-        total = 0
-        for name in self.views: total = total + torch.cat(self._read(view(images, name)), 1)
-        return total / len(self.views)
+        if self.device != "cuda": return contextlib.nullcontext()
+        if not hasattr(self.local, "stream"): self.local.stream = torch.cuda.Stream()
+        return torch.cuda.stream(self.local.stream)
 
 
 @functools.lru_cache(maxsize=4)
-def _network(*recipe) -> _Network: return _Network(*recipe)
+def _network(*what) -> _Network: return _Network(*what)
+
+# %% ../nbs/04_features.ipynb #58b5e92e
+CPU_BATCH = 8  # images in one forward pass on a CPU: measured fastest for efficientnet_lite0 and small enough for any cache
+GRAPH_VERSION = 1  # raised when the network above or its pooling change what they compute
+
+
+class _Compiled(_Reader):
+    "The network as a graph of OpenVINO: every pass has exactly `CPU_BATCH` images."
+
+    def __init__(self, *what, **more):
+        super().__init__(*what, **more)
+        b = self.backbone
+        key = {"version": GRAPH_VERSION, "backbone": b.name, "weights": b.sha256, "mean": b.mean, "std": b.std, "layers": self.layers, "pooling": self.pooling,
+               "image_size": self.image_size, "masked": self.masked, "channels": 4 if self.packed else 3, "batch": CPU_BATCH}
+        self.graph = Graph(kept_graph(key, self._make), self.precision)
+        self.widths = self.graph.facts["widths"]
+
+    def _make(self) -> bytes:
+        "Write the network down, after torch has said whether it can be used at all."
+        import torch
+
+        network = _Network(self.backbone, self.layers, self.pooling, ("identity",), self.image_size, "cpu", self.masked, 2 if self.packed else 1)
+
+        class Whole(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.model = network.model
+
+            def forward(self, x): return torch.cat(network.maps(x), 1)
+
+        example = np.zeros((CPU_BATCH, self.image_size, self.image_size, 4 if self.packed else 3), np.uint8)
+        try: return make_graph(Whole().eval(), example, widths=network.widths)
+        except InputError as e: raise InputError(f"{self.backbone.name}: {e}") from None
+
+    def _read(self, images: np.ndarray) -> np.ndarray: return self.graph(images)
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(*what) -> _Compiled: return _Compiled(*what)
 
 # %% ../nbs/04_features.ipynb #9d61500e
 def feature_maps(
@@ -563,10 +635,6 @@ def _rgb(item, pixel_limit: int) -> np.ndarray:
     except OSError as e: raise InputError(f"image {str(item)!r} cannot be read: {e.strerror}") from None
 
 # %% ../nbs/04_features.ipynb #b4351783
-CPU_BATCH = 8  # images in one forward pass on a CPU: measured fastest for efficientnet_lite0 and small enough for any cache
-MAX_WORKERS = 16  # forward passes side by side; each needs about 100 MB
-
-
 def _ahead(function, items, threads: int, depth: int, **how):
     "Yield `function(item)` in the order of `items`, computed by `threads` threads at most `depth` items ahead."
     with ThreadPoolExecutor(threads, **how) as workers:
@@ -580,33 +648,37 @@ def _ahead(function, items, threads: int, depth: int, **how):
             for future in waiting: future.cancel()
 
 
+def _workers(network: _Reader) -> int:
+    "The number of passes side by side: one for each thread that may compute; two on a GPU, so that one copies while the other computes."
+    if network.device != "cpu": return 2
+    torch = sys.modules.get("torch")
+    return min(torch.get_num_threads() if torch else cores(), MAX_WORKERS)
+
+
 @contextlib.contextmanager
-def _threads(device: str):
-    "The number of forward passes side by side; torch's own number of threads is put back afterwards."
+def _one_thread_each(network: _Reader):
+    "What a thread of passes does first; torch's own number of threads is put back afterwards."
+    if not isinstance(network, _Network) or network.device != "cpu":
+        yield lambda: None
+        return
     import torch
 
     before = torch.get_num_threads()
-    try: yield min(before, MAX_WORKERS) if device == "cpu" else 1
+    try: yield lambda: torch.set_num_threads(1)
     finally: torch.set_num_threads(before)
 
 
-def _one_thread():
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _rows(network: _Network, squares, batch: int):
+def _rows(network: _Reader, squares, batch: int):
     "Yield one row of features for each square image of an iterator: batches of exactly `batch`, several side by side."
 
     def forward(images: list[np.ndarray]) -> np.ndarray:
         full = images + [images[-1]] * (batch - len(images))
         return network(np.stack(full))[: len(images)]
 
-    with _threads(network.device) as threads:
+    threads = _workers(network)
+    with _one_thread_each(network) as first:
         groups = iter(lambda: list(itertools.islice(squares, batch)), [])
-        how = {"initializer": _one_thread} if network.device == "cpu" else {}
-        for rows in _ahead(forward, groups, threads, threads + 1, **how):
+        for rows in _ahead(forward, groups, threads, threads + 1, initializer=first):
             if not np.isfinite(rows).all():
                 raise LeuknbError(f"{network.backbone.name} gave numbers that are not finite: its weights ({Path(network.backbone.file).name}) do not suit it")
             yield from rows
@@ -633,11 +705,14 @@ class CNNFeatures(TransformerMixin, BaseEstimator):
         weights: str | None = None,  # a local weights file instead of the backbone's own
         batch_size: int = 32,  # images in one forward pass on a GPU; a CPU always takes `CPU_BATCH`
         device: str = "auto",  # auto, cpu, cuda, mps
+        engine: str = "auto",  # what computes: auto, torch, openvino
+        precision: str = "auto",  # of the products: auto (float32), float32, bfloat16
         pixel_limit: int = Settings().pixel_limit,  # larger images are refused
     ):
         self.backbone, self.layers, self.pooling, self.views, self.image_size = backbone, layers, pooling, views, image_size
         self.region, self.frames = region, frames
         self.weights, self.batch_size, self.device, self.pixel_limit = weights, batch_size, device, pixel_limit
+        self.engine, self.precision = engine, precision
 
     def fit(self, X=None, y=None):
         "Check the parameters and load the network; the images are not looked at. Raises `InputError`."
@@ -702,6 +777,8 @@ def make_recipe(
     weights: str | None = None,
     batch_size: int = 32,
     device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
     augment: dict | None = None,  # seed, copy and kinds of an augmented copy
 ) -> dict:
     "Return everything that shapes a feature, checked: torch is imported only for a backbone that was never described here. Raises `InputError`."
@@ -719,11 +796,12 @@ def make_recipe(
     for value, what, least, most in ((image_size, "image_size", 32, 2048), (batch_size, "batch_size", 1, 4096)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not (whole and least <= value <= most or value is None and what == "image_size"): raise InputError(f"{what} = {value!r} is not accepted: use a whole number from {least} to {most}")
+    kind = resolved_device(device)
+    chosen = choose(engine, precision, backbone, kind)
     known = describe(backbone, weights)
-    kind = _kind(device)
     return {"version": RECIPE_VERSION, "backbone": backbone, "weights": known.sha256, "layers": layers, "pooling": pooling, "region": region, "frames": tuple(sorted(frames, key=FRAMES.index)),
             "views": tuple(sorted(views, key=order.index)), "image_size": int(image_size or known.image_size), "mean": known.mean, "std": known.std,
-            "device": kind, "batch": CPU_BATCH if kind == "cpu" else int(batch_size), "dtype": "float32", "augment": augment}
+            "device": kind, "batch": CPU_BATCH if kind == "cpu" else int(batch_size), "engine": chosen.engine, "precision": chosen.precision, "augment": augment}
 
 
 def _names(value, what: str) -> tuple[str, ...]:
@@ -732,7 +810,7 @@ def _names(value, what: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _kind(device: str) -> str:  # cpu, cuda or mps
+def resolved_device(device: str) -> str:  # cpu, cuda or mps
     "Return where the network runs. Raises `InputError` for a device that is not there; torch is asked only when there may be one."
     may_be = sys.platform != "linux" or any(os.path.exists(p) for p in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg"))
     if device == "cpu" or device == "auto" and not may_be: return "cpu"
@@ -744,9 +822,11 @@ def _kind(device: str) -> str:  # cpu, cuda or mps
     return device
 
 
-def _network_of(recipe: dict, weights: str | None) -> _Network:
-    return _network(describe(recipe["backbone"], weights), *(recipe[k] for k in ("layers", "pooling", "views", "image_size", "device")),
-                    recipe["region"] == "cell", len(recipe["frames"]) if _packed(recipe) else 1)
+def _network_of(recipe: dict, weights: str | None) -> _Reader:
+    "The network of a recipe, shared by all who ask for the same."
+    make = _compiled if recipe["engine"] == "openvino" else _network
+    return make(describe(recipe["backbone"], weights), *(recipe[k] for k in ("layers", "pooling", "views", "image_size", "device")),
+                recipe["region"] == "cell", len(recipe["frames"]) if _packed(recipe) else 1, recipe["precision"])
 
 
 def _packed(recipe: dict) -> bool:
@@ -760,7 +840,7 @@ def _seen(rgb: np.ndarray, recipe: dict, change=lambda square: square) -> np.nda
     return frames_of(change(resize(rgb, SIDE)), recipe["frames"], recipe["image_size"])
 
 
-def _n_features(network: _Network) -> int: return sum(network.widths) * network.n_frames
+def _n_features(network: _Reader) -> int: return sum(network.widths) * network.n_frames
 
 # %% ../nbs/04_features.ipynb #75c65e7a
 def recipe_of(
@@ -768,7 +848,7 @@ def recipe_of(
     copy: int = 0,  # 0: the images themselves; k: their k-th augmented copy
 ) -> dict:
     "Return the recipe of a run's features."
-    names = ("backbone", "layers", "pooling", "region", "frames", "views", "image_size", "weights", "batch_size", "device")
+    names = ("backbone", "layers", "pooling", "region", "frames", "views", "image_size", "weights", "batch_size", "device", "engine", "precision")
     augment = {"seed": settings.seed, "copy": copy, "kinds": sorted(settings.augmentations)} if copy else None
     return make_recipe(**{k: getattr(settings, k) for k in names}, augment=augment)
 

@@ -83,9 +83,9 @@ print("torch" in sys.modules)
 SLOW = """
 import leuknb.features as F, time, leuknb.store as S
 S.BLOCK_ROWS = 2
-forward = F._Network.__call__
+forward = F._Reader.__call__
 def slowly(self, images): time.sleep(1.5); print("pass", flush=True); return forward(self, images)
-F._Network.__call__ = slowly
+F._Reader.__call__ = slowly
 """
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+from itertools import groupby
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -15,8 +16,35 @@ from sklearn.preprocessing import StandardScaler
 from .core import InputError, check_choice, nearest
 
 # %% auto #0
-__all__ = ['FOUR', 'BOOST', 'OTHERS', 'MANAGED', 'GRIDS', 'accepted_params', 'make_classifier', 'class_scores', 'scores',
-           'candidates']
+__all__ = ['FOUR', 'BOOST', 'OTHERS', 'MANAGED', 'GRIDS', 'BlockScaler', 'block_widths', 'accepted_params', 'make_classifier',
+           'class_scores', 'scores', 'candidates']
+
+# %% ../nbs/05_classify.ipynb #4ab46ff7
+class BlockScaler(StandardScaler):
+    "Standardise columns, then divide each by sqrt(width of its block x number of blocks), so that every block adds the same to the length of a row."
+
+    def __init__(
+        self,
+        blocks=None,  # widths of the blocks, in the order of the columns; None: all columns are one block
+    ):
+        super().__init__()
+        self.blocks = blocks
+
+    def partial_fit(self, X, y=None, sample_weight=None):
+        "Learn from more rows; `fit` comes here too. Raises `InputError` when the blocks are not as wide as the rows."
+        super().partial_fit(X, y, sample_weight)
+        widths = [self.n_features_in_] if self.blocks is None else list(self.blocks)
+        if sum(widths) != self.n_features_in_:
+            raise InputError(f"blocks = {widths} hold {sum(widths)} columns, the features have {self.n_features_in_}: give the width of each layer in each frame (`block_widths`), or blocks=null")
+        self.scale_ = self.scale_ * np.sqrt(np.repeat(widths, widths) * float(len(widths)))
+        return self
+
+
+def block_widths(
+    names,  # names of the features, as `CNNFeatures.get_feature_names_out` gives them: layer_number or frame:layer_number
+) -> list[int]:
+    "Return how many columns each layer of each frame fills, in their order: the `blocks` of `BlockScaler`."
+    return [len(list(run)) for _, run in groupby(names, key=lambda name: str(name).rpartition("_")[0])]
 
 # %% ../nbs/05_classify.ipynb #642e0141
 FOUR = {
@@ -51,8 +79,8 @@ OTHERS = {
 MANAGED = ("random_state", "n_jobs", "verbose", "warm_start", "probability")  # set by the run, not by its parameters
 
 
-def _recipe(name: str, params: dict) -> tuple[str, dict, bool]:
-    "The import path, the parameters and whether to standardise, of a classifier named by a person; `method` and `standardize` are taken out of `params`."
+def _recipe(name: str, params: dict) -> tuple[str, dict, list]:
+    "The import path, the parameters and the scaler, if any, of a classifier named by a person; `method`, `standardize` and `blocks` are taken out of `params`."
     if name in FOUR: path, defaults, scaled = FOUR[name]
     else:
         path = check_choice(name, [*FOUR, *OTHERS], "classifier")
@@ -60,7 +88,17 @@ def _recipe(name: str, params: dict) -> tuple[str, dict, bool]:
     if name == "ensemble" and check_choice(params.pop("method", "bag"), ["bag", "boost"], "method of the ensemble") == "boost": path, defaults, scaled = BOOST
     scaled = params.pop("standardize", scaled)
     if not isinstance(scaled, (bool, np.bool_)): raise InputError(f"standardize = {scaled!r} is not accepted for classifier {name!r}: use true or false")
-    return path, {**defaults, **params}, scaled
+    before = _scaler(name, scaled, params.pop("blocks", None))
+    return path, {**defaults, **params}, before
+
+
+def _scaler(name: str, scaled: bool, blocks) -> list:
+    "The step before the classifier: a list of none or one."
+    if blocks is None: return [("scale", StandardScaler())] if scaled else []
+    if not scaled: raise InputError(f"blocks are not accepted for classifier {name!r}, whose features are not standardised: set standardize to true, or leave blocks out")
+    whole = isinstance(blocks, (list, tuple)) and all(isinstance(b, (int, np.integer)) and not isinstance(b, bool) and b > 0 for b in blocks)
+    if not (whole and len(blocks)): raise InputError(f"blocks = {blocks!r} of classifier {name!r} is not accepted: give the widths of blocks of columns, such as [820, 6328]")
+    return [("scale", BlockScaler(blocks))]
 
 
 def accepted_params(
@@ -69,7 +107,7 @@ def accepted_params(
     "Return the parameters that `make_classifier` takes for this classifier. Raises `InputError` for an unknown name."
     path, _, _ = _recipe(name, {})
     own = [p for p in _class(path)().get_params() if p not in MANAGED]
-    return sorted([*own, "standardize", *(["method"] if name == "ensemble" else [])])
+    return sorted([*own, "blocks", "standardize", *(["method"] if name == "ensemble" else [])])
 
 
 def _class(path: str) -> type:
@@ -93,16 +131,16 @@ def _checked(name: str, estimator: BaseEstimator) -> BaseEstimator:
 def make_classifier(
     name: str,  # svm, knn, ensemble, tree, or a dotted scikit-learn name such as sklearn.linear_model.LogisticRegression
     seed: int = 0,  # of what the fit draws at random
-    **params,  # parameters of the scikit-learn class; `standardize` for all, `method` ("bag" or "boost") for the ensemble
+    **params,  # parameters of the scikit-learn class; `standardize` and `blocks` (widths, see `BlockScaler`) for all, `method` ("bag" or "boost") for the ensemble
 ) -> Pipeline:
     "Return an unfitted pipeline: a scaler where features are standardised, then the classifier. Raises `InputError` for an unknown name, parameter or value."
-    path, settings, scaled = _recipe(name, dict(params))
+    path, settings, before = _recipe(name, dict(params))
     cls = _class(path)
     accepted = [p for p in cls().get_params() if p not in MANAGED]
     for p in settings:
         if p not in accepted: raise InputError(f"parameter {p!r} of classifier {name!r} is not known: use one of {', '.join(accepted_params(name))}{nearest(p, accepted)}")
     classifier = _checked(name, _with_seed(cls(**settings), seed))
-    return Pipeline([*([("scale", StandardScaler())] if scaled else []), ("classify", classifier)])
+    return Pipeline([*before, ("classify", classifier)])
 
 # %% ../nbs/05_classify.ipynb #448a837e
 def class_scores(

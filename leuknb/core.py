@@ -126,7 +126,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"backbone": "alexnet", "layers": ["fc7"], "image_size": 227, "augment": 1, "test_size": 0.2,
               "engine": "torch", "precision": "float32"},
     "best": {"layers": ["blocks.2", "blocks.4"], "pooling": "covariance", "region": "cell", "frames": ["whole", "cell"],
-             "views": ["identity", "fliplr", "flipud", "transpose"], "params": {"svm": {"C": 0.00007}}},  # C: one over the number of features
+             "views": ["identity", "fliplr", "flipud", "transpose"], "params": {"svm": {"C": 1.0, "blocks": [820, 6328, 820, 6328]}}},  # columns of each layer in each frame
 }
 
 

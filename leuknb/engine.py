@@ -20,7 +20,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
-from .classify import candidates, class_scores, make_classifier
+from .classify import BlockScaler, candidates, class_scores, make_classifier
 from .core import InputError, progress, stream_seed
 
 # %% auto #0
@@ -61,7 +61,7 @@ def kind(
     "Return which shared table gives exactly what the pipeline would."
     *before, (_, last) = pipeline.steps
     if n_rows > MAX_SHARED: return "plain"
-    if isinstance(last, SVC) and last.kernel == "linear" and all(type(s) is StandardScaler for _, s in before): return "gram"
+    if isinstance(last, SVC) and last.kernel == "linear" and all(type(s) in (StandardScaler, BlockScaler) for _, s in before): return "gram"
     euclidean = isinstance(last, KNeighborsClassifier) and (last.metric, last.p) in (("minkowski", 2), ("euclidean", last.p))
     return "distances" if euclidean and not before else "plain"
 

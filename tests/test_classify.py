@@ -9,8 +9,8 @@ from sklearn.datasets import make_classification
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from leuknb.classify import FOUR, GRIDS, OTHERS, accepted_params, candidates, class_scores, make_classifier, scores
-from leuknb.core import InputError
+from leuknb.classify import FOUR, GRIDS, OTHERS, BlockScaler, accepted_params, block_widths, candidates, class_scores, make_classifier, scores
+from leuknb.core import PRESETS, InputError
 
 X, Y = make_classification(120, 12, n_informative=4, random_state=0)
 FAST = {"sklearn.ensemble.HistGradientBoostingClassifier": {"max_iter": 5}, "sklearn.neural_network.MLPClassifier": {"max_iter": 300, "hidden_layer_sizes": [8]},
@@ -34,7 +34,7 @@ def test_every_named_classifier_fits_clones_and_gives_one_score_per_image(name):
 def test_every_accepted_parameter_is_accepted_at_its_default(name):
     model = make_classifier(name)
     for p in accepted_params(name):
-        if p not in ("standardize", "method"): make_classifier(name, **{p: model["classify"].get_params()[p]})
+        if p not in ("standardize", "blocks", "method"): make_classifier(name, **{p: model["classify"].get_params()[p]})
 
 
 @given(st.text(max_size=60))
@@ -93,3 +93,41 @@ def test_tuning_starts_at_the_default_and_leaves_fixed_parameters_alone(name):
     assert all(default[k] == v for k, v in first.items())
     fixed = {next(iter(first)): 3}
     assert candidates(name, fixed) == [fixed]
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_every_block_adds_the_same_to_the_length_of_a_row(widths, seed):
+    X = np.random.default_rng(seed).normal(3, 2, (25, sum(widths))) * np.random.default_rng(seed + 1).uniform(0.01, 100, sum(widths))
+    Z = BlockScaler(widths).fit_transform(X)
+    each = np.add.reduceat((Z**2).sum(0), np.r_[0, np.cumsum(widths)[:-1]]) / len(X)
+    np.testing.assert_allclose(each, 1 / len(widths))
+    plain = (X - X.mean(0)) / X.std(0) / np.sqrt(np.repeat(widths, widths) * len(widths))  # written out anew
+    np.testing.assert_allclose(Z, plain, atol=1e-9)
+
+
+def test_weighed_blocks_can_be_learned_in_parts_undone_and_cloned():
+    scaler = BlockScaler([2, 10])
+    whole, parts = clone(scaler).fit(X), clone(scaler).partial_fit(X[:50]).partial_fit(X[50:])
+    np.testing.assert_allclose(whole.scale_, parts.scale_)
+    np.testing.assert_allclose(whole.inverse_transform(whole.transform(X)), X)
+    assert clone(scaler).blocks == [2, 10]
+    assert np.isfinite(BlockScaler([2, 10]).fit_transform(np.c_[np.ones(120), X[:, 1:]])).all()  # a column that never varies
+
+
+def test_the_support_vector_machine_behind_weighed_blocks_is_linear_in_the_features():
+    model = make_classifier("svm", blocks=[2, 10]).fit(X, Y)
+    scale, svm = model["scale"], model["classify"]
+    weights = svm.coef_[0] / scale.scale_
+    np.testing.assert_allclose(X @ weights + svm.intercept_[0] - scale.mean_ @ weights, model.decision_function(X), atol=1e-10)
+
+
+def test_blocks_of_another_width_are_refused_with_the_mend():
+    with pytest.raises(InputError, match="hold 11 columns, the features have 12.*block_widths"): make_classifier("svm", blocks=[1, 10]).fit(X, Y)
+
+
+def test_the_preset_s_blocks_are_the_widths_of_its_layers():
+    best = PRESETS["best"]
+    channels = {"blocks.2": 40, "blocks.4": 112}
+    names = [f"{frame}:{layer}_{i}" for frame in best["frames"] for layer in best["layers"] for i in range(channels[layer] * (channels[layer] + 1) // 2)]
+    assert block_widths(names) == best["params"]["svm"]["blocks"]

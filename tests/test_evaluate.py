@@ -77,6 +77,23 @@ def test_the_shortcuts_are_taken_for_the_four_and_equal_on_many_features():
         np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weighed_blocks_give_what_scikit_learn_s_pipeline_gives_in_every_fold_and_labelling(k, dtype):
+    X, y = features(90, 60, k)
+    X, params = (X * rng(1, "scales").uniform(0.01, 50, 60)).astype(dtype), {"C": 1.0, "blocks": [7, 50, 3]}
+    assert kind(make_classifier("svm", **params), len(X)) == "gram"
+    splits = ev.cv_splits(y, folds=3)
+    permuted = run_labellings(X, np.stack([y, y[::-1]]), splits, "svm", params, seed=2)
+    for s, _, scores, called in run_folds(X, y, splits, ["svm"], {"svm": params}, scheme="cv"):
+        train, test = splits[s]
+        plain = make_classifier("svm", **params).fit(X[train], y[train])
+        np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-5, rtol=0)
+        np.testing.assert_array_equal(called, plain.predict(X[test]))
+        for labels, ours in zip((y, y[::-1]), permuted):
+            np.testing.assert_array_equal(ours[test], make_classifier("svm", **params).fit(X[train], labels[train]).predict(X[test]))
+
+
 @pytest.mark.parametrize("d", [1, 3, 40])
 def test_the_gram_matrix_serves_classes_that_overlap_as_well(d):
     g = rng(d, "overlap")

@@ -16,6 +16,7 @@ import shutil
 import stat
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -256,8 +257,8 @@ def _header(cells: list[str], name: str, group: str) -> list[str]:
     for wanted in (*NEEDED, *asked):
         if wanted not in columns:
             raise InputError(f"{name} has no column {wanted!r}: it has {shown}; needed are {', '.join((*NEEDED, *asked))}{nearest(wanted, columns)}")
-    twice = {c for c in columns if c and columns.count(c) > 1}
-    if twice: raise InputError(f"{name} names the column {sorted(twice)[0]!r} twice: each name may stand once")
+    twice = [c for c, n in Counter(columns).items() if c and n > 1]
+    if twice: raise InputError(f"{name} names the column {twice[0][:40]!r} twice: each name may stand once")
     return columns
 
 

@@ -155,7 +155,9 @@ def make_settings(
 def _value(text: str, is_list: bool):
     "The value behind `=`: JSON when it is JSON, else the text itself; commas split where a list is wanted."
     try: value = json.loads(text)
-    except json.JSONDecodeError: value = {"none": None, "true": True, "false": False}.get(text.lower(), text)
+    except (ValueError, RecursionError): value = {"none": None, "true": True, "false": False}.get(text.lower(), text)
+    try: json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError): raise InputError(f"value {text[:40]!r} is not accepted: numbers must be finite and lists not a thousand deep; text that only looks like one is written in double quotes") from None
     if is_list and not isinstance(value, list): return [v.strip() for v in text.split(",") if v.strip()]
     return value
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -21,10 +22,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 # %% auto #0
-__all__ = ['Share', 'Count', 'View', 'Augmentation', 'PRESETS', 'FORMATS', 'PALETTE', 'LeuknbError', 'InputError', 'nearest',
-           'check_choice', 'SyntheticSettings', 'Settings', 'make_settings', 'parse_changes', 'rng', 'stream_seed',
-           'sha256', 'fingerprint', 'to_json', 'write_atomic', 'home', 'progress', 'UnreadableImage', 'open_image',
-           'load_torchvision', 'theme']
+__all__ = ['Share', 'Count', 'View', 'Augmentation', 'PRESETS', 'FORMATS', 'SCANS', 'PALETTE', 'LeuknbError', 'InputError',
+           'nearest', 'check_choice', 'SyntheticSettings', 'Settings', 'make_settings', 'parse_changes', 'rng',
+           'stream_seed', 'sha256', 'fingerprint', 'to_json', 'write_atomic', 'home', 'progress', 'UnreadableImage',
+           'open_image', 'load_torchvision', 'theme']
 
 # %% ../nbs/00_core.ipynb #82fbc362
 class LeuknbError(Exception):
@@ -157,7 +158,9 @@ def make_settings(
 def _value(text: str, is_list: bool):
     "The value behind `=`: JSON when it is JSON, else the text itself; commas split where a list is wanted."
     try: value = json.loads(text)
-    except json.JSONDecodeError: value = {"none": None, "true": True, "false": False}.get(text.lower(), text)
+    except (ValueError, RecursionError): value = {"none": None, "true": True, "false": False}.get(text.lower(), text)
+    try: json.dumps(value, allow_nan=False)
+    except (ValueError, RecursionError): raise InputError(f"value {text[:40]!r} is not accepted: numbers must be finite and lists not a thousand deep; text that only looks like one is written in double quotes") from None
     if is_list and not isinstance(value, list): return [v.strip() for v in text.split(",") if v.strip()]
     return value
 
@@ -281,6 +284,7 @@ def _progress_lines(items, what, total, path):
 
 # %% ../nbs/00_core.ipynb #cede19d7
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")  # what Pillow is allowed to try; JPEG includes MPO, a JPEG with further pictures behind it
+SCANS = 100  # passes over its pixels that a JPEG may ask for; encoders write 1 to 12, and each costs milliseconds for a byte or two
 
 
 class UnreadableImage(InputError):
@@ -301,15 +305,26 @@ def open_image(
     except Exception: raise UnreadableImage(f"not an image of an accepted format ({', '.join(FORMATS)})") from None
     width, height = image.size
     if width * height > pixel_limit: raise UnreadableImage(f"over the pixel limit: {width} x {height} is more than {pixel_limit:,}")
+    if why := _costly(image, data, pixel_limit): raise UnreadableImage(why)
     if not load: return image
     try: image.load()
     except Exception as e: raise UnreadableImage(f"{image.format} cannot be decoded: {_reason(e)}") from None
     return image
 
 
+def _costly(image, data: bytes, pixel_limit: int) -> str:  # why, or an empty string
+    "Return why decoding would cost more than the size of the image says: a TIFF's tiles are decoded whole, a JPEG is walked over once a scan."
+    tags = getattr(image, "tag_v2", {})
+    width, height = tags.get(322, 1), tags.get(323, 1)
+    if width * height > pixel_limit: return f"over the pixel limit: tiles of {width} x {height} are more than {pixel_limit:,}"
+    if image.format not in ("JPEG", "MPO") and tags.get(259) not in (6, 7): return ""  # a TIFF may hold JPEGs, one in each strip or tile
+    scans = data.count(b"\xff\xda")
+    return f"a JPEG of {scans:,} scans: more than {SCANS}" if scans > SCANS * max(1, len(image.tile)) else ""
+
+
 def _reason(error: Exception) -> str:
-    "The first line of an error, short, without addresses of objects."
-    return (str(error).split("\n")[0].split(" at 0x")[0] or type(error).__name__)[:120]
+    "The first line of an error, short, in plain characters, without addresses of objects."
+    return re.sub(r"[^ -:<-~]", "?", str(error).split("\n")[0].split(" at 0x")[0] or type(error).__name__)[:120]
 
 # %% ../nbs/00_core.ipynb #8604e577
 def load_torchvision():
@@ -338,5 +353,6 @@ def theme() -> None:
     import seaborn as sns
 
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind",
-                  rc={"figure.dpi": 100, "savefig.dpi": 150, "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True})
+                  rc={"figure.dpi": 100, "savefig.dpi": 150, "axes.spines.top": False, "axes.spines.right": False, "figure.constrained_layout.use": True,
+                      "text.parse_math": False})  # a class may be called $x: names are text, never a formula to typeset
     mpl.rcParams["svg.hashsalt"] = "leuknb"  # the same figure gives the same bytes

@@ -16,6 +16,7 @@ import shutil
 import stat
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,8 +33,9 @@ from .core import (InputError, Settings, UnreadableImage, check_choice, fingerpr
 
 # %% auto #0
 __all__ = ['COLUMNS', 'IMAGE_SUFFIXES', 'SPLIT_NAMES', 'DELIMITERS', 'NEEDED', 'POSITIVE_NAMES', 'NEGATIONS', 'SOURCES', 'EXTRAS',
-           'ACCEPTED', 'Dataset', 'inspect_file', 'list_folders', 'read_metadata', 'positive_class', 'kaggle_folder',
-           'medmnist_folder', 'load_dataset', 'require_enough', 'summary', 'show_wall', 'show_sizes']
+           'ACCEPTED', 'Dataset', 'inspect_file', 'list_folders', 'read_metadata', 'cell_text', 'defused',
+           'positive_class', 'kaggle_folder', 'medmnist_folder', 'load_dataset', 'require_enough', 'summary',
+           'show_wall', 'show_sizes']
 
 # %% ../nbs/01_datasets.ipynb #ab006680
 COLUMNS = ("file_name", "label", "group", "sha256", "width", "height", "mode", "format", "status", "why")  # of every table, in this order
@@ -139,7 +141,7 @@ def _read(root: Path, name: str, limit: int | None = None) -> bytes:
     try:
         size = os.path.getsize(real)
         if limit and size > limit: raise UnreadableImage(f"{size:,} bytes are more than an image within the pixel limit can have")
-        with open(real, "rb") as f: return f.read()
+        with open(real, "rb") as f: return f.read(limit or -1)  # which may have grown since it was measured
     except OSError as e: raise UnreadableImage(_told(e)) from None
 
 
@@ -255,8 +257,8 @@ def _header(cells: list[str], name: str, group: str) -> list[str]:
     for wanted in (*NEEDED, *asked):
         if wanted not in columns:
             raise InputError(f"{name} has no column {wanted!r}: it has {shown}; needed are {', '.join((*NEEDED, *asked))}{nearest(wanted, columns)}")
-    twice = {c for c in columns if c and columns.count(c) > 1}
-    if twice: raise InputError(f"{name} names the column {sorted(twice)[0]!r} twice: each name may stand once")
+    twice = [c for c, n in Counter(columns).items() if c and n > 1]
+    if twice: raise InputError(f"{name} names the column {twice[0][:40]!r} twice: each name may stand once")
     return columns
 
 
@@ -329,6 +331,37 @@ def _unlisted(
         paths = [e.path for e in entries if _is_image_name(e.name) and not os.path.isdir(e.path)]
         rows += [row for row in (_listed(p, root, "", "not listed in metadata.csv") for p in paths) if row["file_name"] not in listed]
     return pd.DataFrame(rows, columns=["file_name", "label", "group", "why"], dtype="str")
+
+# %% ../nbs/01_datasets.ipynb #7937a0f9
+_FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")  # how a text begins that a spreadsheet may compute, or that was marked for it before
+_NUMBER = re.compile(r"[+-]?[\d.,]*")
+_HIDDEN = re.compile(r"[\0-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]|[;\t\n]\s*[\"']*\s*[=+\-@＝＋－＠]")  # controls, overrides of direction, formulas behind a separator
+_WHY_HIDDEN = "a control character, or what a spreadsheet may take for a formula, in its name, label or group: rename it"
+
+
+def _begins_a_formula(text: str) -> bool: return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
+
+
+def cell_text(
+    text: str,  # a label or a group
+) -> str:  # unchanged unless it begins like a formula
+    "Return text that a spreadsheet will not compute: with an apostrophe in front where it begins like a formula and is no number."
+    return "'" + text if _begins_a_formula(text) else text
+
+
+def _escaped(text: str) -> str: return _HIDDEN.sub(lambda m: "".join(f"\\u{ord(c):04x}" for c in m[0]), text)
+
+
+def defused(
+    listing: pd.DataFrame,  # file_name, label, group, why and others
+) -> pd.DataFrame:  # of the same shape
+    "Return a listing none of whose names, labels, groups and reasons a spreadsheet would compute; rows whose text cannot be kept are skipped."
+    texts = ["file_name", "label", "group"]
+    hidden = pd.concat([listing[c].map(lambda v: bool(_HIDDEN.search(v))) for c in texts], axis=1).any(axis=1)
+    names = listing["file_name"].map(lambda v: f"./{v}" if _begins_a_formula(v) else v)
+    out = listing.assign(file_name=names, label=listing["label"].map(cell_text), group=listing["group"].map(cell_text),
+                         why=listing["why"].mask(hidden & listing["why"].isin(["", "not listed in metadata.csv"]), _WHY_HIDDEN))
+    return out.assign(**{c: out[c].map(_escaped) for c in (*texts, "why")})
 
 # %% ../nbs/01_datasets.ipynb #262775b4
 POSITIVE_NAMES = frozenset(  # words, singular, that name the class with the disease
@@ -470,6 +503,7 @@ def _listing(settings: Settings) -> tuple[str, Path, pd.DataFrame]:
     if path.is_dir():
         name, metadata = settings.data if source else path.name, path / "metadata.csv"
         if not metadata.is_file(): return name, path, _judged_folders(path, settings)
+        if not Path(os.path.realpath(metadata)).is_relative_to(path): raise InputError(f"metadata.csv in {path.name!r} is a link that leaves the folder: put a copy there")
         listing = read_metadata(metadata, settings.group)
         return name, path, pd.concat([listing, _unlisted(path, listing)], ignore_index=True).fillna("")
     if path.suffix.lower() not in (".csv", ".tsv"): raise InputError(f"data {settings.data!r} is a file, but no CSV: give {ACCEPTED}")
@@ -511,13 +545,13 @@ def load_dataset(
 ) -> Dataset:
     "Return the checked table of the images that `settings.data` names. Raises `InputError` for what no run could use."
     name, root, listing = _listing(settings)
-    table = _inspected(root, listing, settings.pixel_limit)
+    table = _inspected(root, defused(listing), settings.pixel_limit)
     classes = sorted(set(table["label"]) - {""})
     if not (table["status"] == "ok").any():
         raise InputError(f"{name!r} has no usable image among {len(table)}; the first, {table['file_name'][0]!r}: {table['why'][0]}")
     if len(classes) < 2: raise InputError(f"{name!r} has one class, {classes[0]!r}: a classifier needs two or more")
     synthetic = _source(settings.data) == "synthetic" or (root / "synthetic.json").is_file()
-    return Dataset(name, root, table, classes, positive_class(classes, settings.positive), synthetic)
+    return Dataset(name, root, table, classes, positive_class(classes, None if settings.positive is None else cell_text(settings.positive)), synthetic)
 
 # %% ../nbs/01_datasets.ipynb #a79fbc22
 def require_enough(

@@ -29,17 +29,22 @@ import numpy as np
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 SIZES, WIDE_SIZES = (1_000, 3_000, 10_000, 30_000, 100_000), (1_000, 2_000, 5_000, 10_000, 20_000)
 DIFFERENT, SIDE, FEATURES = 20_000, 64, 500
+LIMIT = 900  # seconds that a step may take
+NOTES = {"cores": "processor seconds per second on the clock during `default`; images_per_second over cores is the rate of one core",
+         "images": f"mosaics of {2 * SIDE} x {2 * SIDE} pixels, seen by the network at 32 x 32; `default`: drawn smears of the usual size, the default recipe",
+         "evaluate": f"{FEATURES} features; the holdout, five folds and their intervals", "memory": "peak_mb: all; own_mb: without file pages, sampled"}
 
 
 # --- the images -----------------------------------------------------------------------------------------------------------------------------------
 
-def make_images(folder: Path, n: int) -> None:
-    "Write n JPEG files, and a CSV for each size that lists the first of them."
+def step_images(work: Path, n: int) -> dict:
+    "Write n JPEG files; in a process of its own, so that what they need is not counted for others."
     from PIL import Image
 
     from leuknb.core import SyntheticSettings
     from leuknb.synthetic import draw_batch
 
+    folder = work / "images"
     tiles = draw_batch(SyntheticSettings(n_images=200), side=SIDE).rgb
     random, files = np.random.default_rng(0), []
     for i in range(n):
@@ -51,6 +56,7 @@ def make_images(folder: Path, n: int) -> None:
         data, note = files[i % DIFFERENT], str(i).encode()
         (folder / f"{i // 1000:03d}").mkdir(exist_ok=True)
         (folder / name_of(i)).write_bytes(data[:2] + b"\xff\xfe" + (len(note) + 2).to_bytes(2, "big") + note + data[2:])
+    return {}
 
 
 def name_of(i: int) -> str: return f"{i // 1000:03d}/{i:06d}.jpg"
@@ -65,10 +71,12 @@ def list_images(folder: Path, n: int) -> Path:
 # --- the steps, each run in a process of its own --------------------------------------------------------------------------------------------------
 
 def dataset_of(work: Path, n: int):
-    "The dataset that the step `list` left: files that this script wrote itself a moment ago."
-    import pickle
+    "The dataset that the step `list` left."
+    import pandas as pd
 
-    return pickle.loads((work / f"dataset{n}.pickle").read_bytes())
+    from leuknb.datasets import Dataset
+
+    return Dataset("mosaics", work / "images", pd.read_parquet(work / f"dataset{n}.parquet"), ["abnormal", "normal"], "abnormal", True)
 
 
 def small():
@@ -78,13 +86,11 @@ def small():
 
 
 def step_list(work: Path, n: int) -> dict:
-    import pickle
-
     from leuknb.core import make_settings
     from leuknb.datasets import load_dataset
 
     with measured() as m: dataset = load_dataset(make_settings(data=str(work / "images" / f"first{n}.csv")))
-    (work / f"dataset{n}.pickle").write_bytes(pickle.dumps(dataset))
+    dataset.table.to_parquet(work / f"dataset{n}.parquet")
     return {**m, "table_mb": round(dataset.table.memory_usage(deep=True).sum() / 1e6, 1)}
 
 
@@ -166,7 +172,7 @@ class measured(dict):
 
 # --- looking at them from outside -----------------------------------------------------------------------------------------------------------------
 
-def run_step(work: Path, step: str, n: int, *more: str, limit: float = 900) -> dict:
+def run_step(work: Path, step: str, n: int, *more: str, limit: float = LIMIT) -> dict:
     "Run a step in a process of its own; its own measures, and its memory seen from outside."
     told = work / "told.json"
     told.unlink(missing_ok=True)
@@ -256,21 +262,26 @@ def machine() -> dict:
     return {"cores": cores, "processor": platform.machine(), "instruction_sets": [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve") if f in flags]}
 
 
-def run_all(work: Path, quick: bool) -> dict:
+def run_all(work: Path, quick: bool):
+    "Run all steps; yield what was found so far after each part."
     least = 10 if quick else 1
     sizes, wide = ([n // least for n in s] for s in (SIZES, WIDE_SIZES))
     (work / "images").mkdir()
-    make_images(work / "images", sizes[-1])
+    run_step(work, "images", sizes[-1])
     for n in {*sizes, *wide}: list_images(work / "images", n)
     default = run_step(work, "default", 48 if quick else 195)
-    rows = [run_step(work, step, n) for n in sizes for step in ("list", "extract", "again")]
-    kills = killed(work, sizes[2 - quick], 3 if quick else 20)
-    print(kills)
+    found = {"images_per_second": default["images_per_second"], "cores": round(default["cpu_seconds"] / default["seconds"], 3), "default": default, "rows": []}
+    for n in sizes:
+        found["rows"] += [run_step(work, step, n) for step in ("list", "extract", "again")]
+        yield found
+        if n == sizes[2]: found["killed"] = killed(work, n, 3 if quick else 20)
+    print(found["killed"], flush=True)
     for n in set(wide) - set(sizes): run_step(work, "list", n)
-    rows += [run_step(work, "audit", n) for n in wide]
-    for classifier in ("svm", "knn", "ensemble", "tree"): rows += [run_step(work, "evaluate", n, classifier) for n in wide]
-    return {"machine": machine(), "images_per_second": default["images_per_second"], "cores": round(default["cpu_seconds"] / default["seconds"], 3),
-            "default": default, "rows": rows, "growth": growth(rows), "killed": kills}
+    for step, *more in (("audit",), *(("evaluate", c) for c in ("svm", "knn", "ensemble", "tree"))):
+        for n in wide:
+            found["rows"].append(run_step(work, step, n, *more))
+            yield found
+            if "failed" in found["rows"][-1]: break  # larger ones take longer
 
 
 def main():
@@ -286,12 +297,11 @@ def main():
     from leuknb.core import to_json, write_atomic
 
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="leuknb-scale-") as work: found = run_all(Path(work), args.quick)
-    for step, facts in found["growth"].items(): print(step, facts)
-    notes = {"cores": "processor seconds per second on the clock during `default`; images_per_second over cores is the rate of one core", "images": f"mosaics of {2 * SIDE} x {2 * SIDE} pixels, seen by the network at 32 x 32; `default`: drawn smears of the usual size, the default recipe",
-             "evaluate": f"{FEATURES} features; the holdout, five folds and their intervals", "memory": "own_mb: without file pages"}
-    if args.quick: return
-    with write_atomic(RESULTS) as f: f.write(to_json({"load_at_start": load, "notes": notes, **found}, indent=1, sort_keys=False) + "\n")
+    with tempfile.TemporaryDirectory(prefix="leuknb-scale-") as work:
+        for found in run_all(Path(work), args.quick):
+            if args.quick: continue
+            with write_atomic(RESULTS) as f: f.write(to_json({"machine": machine(), "load_at_start": load, "notes": NOTES, **found, "growth": growth(found["rows"])}, indent=1, sort_keys=False) + "\n")
+    for step, facts in growth(found["rows"]).items(): print(step, facts)
 
 
 if __name__ == "__main__": main()

@@ -87,12 +87,13 @@ MAPPED_BYTES = 2**26  # larger matrices are mapped, and let go of after this man
 def matrix(
     n: int,  # rows
     width: int,
-    folder: str | Path,  # on the disk that has room
+    folder: str | Path,  # on a disk with room; it is made when it is absent
 ) -> np.ndarray:  # float32 [n, width]
     "Return zeros; a large matrix lies in a file without a name, which is gone when the matrix is."
     size = n * width * 4
     if size <= MAPPED_BYTES or not hasattr(os, "posix_fallocate"): return np.zeros((n, width), np.float32)
     try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder, prefix=".matrix.", suffix=".part") as f:
             os.posix_fallocate(f.fileno(), 0, size)
             return np.frombuffer(mmap.mmap(f.fileno(), size), np.float32).reshape(n, width)

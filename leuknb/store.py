@@ -6,18 +6,31 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
+import re
 import secrets
+import shutil
+import stat
 import struct
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from .core import LeuknbError, to_json, write_atomic
+from . import core
+from .core import InputError, LeuknbError, to_json, write_atomic
+
+try: import fcntl
+except ImportError: fcntl = None  # Windows: what is being written is told by its age alone
 
 # %% auto #0
-__all__ = ['MAGIC', 'BLOCK_ROWS', 'BLOCK_SECONDS', 'pack_block', 'scan_blocks', 'read_block', 'FeatureStore', 'StoreWriter']
+__all__ = ['MAGIC', 'MAPPED_BYTES', 'BLOCK_ROWS', 'BLOCK_SECONDS', 'KINDS', 'QUIET_DAYS', 'pack_block', 'scan_blocks',
+           'read_block', 'matrix', 'release', 'FeatureStore', 'StoreWriter', 'Entry', 'cache_info', 'hold', 'prune']
 
 # %% ../nbs/03a_store.ipynb #e21dfa33
 MAGIC = b"leuknb-features\x01"
@@ -67,6 +80,36 @@ def read_block(
         numbers = f.read(n * width * 4)
     return np.frombuffer(numbers, "<f4").reshape(n, width) if hashlib.sha256(numbers).digest() == check else None
 
+# %% ../nbs/03a_store.ipynb #ac744aa4
+MAPPED_BYTES = 2**26  # larger matrices are mapped, and let go of after this many bytes
+
+
+def matrix(
+    n: int,  # rows
+    width: int,
+    folder: str | Path,  # on a disk with room; it is made when it is absent
+) -> np.ndarray:  # float32 [n, width]
+    "Return zeros; a large matrix lies in a file without a name, which is gone when the matrix is."
+    size = n * width * 4
+    if size <= MAPPED_BYTES or not hasattr(os, "posix_fallocate"): return np.zeros((n, width), np.float32)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, prefix=".matrix.", suffix=".part") as f:
+            os.posix_fallocate(f.fileno(), 0, size)
+            return np.frombuffer(mmap.mmap(f.fileno(), size), np.float32).reshape(n, width)
+    except OSError: return np.zeros((n, width), np.float32)
+
+
+def release(
+    rows: np.ndarray,  # from `matrix`
+) -> int:  # 0
+    "Let the system take a mapped matrix out of memory; its numbers stay and come back when they are looked at."
+    base = rows
+    while isinstance(base, np.ndarray): base = base.base
+    if isinstance(base, memoryview): base = base.obj
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"): base.madvise(mmap.MADV_DONTNEED)
+    return 0
+
 # %% ../nbs/03a_store.ipynb #afef7be6
 BLOCK_ROWS = 256  # at most this many rows wait in memory
 BLOCK_SECONDS = 2.0  # and none waits longer than this: what a killed run can lose
@@ -89,15 +132,18 @@ class FeatureStore:
         "Return the stored rows of `digests`, in their order, and which were found; a damaged block counts as not found."
         wanted: dict[str, list[int]] = {}
         for i, digest in enumerate(digests): wanted.setdefault(digest, []).append(i)
-        rows, found = None, np.zeros(len(digests), bool)
+        rows, found, since = None, np.zeros(len(digests), bool), 0
+        with suppress(OSError): os.utime(self.folder)  # last used now, for `prune`
         for path in self.segments():
             for offset, width, check, names in scan_blocks(path):
                 hits = [(at, i) for at, name in enumerate(names) for i in wanted.get(name, ()) if not found[i]]
                 if not hits or (block := read_block(path, offset, len(names), width, check)) is None: continue
-                if rows is None: rows = np.zeros((len(digests), width), np.float32)
+                if rows is None: rows = matrix(len(digests), width, self.folder)
                 if width != rows.shape[1]: continue  # no row of this recipe
                 at, i = np.array(hits).T
                 rows[i], found[i] = block[at], True
+                since += block.nbytes
+                if since > MAPPED_BYTES: since = release(rows)
             if found.all(): break
         return rows, found
 
@@ -136,7 +182,7 @@ class StoreWriter:
         self.digests, self.rows = [], []
         try:
             self.file = self.file or self._open()
-            self.file.write(block); self.file.flush()
+            _write_whole(self.file, block)
         except OSError as e:
             raise LeuknbError(f"the feature store {self.store.folder} cannot be written ({e.strerror}): make room, or set LEUKNB_HOME to another folder") from None
 
@@ -145,4 +191,162 @@ class StoreWriter:
         folder.mkdir(parents=True, exist_ok=True)
         if self.store.recipe is not None and not (folder / "recipe.json").exists():
             with write_atomic(folder / "recipe.json") as f: f.write(to_json(self.store.recipe, indent=1) + "\n")
-        return open(folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}.segment", "xb")
+        file = open(folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}.segment", "xb", buffering=0)
+        _lock(file)  # held while this process lives: `prune` leaves the recipe alone
+        return file
+
+
+def _write_whole(file, block: bytes):
+    "Append a block, or nothing of it: when the disk is full the file is cut back to whole blocks."
+    start, rest = file.tell(), memoryview(block)
+    try:
+        while rest: rest = rest[file.write(rest) :]
+    except OSError:
+        with suppress(OSError): file.truncate(start)
+        raise
+
+
+def _lock(file) -> bool:
+    "Whether the file could be locked for this process; the system lets go when the process ends, however it ends."
+    if fcntl is None: return True
+    try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError: return False
+    except OSError: pass  # a file system without locks
+    return True
+
+# %% ../nbs/03a_store.ipynb #02675e74
+KINDS = {  # folder in the cache -> (kind, what the name of an entry looks like, a file that an entry which is a folder must hold)
+    "features": ("features", re.compile(r"[0-9a-f]{32}"), ""),
+    "results": ("results", re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}\.parquet"), ""),
+    "facts": ("facts", re.compile(r"[0-9a-f]{64}\.npz"), ""),
+    "synthetic": ("synthetic", re.compile(r"[0-9a-f]{20}"), "synthetic.json"),
+    "medmnist": ("medmnist", re.compile(r"\w+"), ""),
+    "backbones": ("backbones", re.compile(r"[0-9a-f]{24}\.json"), ""),
+}
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}(?:\.part)?|\d+\.old)|\.seen-[0-9a-f]{16}")
+_LEFT_IN_RUNS = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}\.part|\d+\.old)")
+QUIET_DAYS = 1.0  # a leftover in which nothing changed for as long has no writer
+
+
+class Entry(NamedTuple):
+    "Something that can be removed as a whole."
+    kind: str
+    path: Path
+    bytes: int
+    used: float  # seconds since 1970
+
+
+def _below(path: Path) -> Iterator[os.DirEntry]:
+    "Yield all that lies below a folder; links are told and not followed, what cannot be read is passed over."
+    try:
+        with os.scandir(path) as found: entries = sorted(found, key=lambda e: e.name)
+    except OSError: return
+    for entry in entries:
+        yield entry
+        if entry.is_dir(follow_symlinks=False): yield from _below(Path(entry.path))
+
+
+def _entry(kind: str, path: Path) -> Entry:
+    "Size and last use of a file or folder, everything below it counted."
+    found = []
+    for look in (path.lstat, *(lambda e=e: e.stat(follow_symlinks=False) for e in _below(path))):
+        with suppress(OSError): found.append(look())
+    return Entry(kind, path, sum(f.st_size for f in found if not stat.S_ISDIR(f.st_mode)), max((max(f.st_mtime, _read_at(f)) for f in found), default=0.0))
+
+
+def _read_at(facts: os.stat_result) -> float:
+    "When a file was read; a folder is read by whoever lists it, us included, so that says nothing."
+    return 0.0 if stat.S_ISDIR(facts.st_mode) else facts.st_atime
+
+
+def _entries(home: Path) -> list[Entry]:
+    "What lies in the cache, by exact names."
+    found = []
+    for folder, (kind, name, must_hold) in KINDS.items():
+        top = home / folder
+        if top.is_symlink(): continue
+        for entry in _below(top):
+            path = Path(entry.path)
+            inner = path.relative_to(top).as_posix()
+            if entry.is_symlink(): continue
+            if _LEFTOVER.fullmatch(entry.name) and not any(part.startswith(".") for part in inner.split("/")[:-1]): found.append(_entry("leftovers", path))
+            elif name.fullmatch(inner) and (not must_hold or (path / must_hold).is_file()): found.append(_entry(kind, path))
+    return found + [_entry("leftovers", p) for p in home.glob(".seen-*") if _LEFTOVER.fullmatch(p.name) and not p.is_symlink()]
+
+
+def _cache(home: str | Path | None) -> Path:
+    "The cache's folder. Raises `InputError` when it is none of leuknb's."
+    path = Path(home or core.home())
+    if not path.exists(): return path
+    if path.is_dir() and (not any(path.iterdir()) or any((path / k).is_dir() and not (path / k).is_symlink() for k in KINDS)): return path
+    raise InputError(f"{path} is not leuknb's cache (it holds none of {', '.join(KINDS)}): name the folder that LEUKNB_HOME names")
+
+
+def cache_info(
+    home: str | Path | None = None,  # None: `core.home()`
+):  # DataFrame: kind, number, bytes, last_used (local time)
+    "Return what the cache holds, a row a kind. Raises `InputError` for a folder that is not leuknb's cache."
+    import pandas as pd
+
+    entries = _entries(_cache(home))
+    rows = [(kind, [e for e in entries if e.kind == kind]) for kind in (*KINDS, "leftovers")]
+    return pd.DataFrame([{"kind": kind, "number": len(of), "bytes": sum(e.bytes for e in of),
+                          "last_used": time.strftime("%Y-%m-%d %H:%M", time.localtime(max(e.used for e in of))) if of else ""} for kind, of in rows])
+
+# %% ../nbs/03a_store.ipynb #c98be9fb
+@contextmanager
+def hold(
+    folder: str | Path,  # that this process fills
+):
+    "Within the block `prune` leaves a folder alone, however old it looks; the lock goes with the process."
+    with open(Path(folder) / ".lock", "ab") as f:
+        _lock(f)
+        try: yield
+        finally: Path(f.name).unlink(missing_ok=True)
+
+
+def _in_use(path: Path) -> bool:
+    "Whether a living process holds a lock on a segment or on the folder itself."
+    held = [path, *(Path(e.path) for e in _below(path))] if not path.is_symlink() else []
+    return any(_held(p) for p in held if (p.suffix == ".segment" or p.name == ".lock") and p.is_file() and not p.is_symlink())
+
+
+def _held(path: Path) -> bool:
+    try:
+        with open(path, "rb") as f: return not _lock(f)
+    except OSError: return False
+
+
+def _left_in_runs(runs: Path) -> list[Entry]:
+    "What killed runs left in a folder of runs; the old copy of a run that is not there any more is none."
+    if not runs.is_dir(): return []
+    found = [(p, _LEFT_IN_RUNS.fullmatch(p.name)) for p in sorted(runs.iterdir()) if not p.is_symlink()]
+    return [_entry("leftovers", p) for p, m in found if m and (not p.name.endswith(".old") or (runs / m["name"]).exists())]
+
+
+def prune(
+    home: str | Path | None = None,  # None: `core.home()`
+    older_than_days: float | None = None,  # also what was not used for as long; None: leftovers only
+    runs: str | Path | None = None,  # a folder of runs: leftovers there are removed too
+    dry_run: bool = False,  # only tell
+):  # DataFrame: kind, path, bytes of what was removed
+    "Remove leftovers of killed runs, and what was not used for some days; return what was removed. Raises `InputError` for a folder that is not leuknb's cache."
+    import pandas as pd
+
+    if older_than_days is not None and not older_than_days >= 0: raise InputError(f"older_than_days = {older_than_days!r} is not accepted: use a number from 0")
+    entries, now = _entries(_cache(home)) + (_left_in_runs(Path(runs)) if runs is not None else []), time.time()
+    limit = {"leftovers": QUIET_DAYS}
+    chosen = [e for e in entries if (days := limit.get(e.kind, older_than_days)) is not None and now - e.used >= 86_400 * days]
+    gone = [e for e in chosen if not _in_use(e.path) and (dry_run or _remove(e.path))]
+    return pd.DataFrame([{"kind": e.kind, "path": str(e.path), "bytes": e.bytes} for e in gone], columns=["kind", "path", "bytes"])
+
+
+def _remove(path: Path) -> bool:
+    "Whether a file or folder is gone: renamed, then deleted, links in it unlinked and not followed."
+    aside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
+    try:
+        path.rename(aside)
+        if aside.is_dir(): shutil.rmtree(aside)
+        else: aside.unlink()
+    except OSError: return False
+    return True

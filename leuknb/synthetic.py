@@ -787,12 +787,13 @@ def _put_away(folder: Path) -> None:
 def synthetic_folder(
     settings: core.Settings,  # of the run; its `synthetic` part says what to draw
 ) -> Path:  # folder with class folders and metadata.csv
-    "Return the folder of the synthetic set that the settings describe, drawn on first use and kept in `core.home()`."
+    "Return the folder of the synthetic set that the settings describe, drawn on first use and kept in `core.home()`. Raises `LeuknbError` when the disk refuses."
     out = core.home() / "synthetic" / core.fingerprint({"drawing": DRAWING, "settings": settings.synthetic})[:20]
     if _complete(out): return out
     try:
         if out.exists(): _put_away(out)
         return write_smears(out, settings.synthetic)
-    except (OSError, core.InputError):
+    except (OSError, core.InputError) as e:
         if _complete(out): return out  # another run finished it first
-        raise
+        if isinstance(e, core.InputError): raise
+        raise core.LeuknbError(f"synthetic images cannot be written to the cache {core.home()} ({e.strerror}): make room, or set LEUKNB_HOME to another folder") from None

@@ -23,8 +23,8 @@ import numpy as np
 from .core import InputError, check_choice, fingerprint, home, to_json, write_atomic
 
 # %% auto #0
-__all__ = ['INSTRUCTIONS', 'ENGINES', 'PRECISIONS', 'FASTER_COMPILED', 'MAX_WORKERS', 'instruction_sets', 'has_bfloat16', 'cores',
-           'Choice', 'has_openvino', 'choose', 'make_graph', 'Graph', 'kept_graph']
+__all__ = ['INSTRUCTIONS', 'ENGINES', 'PRECISIONS', 'FASTER_COMPILED', 'HOLDS_BFLOAT16', 'MAX_WORKERS', 'instruction_sets',
+           'has_bfloat16', 'cores', 'Choice', 'has_openvino', 'choose', 'make_graph', 'Graph', 'kept_graph']
 
 # %% ../nbs/03c_graphs.ipynb #201266f7
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")  # the sets that matter here, as Linux names them
@@ -53,6 +53,7 @@ def cores() -> int:
 ENGINES = ("torch", "openvino")
 PRECISIONS = ("float32", "bfloat16")
 FASTER_COMPILED = re.compile(r"(timm:)?(tf_)?(efficientnet|mobilenet|mnasnet|resnet)")  # families measured at twice torch's speed or more
+HOLDS_BFLOAT16 = re.compile(r"(timm:)?(alexnet|resnet)")  # families whose features stay within a cosine of 0.999 of float32
 
 
 class Choice(NamedTuple):
@@ -78,6 +79,8 @@ def choose(
     check_choice(precision, ("auto", *PRECISIONS), "precision")
     if engine == "openvino" and device != "cpu": raise InputError(f"engine = 'openvino' runs on the CPU, not on {device}: use engine=torch, or device=cpu")
     if engine == "openvino" and not has_openvino(): raise InputError('engine = \'openvino\' is not installed: pip install "leuknb[openvino]", or use engine=torch')
+    if precision == "bfloat16" and not HOLDS_BFLOAT16.match(backbone):
+        raise InputError(f"precision = 'bfloat16' is not accepted for {backbone}: only AlexNet and ResNets were seen to keep their features in it. Use float32")
     if precision == "bfloat16" and device == "cpu" and not has_bfloat16():
         raise InputError("precision = 'bfloat16' is not accepted: this CPU has no instructions for it (avx512_bf16, amx_bf16). Use float32")
     taken, why = (engine, "named") if engine != "auto" else _auto(backbone, device)

@@ -141,7 +141,7 @@ def measure(case: str, files: list[Path], folder: Path, repeats: int) -> list[di
     backbone = F.describe(name, weights)
     files = files[: len(files) // 3] if case == "best" else files
     names = [("torch", "float32")] + ([("openvino", "float32")] if has_openvino() else [])
-    names += [(e, "bfloat16") for e, _ in names if has_bfloat16() and HOLDS_BFLOAT16.match(name)]
+    names += [(e, "bfloat16") for e, _ in names if has_bfloat16() and name in HOLDS_BFLOAT16]
     ways, cold = {"plain": plain_way(case, backbone, files)}, {"plain": None}
     for engine, precision in names: ways[f"{engine} {precision}"], cold[f"{engine} {precision}"] = ours(case, weights, files, engine=engine, precision=precision)
     chosen = F.make_recipe(name, weights=weights)

@@ -374,3 +374,136 @@ def test_real_blasts_are_told_apart_as_well_as_these_features_can(real_data):
     X = F.extract(dataset, settings)
     accuracy = cross_val_score(make_pipeline(StandardScaler(), SVC(kernel="linear")), X, dataset.y, cv=StratifiedShuffleSplit(100, test_size=0.2, random_state=0))
     assert 0.80 < accuracy.mean() < 0.86
+
+
+# Engines
+
+def cosines(a, b): return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+MIDDLE = {"layers": ["blocks.1", "blocks.4"], "pooling": "covariance", "region": "cell", "frames": ["whole", "cell"], "views": ["identity", "fliplr", "transpose"]}
+WHAT = [{}, {"pooling": "max", "layers": ["blocks.2", "penultimate"]}, {"pooling": "flatten", "layers": ["blocks.6"]}, {"region": "cell", "layers": ["blocks.2"]}, MIDDLE]
+
+
+@pytest.mark.parametrize("how", WHAT)
+def test_the_compiled_network_gives_torchs_numbers_whatever_is_asked_of_it(how):
+    pytest.importorskip("openvino")
+    images = [picture(i) for i in range(3)]
+    torch, compiled = (F.CNNFeatures(engine=e, **how).fit() for e in ("torch", "openvino"))
+    a, b = torch.transform(images), compiled.transform(images)
+    assert list(torch.get_feature_names_out()) == list(compiled.get_feature_names_out())
+    assert abs(a - b).max() < 1e-4 * abs(a).max() and cosines(a, b).min() > 0.99999
+
+
+def test_the_compiled_networks_bytes_do_not_hang_on_neighbours_or_runs():
+    pytest.importorskip("openvino")
+    images, cnn = [picture(i) for i in range(11)], F.CNNFeatures(layers=["blocks.2"], engine="openvino").fit()
+    together = cnn.transform(images)
+    np.testing.assert_array_equal(cnn.transform(images), together)
+    np.testing.assert_array_equal(cnn.transform(images[::-1])[::-1], together)
+    np.testing.assert_array_equal(cnn.transform(images[4:5]), together[4:5])
+
+
+def test_a_second_run_of_a_compiled_network_on_new_images_needs_no_torch(folder, tmp_path):
+    pytest.importorskip("openvino")
+    first, loaded = run_extract(folder, tmp_path)
+    assert loaded and list(tmp_path.glob("graphs/*.zip"))
+    import shutil
+
+    shutil.rmtree(tmp_path / "features")
+    assert run_extract(folder, tmp_path, threads="1") == (first, False)
+    graph = next(tmp_path.glob("graphs/*.zip"))
+    graph.write_bytes(graph.read_bytes()[:-4000])
+    shutil.rmtree(tmp_path / "features")
+    assert run_extract(folder, tmp_path) == (first, True), "a damaged graph is made again"
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_bfloat16_keeps_the_direction_of_dense_networks_and_is_refused_for_depthwise_ones(engine, weights):
+    from leuknb.graphs import has_bfloat16
+
+    if engine == "openvino": pytest.importorskip("openvino")
+    with pytest.raises(InputError, match="efficientnet_lite0"): F.CNNFeatures(engine=engine, precision="bfloat16").fit()
+    if not has_bfloat16(): pytest.skip("this CPU has no bfloat16")
+    images = [picture(i) for i in range(3)]
+    exact, fast = (F.CNNFeatures("alexnet", weights=str(weights), engine=e, precision=p).fit_transform(images) for e, p in (("torch", "float32"), (engine, "bfloat16")))
+    assert cosines(exact, fast).min() > 0.999 and (exact != fast).any()
+
+
+def test_engines_never_share_a_place_in_the_store():
+    pytest.importorskip("openvino")
+    recipes = [F.make_recipe(engine=e) for e in ("torch", "openvino")]
+    assert F.fingerprint(recipes[0]) != F.fingerprint(recipes[1]) and [r["engine"] for r in recipes] == ["torch", "openvino"]
+
+
+def test_auto_without_openvino_is_torch_and_asking_for_it_names_the_command(monkeypatch):
+    from leuknb import graphs
+
+    monkeypatch.setattr(graphs, "has_openvino", lambda: False)
+    assert F.make_recipe()["engine"] == "torch"
+    with pytest.raises(InputError, match="pip install"): F.make_recipe(engine="openvino")
+
+
+def test_a_graph_is_made_without_the_converter_that_reports_its_use():
+    pytest.importorskip("openvino")
+    source = Path(sys.modules["leuknb.graphs"].__file__).read_text()
+    assert "convert_model(" not in source
+
+
+def test_the_engines_lead_to_the_same_predictions_on_synthetic_and_real_smears(real_data):
+    pytest.importorskip("openvino")
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    for data in ("synthetic", str(real_data("blast195"))):
+        dataset = load_dataset(make_settings(data=data, synthetic={"n_images": 60}))
+        a, b = (F.extract(dataset, make_settings(data=data, engine=e)) for e in ("torch", "openvino"))
+        said = [cross_val_predict(make_pipeline(StandardScaler(), SVC(kernel="linear")), X, dataset.y, cv=5) for X in (a, b)]
+        assert cosines(a, b).min() > 0.9999
+        np.testing.assert_array_equal(*said)
+
+
+def test_a_gpu_pass_copies_from_pinned_memory_on_a_queue_of_its_own_thread(monkeypatch, weights):
+    import contextlib
+
+    import torch
+
+    seen = []
+    net = F._Network(F.describe("alexnet", weights), ("pool5",), "mean", ("identity",), 227, "cpu")
+    expected = net(np.stack([F.resize(picture(0), 227)]))
+    net.device = "cuda"
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda t: seen.append("pinned") or t)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: seen.append("queue") or "queue")
+    monkeypatch.setattr(torch.cuda, "stream", lambda s: contextlib.nullcontext())
+    to = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda t, *a, **k: (seen.append(k) or t) if a and a[0] == "cuda" else to(t, *a, **k))
+    for _ in range(2): np.testing.assert_array_equal(net(np.stack([F.resize(picture(0), 227)])), expected)
+    assert seen.count("queue") == 1 and seen.count("pinned") == 2 and {"non_blocking": True} in seen and F._workers(net) == 2
+
+
+def test_the_preset_papers_numbers_on_the_simulator_do_not_move(tmp_path):
+    import torch
+
+    from leuknb.evaluate import evaluate
+
+    g = np.random.default_rng(227)
+    drawn = {k: torch.from_numpy(g.standard_normal(v.shape, np.float32) * np.float32((2 / max(v[0].numel(), 1)) ** 0.5 if v.ndim > 1 else 0.01)) for k, v in F.build("alexnet").state_dict().items()}
+    torch.save(drawn, tmp_path / "drawn.pth")
+    settings = make_settings("paper", weights=str(tmp_path / "drawn.pth"), synthetic={"n_images": 24}, n_splits=0, cv_folds=2, cv_repeats=1, permutations=0, bootstrap=100)
+    recipe, dataset = F.recipe_of(settings), load_dataset(settings)
+    assert (recipe["engine"], recipe["precision"], recipe["batch"]) == ("torch", "float32", 8)
+    X, copied = (F.extract(dataset, settings, copy=k, store=tmp_path / "store") for k in (0, 1))
+    told = evaluate(X, dataset, settings, (copied,))
+    told = told[told.scheme == "holdout"].sort_values(["model", "file_name"])
+    np.testing.assert_allclose(X[[0, 11, 23]][:, [0, 1000, 4095]].ravel(), PAPER["features"], rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose([X.mean(), X.std(), copied.mean(), copied.std()], PAPER["moments"], rtol=2e-4, atol=2e-5)
+    assert {m: " ".join(f"{a[0]}{b[0]}" for a, b in zip(t.label, t.predicted)) for m, t in told.groupby("model")} == PAPER["label and prediction"]
+
+
+PAPER = {  # what torch float32 gives; n: normal, a: abnormal
+    "features": [-2.41728, 0.5844, -5.9318, -2.70262, -0.58216, -7.92578, -2.85615, -3.45846, -6.48368],
+    "moments": [-0.024269, 4.804198, -0.015598, 4.664333],
+    "label and prediction": {"ensemble": "aa an aa aa nn nn nn nn", "knn": "aa an an aa na na nn nn", "svm": "an an an aa na nn nn na", "tree": "an an an an na na nn na"},
+}

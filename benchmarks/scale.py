@@ -1,7 +1,7 @@
 """How the work grows from 1,000 to 100,000 images: time, memory, the store on disk; and whether the store survives being killed.
 
     python benchmarks/scale.py            about a quarter of an hour on two quiet cores
-    python benchmarks/scale.py --quick    a tenth of the sizes, three kills: whether it runs at all
+    python benchmarks/scale.py --quick    a twentieth of the sizes, three kills: whether it runs at all; written only where --out says
 
 Images are small JPEG mosaics of drawn smears, made into a temporary folder and removed. The first 20,000 are different pictures; further ones are the same
 pictures with another comment in the file, so that every file has a digest of its own. Every step runs in a process of its own. Memory is measured from
@@ -167,7 +167,7 @@ class measured(dict):
         self.start = time.perf_counter(), time.process_time()
         return self
 
-    def __exit__(self, *error): self.update(seconds=round(time.perf_counter() - self.start[0], 2), cpu_seconds=round(time.process_time() - self.start[1], 2))
+    def __exit__(self, *error): self.update(seconds=round(time.perf_counter() - self.start[0], 4), cpu_seconds=round(time.process_time() - self.start[1], 4))
 
 
 # --- looking at them from outside -----------------------------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def machine() -> dict:
 
 def run_all(work: Path, quick: bool):
     "Run all steps; yield what was found so far after each part."
-    least = 10 if quick else 1
+    least = 20 if quick else 1
     sizes, wide = ([n // least for n in s] for s in (SIZES, WIDE_SIZES))
     (work / "images").mkdir()
     run_step(work, "images", sizes[-1])
@@ -287,6 +287,7 @@ def run_all(work: Path, quick: bool):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, help="a JSON file; benchmarks/results/scale.json for the full run")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step:
@@ -298,10 +299,11 @@ def main():
 
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="leuknb-scale-") as work:
+        os.environ["LEUKNB_HOME"] = str(Path(work) / "home")
         for found in run_all(Path(work), args.quick):
-            if args.quick: continue
-            with write_atomic(RESULTS) as f: f.write(to_json({"machine": machine(), "load_at_start": load, "notes": NOTES, **found, "growth": growth(found["rows"])}, indent=1, sort_keys=False) + "\n")
-    for step, facts in growth(found["rows"]).items(): print(step, facts)
+            if args.quick and not args.out: continue
+            with write_atomic(args.out or RESULTS) as f: f.write(to_json({"machine": machine(), "quick": args.quick, "load_at_start": load, "notes": NOTES, **found, "growth": growth(found["rows"])}, indent=1, sort_keys=False) + "\n")
+    for step, facts in growth(found["rows"]).items(): print(step, json.dumps(facts))
 
 
 if __name__ == "__main__": main()

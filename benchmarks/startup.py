@@ -1,7 +1,7 @@
 """How long one waits before anything happens: imports, the command line's answers, the first report and the same report again.
 
-    python benchmarks/startup.py             medians of 7, of 3 for reports
-    python benchmarks/startup.py --quick     one of each, without the reports
+    python benchmarks/startup.py                medians of 7, and reports
+    python benchmarks/startup.py --rounds 3     medians of 3
 
 Every command runs in a process of its own, in turn, in a temporary folder with a cache of its own; the byte-code of the modules is there, as after a first use.
 Seconds on the clock and processor seconds of the process and its children: the second is the measure where others use the machine. `python` is an empty
@@ -29,7 +29,6 @@ COMMANDS = {
     "leuknb --version": [LEUKNB, "--version"],
     "leuknb --help": [LEUKNB, "--help"],
     "leuknb doctor": [LEUKNB, "doctor"],
-    "leuknb backbones": [LEUKNB, "backbones"],
 }
 
 
@@ -71,21 +70,20 @@ def reports(cwd: Path, times: int) -> list[dict]:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     from leuknb.core import to_json, write_atomic
 
-    load, rounds = os.getloadavg()[0], 1 if args.quick else 7
+    load, rounds = os.getloadavg()[0], args.rounds
     with tempfile.TemporaryDirectory(prefix="leuknb-startup-") as folder:
         cwd = Path(folder)
         for command in COMMANDS.values(): run(command, cwd)  # files are read, byte-code is written
         taken = [{name: run(command, cwd) for name, command in COMMANDS.items()} for _ in range(rounds)]
         rows = [medians(name, [t[name] for t in taken]) for name in COMMANDS]
-        if not args.quick: rows += reports(cwd, 3 if load < 2 else 1)
+        rows += reports(cwd, 3 if load < 2 else 1)
     found = {"machine": {"cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "processor": platform.machine()}, "load_at_start": load,
              "note": "with a load above the cores look at cpu_seconds", "rows": rows, "slowest_ms": {m: slowest(f"import {m}") for m in ("leuknb.cli", "leuknb.features", "leuknb.report")}}
     for module, parts in found["slowest_ms"].items(): print(module, parts)
-    if args.quick: return
     with write_atomic(RESULTS) as f: f.write(to_json(found, indent=1, sort_keys=False) + "\n")
 
 

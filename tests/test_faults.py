@@ -224,17 +224,57 @@ def test_a_report_killed_at_random_moments_is_whole_or_absent_and_the_next_one_g
 
 # --- two at once ----------------------------------------------------------------------------------------------------------------------------------
 
-def test_two_runs_into_one_folder_give_one_whole_run_and_never_a_mixture(images, clean, tmp_path):
-    seeds = (0, 1)
-    both = [subprocess.Popen([PROGRAM, "report", str(images), "--out", "run", "--set", f"seed={s}", *QUICK], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                             env={**os.environ, "LEUKNB_HOME": str(clean[0].parent / "home")}) for s in seeds]
-    told = [p.communicate(timeout=300)[1] for p in both]
-    assert 0 in [p.returncode for p in both], told
-    assert not any("Traceback" in t for t in told)
-    facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert set(RESULTS) <= {p.name for p in (tmp_path / "run").iterdir()}
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["holdout"]["seed"] == facts["settings"]["seed"]
-    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+MEET = """
+# Meeting the other run, then writing for a while
+import json, pathlib, time
+folder, end = pathlib.Path(out), time.monotonic() + 120
+(folder.parent / f"started{seed}").touch()
+while not (folder.parent / f"started{1 - seed}").exists() and time.monotonic() < end: time.sleep(0.02)
+for name in ("metrics.json", "predictions.csv", "dataset.csv", "run.json"):
+    (folder / name).write_text(json.dumps({"seed": seed, "dataset": {"name": "two"}}))
+    time.sleep(0.05)
+"""
+RUN = """
+import sys
+from pathlib import Path
+from leuknb.cli import _told
+from leuknb.core import make_settings
+from leuknb.report import run_report
+try: print(run_report(make_settings(seed=int(sys.argv[1])), "run", notebook=Path(sys.argv[2])))
+except Exception as e: sys.exit(_told(e))
+"""
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    "Two runs that are asked for one folder and both find it free: (the folder they ran in, what they printed, what they told)."
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    cwd = tmp_path_factory.mktemp("two")
+    names = "\n".join(f"{name} = None" for name in type(make_settings()).model_fields)
+    cells = [new_code_cell(names, metadata={"tags": ["parameters"]}), new_code_cell(MEET.strip())]
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}), cwd / "meet.ipynb")
+    both = [subprocess.Popen([sys.executable, "-c", RUN, str(seed), "meet.ipynb"], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for seed in (0, 1)]
+    said = [p.communicate(timeout=300) for p in both]
+    return cwd, [p.returncode for p in both], [out.strip() for out, _ in said], [err for _, err in said]
+
+
+def seeds_in(run: Path) -> set: return {json.loads((run / name).read_text())["seed"] for name in (*RESULTS, "run.json")}
+
+
+def test_two_runs_into_one_folder_are_never_mixed(two):
+    cwd, status, _, told = two
+    assert 0 in status and not any("Traceback" in t for t in told), told
+    assert len(seeds_in(cwd / "run")) == 1 and (cwd / "run" / "report.html").is_file()
+    assert not [p for p in cwd.iterdir() if p.name.startswith(".") and p.name.endswith((".part", ".old"))]
+
+
+@pytest.mark.xfail(strict=True, reason="the run that ends last takes the place of the other without being asked to")
+def test_of_two_runs_into_one_folder_none_is_lost(two):
+    cwd, status, printed, _ = two
+    assert status == [0, 0] and len({Path(p).parent if p.endswith(".html") else Path(p) for p in printed}) == 2
+    assert {s for p in printed for s in seeds_in(cwd / p)} == {0, 1}
 
 
 # --- changed clocks -------------------------------------------------------------------------------------------------------------------------------

@@ -262,7 +262,7 @@ def card(
              "**Research use only. Not a medical device, not for diagnosis or any decision about a patient.**", "",
              *(["**Trained on synthetic images: drawn by a simulator, of no patient. Its numbers say nothing about real smears.**", ""] if c["synthetic"] else []),
              "## What it is", "",
-             f"A {_plain_line(c['classifier'])} classifier on features of the pretrained network {_plain_line(c['backbone']['name'])} (weights SHA-256 `{c['backbone']['sha256']}`), {c['n_features']:,} numbers an image. "
+             f"The classifier {_plain_line(c['classifier'])} on features of the pretrained network {_plain_line(c['backbone']['name'])} (weights SHA-256 `{c['backbone']['sha256']}`), {c['n_features']:,} numbers an image. "
              f"It tells apart: {classes}." + (f" {_plain_line(c['positive'])} counts as positive." if c["positive"] else ""), "",
              "Meant for: studying how images like the training images can be told apart; second looks at labels; teaching. Not meant for: other stains, microscopes, cell types or preparations than those it was trained on; "
              "images of whole fields; any clinical use.", "",

@@ -162,7 +162,7 @@ def in_sets(
     X: np.ndarray,  # [n, n_features]
 ) -> np.ndarray:  # bool [n, n_classes]
     "Return which classes the prediction set of each image holds."
-    return rules.conformal.p_values(np.stack([misfit(scores_by(m, X)) for m in models])) > 1 - COVERAGE
+    return rules.conformal.p_values(np.stack([misfit(scores_by(m, X)) for m in models])) > 1 - COVERAGE + 1e-9  # 0.1 of nine patients and one is no more than 0.1
 
 # %% ../nbs/09_model.ipynb #c3e04420
 def _inner_splits(who: Cases, train, folds: int, seed: int, f: int):

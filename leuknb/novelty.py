@@ -66,8 +66,8 @@ def detail(
     "Return the logarithm of the mean power in each band of spatial frequency."
     from scipy import fft
 
-    x = rgb.astype(np.float32)
-    planes = np.stack([x.mean(-1), x[..., 0] - x[..., 2], x[..., 1] - x[..., 0]])
+    red, green, blue = np.ascontiguousarray(rgb.transpose(2, 0, 1)).astype(np.float32)
+    planes = np.stack([(red + green + blue) / 3, red - blue, green - red])
     band, window = _bands()
     power = np.abs(fft.rfft2((planes - planes.mean((1, 2), keepdims=True)) * window)) ** 2
     size = np.bincount(band, minlength=BANDS + 1)[:BANDS]
@@ -120,11 +120,13 @@ def fit_content(
     components: int = COMPONENTS,
 ) -> dict[str, np.ndarray]:  # mean, scale, axes [n_features, k], variance [k], rest [1]
     "Return what `content_distance` needs: the main directions of standardised features, from the n x n table of inner products."
-    mean, scale = (v.astype(np.float64) for v in _scaled(X.astype(np.float64)))
+    from scipy.linalg import eigh
+
+    mean, scale = _scaled(X.astype(np.float64))
     Z = (X - mean) / scale
-    values, vectors = np.linalg.eigh(Z @ Z.T)
-    k = max(1, min(components, len(X) // 4, int((values > 1e-9 * values[-1]).sum())))
-    values, vectors = values[::-1][:k], vectors[:, ::-1][:, :k]
+    k = max(1, min(components, len(X) // 4))
+    values, vectors = eigh(Z @ Z.T, subset_by_index=[len(X) - k, len(X) - 1])
+    values, vectors = values[kept := values > 1e-9 * values[-1]], vectors[:, kept]
     rest = ((Z**2).sum() - values.sum()) / len(X)
     return {"mean": mean, "scale": scale, "axes": (Z.T @ (vectors / np.sqrt(values))).astype(np.float32), "variance": values / len(X), "rest": np.array([max(rest, 1e-9)])}
 

@@ -135,7 +135,7 @@ class _Tap:
 
 
 class _Reader:
-    "A network that hands out the whole output of each layer, on the CPU, with or without gradients."
+    "A network that hands out the whole output of each layer, on the CPU, with or without gradients. For one thread at a time."
 
     def __init__(self, backbone, layers: tuple[str, ...], pooling: str, size: int):
         import torch

@@ -650,7 +650,9 @@ def draw_evidence(
     fig, (left, right) = plt.subplots(1, 2, figsize=(5.8, 2.6))
     left.imshow(shrunk(rgb)); left.axis("off")
     drawn = draw_map(right, rgb, evidence)
-    fig.colorbar(drawn, ax=right, shrink=0.85, label=colour_bar_label(evidence, name))
+    bar = fig.colorbar(drawn, ax=right, shrink=0.85)
+    bar.set_label(colour_bar_label(evidence, name), fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     fig.suptitle(("Synthetic image: " if synthetic else "") + f"score for {_for(evidence, name)} {evidence.score:+.2f}", fontsize=10)
     return fig
 

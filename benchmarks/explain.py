@@ -4,7 +4,7 @@
     python benchmarks/explain.py --images 12       images whose patches are painted over, of each set and recipe (36 forward passes each, of four views for best)
     python benchmarks/explain.py --only demo       one recipe; what the file holds of others is kept
 
-For the presets demo and best, with a linear support vector machine fitted on the training part of the holdout, on images of its test part:
+For the presets demo and best and for a middle layer alone, with a linear support vector machine fitted on the training part of the holdout, on images of its test part:
 - sum: the largest difference between the score and bias + evidence, relative to the largest score
 - painting: area between the curves of deletion and insertion by evidence and by random or reverse order, in units of the decision score, and in how many images
   the order by evidence was the better one, 95 % intervals over images
@@ -37,6 +37,7 @@ from leuknb.synthetic import read_masks
 
 RESULTS = Path(__file__).parent / "results"
 SIMULATED = {"n_images": 195, "seed": 0}
+RECIPES = {"demo": ("demo", {}), "middle": ("demo", {"layers": ["blocks.4"], "params": {"svm": {"C": 0.01}}}), "best": ("best", {})}
 
 
 def masks_of(dataset, table, images):
@@ -105,16 +106,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder of real images")
     parser.add_argument("--images", type=int, default=12, help="images painted over")
-    parser.add_argument("--only", choices=("demo", "best"), help="one recipe")
+    parser.add_argument("--only", choices=RECIPES, help="one recipe")
     asked = parser.parse_args()
     sets = {**({Path(asked.data).name: {"data": asked.data}} if asked.data else {}), "synthetic": {"synthetic": SIMULATED}}
     path = RESULTS / "explain.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    for preset in [asked.only] if asked.only else ["demo", "best"]:
+    for recipe in [asked.only] if asked.only else RECIPES:
+        preset, own = RECIPES[recipe]
         for name, changes in sets.items():
             start = time.perf_counter()
-            results[f"{name}, {preset}"] = measure(preset, changes, asked.images)
-            print(f"{name}, {preset}: {time.perf_counter() - start:.0f} s", json.dumps(results[f"{name}, {preset}"]), flush=True)
+            found = results[f"{name}, {recipe}"] = measure(preset, {**changes, **own}, asked.images)
+            print(f"{name}, {recipe}: {time.perf_counter() - start:.0f} s", json.dumps(found), flush=True)
             RESULTS.mkdir(exist_ok=True)
             path.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -135,7 +135,7 @@ class _Tap:
 
 
 class _Reader:
-    "A network that hands out the whole output of each layer, on the CPU, with or without gradients."
+    "A network that hands out the whole output of each layer, on the CPU, with or without gradients. For one thread at a time."
 
     def __init__(self, backbone, layers: tuple[str, ...], pooling: str, size: int):
         import torch
@@ -650,7 +650,9 @@ def draw_evidence(
     fig, (left, right) = plt.subplots(1, 2, figsize=(5.8, 2.6))
     left.imshow(shrunk(rgb)); left.axis("off")
     drawn = draw_map(right, rgb, evidence)
-    fig.colorbar(drawn, ax=right, shrink=0.85, label=colour_bar_label(evidence, name))
+    bar = fig.colorbar(drawn, ax=right, shrink=0.85)
+    bar.set_label(colour_bar_label(evidence, name), fontsize=8)
+    bar.ax.tick_params(labelsize=8)
     fig.suptitle(("Synthetic image: " if synthetic else "") + f"score for {_for(evidence, name)} {evidence.score:+.2f}", fontsize=10)
     return fig
 

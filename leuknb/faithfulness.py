@@ -15,7 +15,7 @@ from .cells import BACKGROUND
 from .core import Settings, check_choice, rng, theme
 from .explain import Evidence
 from .features import build
-from .statistics import Interval, bca
+from .statistics import Interval, bca, wilson
 
 # %% auto #0
 __all__ = ['PATCHES', 'FILLS', 'BLUR', 'ORDERS', 'fill_of', 'patch_order', 'painted', 'curves', 'mean_interval', 'areas',
@@ -97,15 +97,21 @@ def mean_interval(
 def areas(
     table: pd.DataFrame,  # from `curves`
     seed: int = 0,
-) -> pd.DataFrame:  # test, against, area, low, high, images: rows of the comparison
-    "Return by how much the order by evidence beats the random and the reverse order: the area between their curves, its mean over images with a 95 % interval."
+) -> pd.DataFrame:  # test, against, area, low, high, images, better, better_low, better_high: rows of the comparison
+    """Return by how much the order by evidence beats the random and the reverse order: the area between their curves, its mean over images with a 95 % interval.
+
+    `better` is the share of images in which it is the better one, with Wilson's interval: it keeps its meaning where a painted image throws the score far out.
+    """
     area = table.groupby(["test", "order", "image"])[["share", "score"]].apply(lambda t: np.trapezoid(t["score"], t["share"])).unstack("order")
     rows = []
     for test, against in [(t, o) for t in ("deletion", "insertion") for o in ("random", "least")]:
         a = area.loc[test]
         gain = (a[against] - a["most"]) * (1 if test == "deletion" else -1)
         i = mean_interval(gain, seed)
-        rows.append({"test": test, "against": against, "area": i.estimate, "low": i.low, "high": i.high, "images": len(gain)})
+        better = int((gain > 0).sum())
+        ends = wilson(better, len(gain))
+        rows.append({"test": test, "against": against, "area": i.estimate, "low": i.low, "high": i.high, "images": len(gain),
+                     "better": better / len(gain), "better_low": float(ends[0]), "better_high": float(ends[1])})
     return pd.DataFrame(rows)
 
 

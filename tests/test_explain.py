@@ -23,7 +23,7 @@ from leuknb.explain import (Evidence, LinearScore, NotLinear, Part, evidence_map
                             neighbours, torch_score)
 from leuknb.faithfulness import areas, curves, map_correlations, share_inside, with_random_weights
 from leuknb.features import extract
-from leuknb.preprocess import view
+from leuknb.preprocess import resize, view
 from leuknb.synthetic import draw_batch
 
 VIEWS = ["identity", "fliplr", "flipud", "rot180", "transpose", "rot90", "rot270", "antitranspose"]
@@ -68,12 +68,21 @@ def test_bias_and_evidence_of_all_places_add_up_to_the_score_for_every_recipe(pi
 
 
 @pytest.mark.parametrize("backbone, layers, size", [("resnet18", [], 64), ("mobilenet_v2", [], 64), ("densenet121", [], 64), ("alexnet", ["features.12"], 96),
-                                                    ("timm:vit_tiny_patch16_224", ["blocks.2"], 224), ("timm:mobilenetv3_small_050", ["blocks.3"], 64)])
+                                                    ("timm:test_vit", ["blocks.2"], None), ("timm:mobilenetv3_small_050", ["blocks.3"], 64)])
 def test_the_evidence_adds_up_on_networks_of_other_makes(pictures, tmp_path, backbone, layers, size):
     settings = with_random_weights(make_settings(backbone=backbone, layers=layers, image_size=size, views=["identity", "rot90"]), tmp_path)
     score = LinearScore(np.random.default_rng(0).normal(size=extractor_of(settings).n_features_out_), 0.3, 1)
     found = evidence_map(score, settings, pictures[0])
     assert found.parts[0].grid.size > 1
+    agrees(found, settings, pictures[0], score)
+
+
+@pytest.mark.parametrize("pooling", ["flatten", "max", "covariance"])
+def test_tokens_of_a_transformer_are_places_and_the_class_token_lies_elsewhere(pictures, tmp_path, pooling):
+    settings = with_random_weights(make_settings(backbone="timm:test_vit", layers=["blocks.0"], pooling=pooling), tmp_path)
+    score = LinearScore(np.random.default_rng(0).normal(size=extractor_of(settings).n_features_out_), 0.3, 1)
+    found = evidence_map(score, settings, pictures[0])
+    assert (found.elsewhere != 0 or pooling == "max") and len(set(found.parts[0].grid.shape)) == 1
     agrees(found, settings, pictures[0], score)
 
 
@@ -90,9 +99,10 @@ def test_a_hidden_layer_after_the_maps_has_no_exact_evidence_but_grad_cam(pictur
 def test_with_all_eight_views_the_map_of_a_turned_image_is_the_turned_map(pictures):
     settings = make_settings(layers=["blocks.4"], views=VIEWS, image_size=128)
     score = LinearScore(np.random.default_rng(1).normal(size=112), 0.0, 1)
-    upright = evidence_map(score, settings, pictures[2]).parts[0].grid
+    picture = resize(pictures[2], 128)  # so that no later resizing rounds a turned image in another way
+    upright = evidence_map(score, settings, picture).parts[0].grid
     for name in ("rot90", "antitranspose", "flipud"):
-        turned = evidence_map(score, settings, view(pictures[2], name)).parts[0].grid
+        turned = evidence_map(score, settings, view(picture, name)).parts[0].grid
         np.testing.assert_allclose(turned, view(upright[..., None], name)[..., 0], atol=1e-3 * np.abs(upright).max())
 
 

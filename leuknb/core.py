@@ -315,11 +315,13 @@ def open_image(
 def _costly(image, data: bytes, pixel_limit: int) -> str:  # why, or an empty string
     "Return why decoding would cost more than the size of the image says: a TIFF's tiles are decoded whole, a JPEG is walked over once a scan."
     tags = getattr(image, "tag_v2", {})
-    width, height = tags.get(322, 1), tags.get(323, 1)
-    if width * height > pixel_limit: return f"over the pixel limit: tiles of {width} x {height} are more than {pixel_limit:,}"
+    width, height, rows = (tags.get(tag, usual) for tag, usual in ((322, image.width), (323, image.height), (278, image.height)))
+    if not all(isinstance(n, int) and n > 0 for n in (width, height, rows)): return "TIFF cannot be decoded: its strips or tiles have no size"
+    if 322 in tags and width * height > pixel_limit: return f"over the pixel limit: tiles of {width} x {height} are more than {pixel_limit:,}"
     if image.format not in ("JPEG", "MPO") and tags.get(259) not in (6, 7): return ""  # a TIFF may hold JPEGs, one in each strip or tile
     scans = data.count(b"\xff\xda")
-    return f"a JPEG of {scans:,} scans: more than {SCANS}" if scans > SCANS * max(1, len(image.tile)) else ""
+    parts = -(-image.width // width) * -(-image.height // min(height, rows)) * len(image.getbands())
+    return f"a JPEG of {scans:,} scans: more than {SCANS}" if scans > SCANS * (parts if tags else 1) else ""
 
 
 def _reason(error: Exception) -> str:

@@ -20,9 +20,9 @@ from .core import InputError, PALETTE, nearest
 from .statistics import clopper_pearson, holm
 
 # %% auto #0
-__all__ = ['RATES', 'ALIASES', 'SIZES', 'PAPER_COUNTS', 'Printed', 'printed', 'fitting', 'as_table', 'read_table', 'rates_of',
-           'paper_table', 'size_candidates', 'implied_sizes', 'exact_intervals', 'mcnemar_extremes', 'PublishedCheck',
-           'check_table', 'plot_published']
+__all__ = ['RATES', 'ALIASES', 'SIZES', 'MOST', 'PAPER_COUNTS', 'Printed', 'printed', 'fitting', 'as_table', 'read_table',
+           'rates_of', 'paper_table', 'size_candidates', 'implied_sizes', 'exact_intervals', 'mcnemar_extremes',
+           'PublishedCheck', 'check_table', 'plot_published']
 
 # %% ../nbs/07a_published.ipynb #f28c20a9
 RATES = ("accuracy", "sensitivity", "specificity", "precision", "f1")
@@ -30,6 +30,7 @@ ALIASES = {"acc": "accuracy", "recall": "sensitivity", "tpr": "sensitivity", "se
            "ppv": "precision", "f1score": "f1", "fscore": "f1", "fmeasure": "f1", "classifier": "model", "method": "model", "name": "model",
            "positives": "n_pos", "negatives": "n_neg", "npos": "n_pos", "nneg": "n_neg", "total": "n"}
 SIZES = ("n_pos", "n_neg", "n")
+MOST = 10_000_000  # values of TP that are tried together, some 800 MB; a table of rates is a small matter until its sizes are large and unknown
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def _fits(rates: dict[str, Printed], n_pos: np.ndarray, n_neg: np.ndarray) -> pd
         a, b = _between(rates["accuracy"], n_pos + n_neg)
         low, high = np.maximum(low, a - n_neg), np.minimum(high, b)
     count = np.maximum(high - low + 1, 0)
+    if count.sum() > MOST: raise InputError(f"more than {MOST:,} confusion matrices would have to be looked at: give n_pos and n_neg, or more rates")
     i = np.repeat(np.arange(len(n_pos)), count)
     tp = low[i] + np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
     pos, neg = n_pos[i], n_neg[i]
@@ -123,6 +125,9 @@ def _column(name: str) -> str:
     return ALIASES.get(plain.replace("_", ""), plain)
 
 
+def _printable(text: str) -> str: return "".join(c if c.isprintable() else "?" for c in text[:200])  # it is shown on terminals
+
+
 def as_table(
     table: pd.DataFrame,  # columns model, any of `RATES`, and where known n_pos, n_neg, n; rates best as text
 ) -> pd.DataFrame:  # the same as text, standard names
@@ -133,10 +138,10 @@ def as_table(
     if doubled: raise InputError(f"the table has {doubled[0]!r} twice: keep one column of it")
     if not set(RATES) & set(names):
         hint = next((h for n in names if (h := nearest(n, RATES))), "")
-        raise InputError(f"no rates among the columns {', '.join(map(repr, table.columns))}: accepted are {', '.join(accepted)}{hint}")
+        raise InputError(f"no rates among the columns {', '.join(repr(str(c)[:40]) for c in table.columns[:12])}: accepted are {', '.join(accepted)}{hint}")
     if not len(table): raise InputError("the table has no rows: write one row per model")
     text = table.set_axis(names, axis=1)[[n for n in accepted if n in names]].astype(object)
-    text = text.map(lambda v: "" if v is None or (isinstance(v, float) and np.isnan(v)) else str(v).strip())
+    text = text.map(lambda v: "" if v is None or (isinstance(v, float) and np.isnan(v)) else _printable(str(v).strip()))
     if "model" not in text: text.insert(0, "model", [f"row {i + 1}" for i in range(len(text))])
     empty = text[[n for n in names if n in RATES]].eq("").all(axis=1)
     if empty.any(): raise InputError(f"row {text['model'][empty.argmax()]!r} has no rate: give at least one of {', '.join(RATES)}")
@@ -147,8 +152,9 @@ def read_table(
     path: str | Path,  # a CSV (comma, semicolon or tab) with a header
 ) -> pd.DataFrame:  # text cells, standard column names
     "Return a published table from a CSV file. Raises `InputError` when it is none, naming the columns accepted."
-    try: text = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as e: raise InputError(f"table {str(path)!r} cannot be read: {e.strerror}") from None
+    try: data = Path(path).read_bytes()
+    except (OSError, ValueError) as e: raise InputError(f"table {str(path)!r} cannot be read: {getattr(e, 'strerror', None) or e}") from None
+    try: text = data.decode("utf-8-sig")
     except UnicodeDecodeError: raise InputError(f"table {str(path)!r} is not text: save it as CSV in UTF-8") from None
     head = text.lstrip().partition("\n")[0]
     try: rows = [r for r in csv.reader(io.StringIO(text), delimiter=max(",;\t", key=head.count), skipinitialspace=True) if any(c.strip() for c in r)]
@@ -276,7 +282,7 @@ def _known(table: pd.DataFrame, name: str, given: int | None) -> int | None:
     if given is not None or name not in table: return given
     values = sorted({v for v in table[name] if v})
     if not values: return None
-    if len(values) > 1: raise InputError(f"column {name!r} has different values ({', '.join(values[:5])}): rows of one table share their test set; check them separately")
+    if len(values) > 1: raise InputError(f"column {name!r} has different values ({', '.join(v[:40] for v in values[:5])}): rows of one table share their test set; check them separately")
     if not re.fullmatch(r"\d+(\.0*)?", values[0]): raise InputError(f"{name} = {values[0]!r} is not a number of images")
     return int(float(values[0]))
 

@@ -1,9 +1,14 @@
 """Mutated bytes into every reader, some seconds of it; benchmarks/fuzz_readers.py does the same for hours, led by coverage."""
 
+import time
+
 import pytest
 import targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from leuknb.core import InputError
+from leuknb.published import check_table, read_table
 
 SOME = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -51,8 +56,16 @@ def test_known_names_with_any_value_are_settings_or_refused_in_words(pairs): tar
 CELL = st.sampled_from(["97.44", "0.9", "100", "", "101", "nan", "1e400", "-1", "9" * 400, "20", "97,4 %", "=1+1", "model", "accuracy", "n", "[/red]"]) | st.text(max_size=6)
 
 
-@SOME
+@settings(SOME, max_examples=60)
 @given(st.lists(st.sampled_from(["model", "accuracy", "f1", "n_pos", "n_neg", "n", "Recall (%)", "x"]), min_size=1, max_size=5), st.data())
 def test_any_published_table_is_checked_or_refused_in_words(head, data):
     rows = data.draw(st.lists(st.lists(CELL, min_size=len(head), max_size=len(head)), max_size=4))
     targets.run(targets.published, "\n".join(",".join(row) for row in [head, *rows]).encode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize("row", ["model,accuracy,n\na,97.44,10000000\n", "model,specificity,n_pos\na,97.44,10000000\n", "model,f1,n\na,50,9999999\n"])
+def test_a_published_table_of_huge_sizes_is_refused_at_once(row, tmp_path):
+    (tmp_path / "t.csv").write_text(row)
+    start = time.process_time()
+    with pytest.raises(InputError, match="n_pos"): check_table(read_table(tmp_path / "t.csv"))
+    assert time.process_time() - start < 10

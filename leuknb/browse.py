@@ -13,7 +13,7 @@ import pandas as pd
 
 from . import paper
 from .core import Settings
-from .narrate import HEADINGS, PROBE_WORDS, RATES, counted, model_words, percent, span
+from .narrate import HEADINGS, PROBE_WORDS, RATES, counted, model_words, percent
 from .page import json_block, picture_uri
 from .preprocess import decode
 from .statistics import rates
@@ -104,9 +104,10 @@ def threshold_html(
     options = "".join(f'<option value="{i}">{escape(s["name"])}</option>' for i, s in enumerate(sets))
     return (f'<p>{escape(sets[0]["name"])}, at the decision threshold{_moves()}</p>'
             f'<div class="row control"><label for="threshold-set">Classifier and images<select id="threshold-set">{options}</select></label>'
-            f'<label class="wide" for="threshold">Threshold<input type="range" id="threshold" min="0" max="{len(first.score)}" value="{first.start}" step="1" aria-describedby="threshold-told"></label>'
-            '<output id="threshold-value" for="threshold"></output><button type="button" id="threshold-back">Back to the decision threshold</button></div>'
-            '<svg class="strip control" id="threshold-strip" viewBox="0 0 720 98" role="img" aria-label="Scores of the images, one row a class; the line is the threshold."></svg>'
+            '<div class="wide"><label for="threshold">Threshold</label> <output id="threshold-value" for="threshold"></output>'
+            f'<input type="range" id="threshold" min="0" max="{len(first.score)}" value="{first.start}" step="1" aria-describedby="threshold-told"></div>'
+            '<button type="button" id="threshold-back">Back to the decision threshold</button></div>'
+            '<svg class="strip control" id="threshold-strip" viewBox="0 0 720 98" height="98" role="img" aria-label="Scores of the images, one row a class; the line is the threshold."></svg>'
             f'<div class="pair" id="threshold-view">{_matrix_html(first, positive, negative)}{_rates_html(first)}</div>'
             f'<p class="small" id="threshold-told">{escape(sets[0]["words"])}</p>{json_block("threshold-data", data)}')
 

@@ -605,7 +605,7 @@ def show_wall(
     "Return a figure with examples of each class, one row a class."
     import matplotlib.pyplot as plt
 
-    fig, axes = plt.subplots(len(dataset.classes), per_class, figsize=(1.5 * per_class + 0.6, 1.55 * len(dataset.classes) + 0.5), squeeze=False)
+    fig, axes = plt.subplots(len(dataset.classes), per_class, figsize=(1.5 * per_class + 0.6, 1.55 * len(dataset.classes) + 0.5), squeeze=False, layout="constrained")
     for row, name in zip(axes, dataset.classes):
         files = dataset.usable.loc[dataset.usable["label"] == name, "file_name"].tolist()
         chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, per_class).round().astype(int))] if files else []

@@ -72,6 +72,7 @@ th:first-child,td:first-child,td.words,th.words{text-align:left}
 thead th{border-bottom:2px solid var(--soft);vertical-align:bottom}
 caption{caption-side:bottom;color:var(--soft);text-align:left;padding-top:.4rem}
 .scroll{overflow-x:auto}
+.scroll caption{position:sticky;left:0;max-width:min(44rem,calc(100vw - 2.5rem))}
 figure{margin:1.2rem 0}
 figure img{max-width:100%;height:auto;background:#fff;border-radius:6px}
 figcaption{color:var(--soft);font-size:.88rem;max-width:44rem}
@@ -97,13 +98,19 @@ button:hover{border-color:var(--link);color:var(--link)}
 input[type=range]{padding:0;border:0;background:none;accent-color:var(--link);width:100%}
 .row{display:flex;flex-wrap:wrap;gap:.6rem 1.1rem;align-items:end;margin:.8rem 0}
 .row label{display:flex;flex-direction:column;gap:.2rem;font-size:.85rem;color:var(--soft)}
-.row .wide{flex:1 1 14rem}
+.row .wide{flex:1 1 16rem;font-size:.85rem;color:var(--soft)}
+.row output{color:var(--ink);font-weight:600}
+select,input[type=search]{height:2.2rem}
+button[aria-pressed=true]{background:var(--ink);color:var(--paper)}
+button:disabled{opacity:.6;cursor:default}
 .pair{display:flex;flex-wrap:wrap;gap:.5rem 3rem;align-items:start}
 .pair table{margin-top:.4rem}
+.pair th{overflow-wrap:anywhere}
 .matrix td{font-size:1.25rem;text-align:center;min-width:5.5rem}
-.matrix thead th{text-align:center}
+.matrix thead th:not(:first-child){text-align:center}
+.matrix tbody th{vertical-align:middle}
 .matrix td.right{background:var(--wash);font-weight:600}
-.strip{display:block;width:100%;height:auto;margin:.4rem 0}
+.strip{display:block;width:100%;height:98px;margin:.4rem 0}
 .strip text{fill:var(--soft);font-size:11px}
 .strip .pos{fill:var(--positive)}
 .strip .neg{fill:var(--negative)}
@@ -118,7 +125,7 @@ th[aria-sort=descending] button.sort::after{content:" \\2193";color:var(--link)}
 .images td.file{overflow-wrap:anywhere;min-width:9rem}
 .images tr.wrong td{background:var(--warn)}
 .images tr.wrong .verdict{font-weight:600}
-img.thumb{width:64px;height:64px;object-fit:contain;display:block;border-radius:4px;background:var(--wash)}
+img.thumb{width:64px;height:64px;object-fit:contain;display:block;border-radius:4px}
 button.zoom{padding:0;border:0;background:none;display:block;cursor:zoom-in;max-width:100%;border-radius:6px}
 button.zoom img{display:block}
 dialog{border:0;border-radius:8px;padding:1rem;background:var(--paper);color:var(--ink);width:max-content;max-width:96vw;max-height:96vh}
@@ -126,11 +133,11 @@ dialog::backdrop{background:rgba(0,0,0,.75)}
 dialog img{display:block;max-width:calc(96vw - 2rem);max-height:78vh;background:#fff;border-radius:4px;object-fit:contain}
 dialog p{margin:.5rem 0 .2rem;max-width:60rem}
 dialog .tools{padding:0 0 .6rem}
-@media (max-width:40rem){.answer .number{font-size:2.7rem}h1{font-size:1.6rem}th,td{padding:.3rem .4rem}.pair{gap:.5rem 1.5rem}}
+@media (max-width:40rem){.answer .number{font-size:2.7rem}h1{font-size:1.6rem}th,td{padding:.3rem .4rem}.pair{gap:.5rem 1.5rem}.matrix td{min-width:3.5rem}}
 @page{size:A4;margin:17mm 16mm;@bottom-right{content:counter(page) " / " counter(pages);font:9pt sans-serif;color:#57606a}}
 """ + f"""@media print{{:root:root:root{{{_variables(LIGHT, "light")}}}""" + """
 html{font-size:13px}body{font-size:10pt}
-.control,.contents,.skip,details.code,.anchor-link,dialog{display:none!important}
+.control,.contents,.skip,.anchor-link,dialog,details.code{display:none!important}
 .frame{display:block;max-width:none;padding:0}
 main{padding:0}
 a{color:inherit;text-decoration:none}
@@ -144,7 +151,11 @@ th,td{padding:.2rem .35rem;overflow-wrap:anywhere}
 th button.sort::after{content:none}
 button.zoom{display:contents}
 button.sort{color:inherit}
-figure img{max-height:220mm;border-radius:0}
+figure img{max-height:100mm;width:auto;border-radius:0}
+.answer{align-items:flex-start;gap:1rem}
+.answer .number{font-size:2.6rem}
+.code_cell{display:block}
+.strip{display:none}
 img.thumb{width:11mm;height:11mm}
 pre{white-space:pre-wrap}
 p,li,figcaption{max-width:none}}
@@ -277,7 +288,7 @@ if (sets) {
   const slider = one("#threshold"), chooser = one("#threshold-set"), where = one("#threshold-value"), back = one("#threshold-back"), strip = one("#threshold-strip"), told = one("#threshold-told");
   const svg = (tag, fields, text = "") => { const e = document.createElementNS("http:" + "//www.w3.org/2000/svg", tag); for (const k in fields) e.setAttribute(k, fields[k]); e.textContent = text; return e; };
   const percent = (v) => (isNaN(v) ? "undefined (0/0)" : `${(100 * v).toFixed(1)} %`);
-  let set, scale, cut;
+  let set, scale, cut, ends;
   const cutAt = (i) => (i === set.start ? set.threshold : i === 0 ? set.score[0] : i === set.score.length ? set.score[i - 1] : (set.score[i - 1] + set.score[i]) / 2);
   const counts = (i) => {
     const sum = (v, from, to) => v.slice(from, to).reduce((a, b) => a + b, 0);
@@ -285,17 +296,20 @@ if (sets) {
   };
   const draw = () => {
     const low = Math.min(set.score[0], set.threshold), high = Math.max(set.score.at(-1), set.threshold), width = high - low || 1;
-    scale = (s) => 90 + 600 * (s - low) / width;
+    const span = Math.max(strip.clientWidth, 280), left = span < 500 ? 76 : 110, fits = span < 500 ? 11 : 16;
+    strip.setAttribute("viewBox", `0 0 ${span} 98`);
+    ends = [left - 8, span - 6];
+    scale = (s) => left + (span - left - 16) * (s - low) / width;
     strip.replaceChildren();
     for (const [lane, y, kind] of [[set.positive, 24, "pos"], [set.negative, 58, "neg"]]) {
-      strip.append(svg("line", { x1: 84, x2: 696, y1: y, y2: y }));
+      strip.append(svg("line", { x1: ends[0], x2: ends[1], y1: y, y2: y }));
       const words = kind === "pos" ? sets.positive : sets.negative;
-      strip.append(svg("text", { x: 76, y: y + 4, "text-anchor": "end" }, words.length > 14 ? words.slice(0, 13) + "…" : words));
+      strip.append(svg("text", { x: left - 14, y: y + 4, "text-anchor": "end" }, words.length > fits ? words.slice(0, fits - 1) + "…" : words));
       lane.forEach((n, i) => { if (n) strip.append(svg("circle", { cx: scale(set.score[i]), cy: y, r: Math.min(4 * Math.sqrt(n), 14), class: kind })); });
     }
     cut = svg("line", { y1: 6, y2: 76, class: "cut" });
-    strip.append(cut, svg("text", { x: 90, y: 92 }, low.toPrecision(3)), svg("text", { x: 690, y: 92, "text-anchor": "end" }, high.toPrecision(3)),
-      svg("text", { x: 390, y: 92, "text-anchor": "middle" }, "score: images right of the line are called " + sets.positive));
+    strip.append(cut, svg("text", { x: left, y: 92 }, low.toPrecision(3)), svg("text", { x: span - 16, y: 92, "text-anchor": "end" }, high.toPrecision(3)),
+      svg("text", { x: (left + span - 16) / 2, y: 92, "text-anchor": "middle" }, span < 500 ? "score" : "score: images right of the line are called positive"));
   };
   const show = () => {
     const i = Number(slider.value), c = counts(i), n = c.tp + c.fn + c.fp + c.tn;
@@ -309,7 +323,7 @@ if (sets) {
     const at = cutAt(i).toPrecision(3), place = i === 0 ? "below every score" : i === set.score.length ? "above every score" : at;
     where.textContent = i === set.start ? `${at} (the decision threshold)` : place;
     slider.setAttribute("aria-valuetext", `${where.textContent}: sensitivity ${percent(of.sensitivity[0] / of.sensitivity[1])}, specificity ${percent(of.specificity[0] / of.specificity[1])}`);
-    const x = i === 0 && i !== set.start ? 84 : i === set.score.length && i !== set.start ? 696 : scale(cutAt(i));
+    const x = i === 0 && i !== set.start ? ends[0] : i === set.score.length && i !== set.start ? ends[1] : scale(cutAt(i));
     cut.setAttribute("x1", x); cut.setAttribute("x2", x);
     told.textContent = set.words;
     back.disabled = i === set.start;
@@ -317,6 +331,7 @@ if (sets) {
   const choose = () => { set = sets.sets[chooser.value]; slider.max = set.score.length; slider.value = set.start; draw(); show(); };
   slider.addEventListener("input", show);
   chooser.addEventListener("change", choose);
+  addEventListener("resize", () => { draw(); show(); });
   back.addEventListener("click", () => { slider.value = set.start; show(); slider.focus(); });
   choose();
 }

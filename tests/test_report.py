@@ -11,10 +11,12 @@ import pandas as pd
 import pytest
 from conftest import leuknb
 from PIL import Image
+from test_page import browser  # noqa: F401 (a fixture)
 
-from leuknb.core import Settings
+from leuknb.core import InputError, Settings
 from leuknb.evaluate import holdout_metrics, splits_metrics
-from leuknb.report import DATASET_COLUMNS, RunFailed, report_notebook, run_report, to_html
+from leuknb.page import policy
+from leuknb.report import DATASET_COLUMNS, RunFailed, report_notebook, run_report, to_html, write_pdf
 
 QUICK = ["--set", "n_splits=6", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100"]
 SMALL = ["--set", "synthetic.n_images=48", "--set", "synthetic.images_per_patient=3"]
@@ -44,7 +46,39 @@ def test_the_page_asks_nothing_of_the_outside_and_says_what_it_is(run):
     page = run[1].read_text()
     assert not re.search(r"https?://", page)
     assert "Research use only" in page and "Synthetic data" in page and "default-src 'none'" in page
-    assert page.index("Synthetic data") < page.index("The question") and "<script" not in page
+    assert page.index("Synthetic data") < page.index("<p>A smear under the microscope")
+    assert policy() in page and re.findall(r"<script(?! type=.application/json. )[^>]*>", page) == ["<script>"], "one script, allowed by its hash; the others are data"
+
+
+def test_the_page_starts_with_the_reported_numbers_is_small_and_tells_every_picture(run):
+    page = run[1].read_text()
+    reported = json.loads((run[1].parent / "metrics.json").read_text())["holdout"]["models"]["svm"]
+    for name in ("tp", "fn", "fp", "tn"): assert int(re.search(rf'id="count-{name}">(\d+)<', page)[1]) == reported[name]
+    for name in ("sensitivity", "specificity", "precision", "accuracy", "f1"): assert float(re.search(rf'id="rate-{name}" data-value="([^"]+)"', page)[1]) == reported[name]
+    test = pd.read_csv(run[1].parent / "predictions.csv").query("scheme == 'holdout' and model == 'svm'")
+    assert page.count('class="thumb"') == len(test) and run[1].stat().st_size < 5e6
+    figures = dict(re.findall(r'<figure id="figure-(\w+)"><img src="[^"]*" alt="([^"]*)"', page))
+    assert f"{reported['tp']} found, {reported['fn']} missed, {reported['fp']} false alarms" in figures["confusions"] and min(map(len, figures.values())) > 30
+    assert page.count("<img ") == len(re.findall(r'<img [^>]*alt="[^"]+"', page))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_in_a_browser_has_no_serious_fault_in_light_and_dark(run, browser, scheme):  # noqa: F811
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    tab, wrong = browser.new_page(color_scheme=scheme, viewport={"width": 1400, "height": 900}), []
+    tab.on("console", lambda m: wrong.append(m.text))
+    tab.on("pageerror", lambda e: wrong.append(str(e)))
+    tab.goto(run[1].as_uri())
+    found = axe.run(tab).response["violations"]
+    tab.close()
+    assert [(v["id"], v["nodes"][0]["target"]) for v in found if v["impact"] in ("serious", "critical")] == [] and not wrong
+
+
+def test_a_pdf_of_the_run_lies_beside_its_page(run, tmp_path):
+    pytest.importorskip("weasyprint", reason="weasyprint is not installed (extra pdf)")
+    shutil.copy(run[1], tmp_path / "report.html")
+    assert write_pdf(tmp_path) == tmp_path / "report.pdf" and (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF") and 1e5 < (tmp_path / "report.pdf").stat().st_size < 5e6
+    with pytest.raises(InputError, match="no report.html"): write_pdf(tmp_path / "elsewhere")
 
 
 def test_metrics_follow_schema_1_and_can_be_recomputed_from_the_predictions(run):

@@ -1,0 +1,326 @@
+"""The pages in a real browser: by keyboard, by ear, in the dark, on paper, without a script, and with names that try to break out."""
+
+import http.server
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+from types import SimpleNamespace
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
+
+from leuknb.browse import images_html, threshold_html, threshold_steps
+from leuknb.core import InputError
+from leuknb.figures import figure_html
+from leuknb.page import page_html, pdf, policy
+from leuknb.report import to_html
+
+CHROMIUM = os.environ.get("LEUKNB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+POSITIVE, NEGATIVE = "abnormal <b>&amp;", "normal</script>"
+HOSTILE = ["</script><script>document.title='broken'</script>.png", "<!--<script>.png", "a\u2028b\u2029c.png", '"><img src=x onerror="document.title=\'broken\'">.png', "src=//example.org/x.png", "=1+1.png"]
+
+
+def drawn(classes=(NEGATIVE, POSITIVE), n=40, seed=1):
+    "A predictions table of made-up scores: holdout and one repeat of a cross-validation, of two classifiers; scores of the second are tied."
+    rng, rows = np.random.default_rng(seed), []
+    for scheme in ("holdout", "cv"):
+        for model, digits in (("svm", 6), ("knn", 0)):
+            for i in range(n):
+                at = i % len(classes)
+                score = np.round(rng.normal(size=len(classes)) + 1.2 * (np.arange(len(classes)) == at), digits)
+                one = score[1] - score[0] if len(classes) == 2 else score.max()
+                each = {} if len(classes) == 2 else {f"score_{c}": s for c, s in zip(classes, score)}
+                rows.append({"file_name": HOSTILE[i] if i < len(HOSTILE) else f"cell_{i:03d}.png", "label": classes[at], "group": f"p{i // 4}", "model": model, "scheme": scheme,
+                             "split": i % 5 if scheme == "cv" else 0, "score": one, "predicted": classes[int(one > 0) if len(classes) == 2 else int(score.argmax())], **each})
+    return pd.DataFrame(rows)
+
+
+def pictured(positive):
+    "Stands for a data set whose every file is the same small picture."
+    f = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(f, "PNG")
+    return SimpleNamespace(positive=positive, grouped=True, read=lambda name: f.getvalue())
+
+
+def made(predictions, positive):
+    "A page as the report makes it, of a notebook with these predictions and a figure."
+    import matplotlib.pyplot as plt
+
+    fig, ax = plt.subplots(figsize=(4, 2))
+    ax.plot([0, 1])
+    shown = ["<h1>Normal or abnormal?</h1>", figure_html(fig, "line", "A line <i>rising</i>.", "A line that rises from 0 to 1."),
+             threshold_html(predictions, positive), images_html(predictions, pictured(positive)), "<details id='more'><summary>More</summary><p id='folded'>Folded away.</p></details>"]
+    cells = []
+    for head, html in zip(("", "## The figure", "## The threshold", "## The images", "## Further"), shown):
+        if head: cells.append(nbformat.v4.new_markdown_cell(head))
+        cells.append(nbformat.v4.new_code_cell("x = 'a line of code'  # that is long enough to scroll on a narrow screen, or so one hopes", outputs=[nbformat.v4.new_output("display_data", {"text/html": html})]))
+    return to_html(nbformat.v4.new_notebook(cells=cells), "A report")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    "Headless Chromium, or a skip that says what is missing."
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM: pytest.skip("no Chromium: install it, or name it with LEUKNB_CHROMIUM")
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def predictions(): return drawn()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory, predictions):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(made(predictions, POSITIVE), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def opened(browser, page_file):
+    "A function that opens a page; at the end no page may have had an error or asked for anything."
+    contexts, wrong = [], []
+
+    def open_it(path=page_file, width=1400, watch=True, **how):
+        context = browser.new_context(viewport={"width": width, "height": 900}, **how)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.set_default_timeout(5000)
+        if watch:
+            tab.on("pageerror", lambda e: wrong.append(str(e)))
+            tab.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+            tab.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("data:", path.as_uri())) else None)
+        tab.goto(path.as_uri())
+        return tab
+
+    yield open_it
+    for context in contexts: context.close()
+    assert not wrong
+
+
+def move(tab, at):
+    tab.locator("#threshold").evaluate("(e, at) => { e.value = at; e.dispatchEvent(new Event('input')); }", at)
+
+
+def shown_numbers(tab):
+    counts = {k: int(tab.locator(f"#count-{k}").inner_text()) for k in ("tp", "fn", "fp", "tn")}
+    return counts, {m: float(tab.locator(f"#rate-{m}").get_attribute("data-value")) for m in ("sensitivity", "specificity", "precision", "accuracy", "f1")}
+
+
+def test_the_threshold_starts_where_the_classifier_decided_and_every_place_agrees_with_scikit_learn(opened, predictions):
+    tab = opened()
+    names = tab.locator("#threshold-set option").all_inner_texts()
+    assert names == ["linear SVM, holdout", "k-nearest neighbours, holdout", "linear SVM, cross-validation", "k-nearest neighbours, cross-validation"]
+    for i, (scheme, model) in enumerate([("holdout", "svm"), ("holdout", "knn"), ("cv", "svm"), ("cv", "knn")]):
+        tab.select_option("#threshold-set", str(i))
+        part = predictions[(predictions.scheme == scheme) & (predictions.model == model)]
+        truth, score, levels = (part.label == POSITIVE).to_numpy(), part.score.to_numpy(), np.unique(part.score)
+        start = int(tab.locator("#threshold").input_value())
+        assert (score >= levels[start]).tolist() == (part.predicted == POSITIVE).tolist() and "decision threshold" in tab.locator("#threshold-value").inner_text()
+        assert int(tab.locator("#threshold").get_attribute("max")) == len(levels)
+        for at in (start, 1, len(levels) // 2, len(levels) - 1):
+            move(tab, at)
+            called = score >= levels[at]
+            counts, rates = shown_numbers(tab)
+            (tn, fp), (fn, tp) = confusion_matrix(truth, called)
+            assert counts == {"tp": tp, "fn": fn, "fp": fp, "tn": tn}
+            wanted = {"sensitivity": recall_score(truth, called), "specificity": recall_score(~truth, ~called), "precision": precision_score(truth, called), "accuracy": accuracy_score(truth, called), "f1": f1_score(truth, called)}
+            assert rates == pytest.approx(wanted, abs=1e-12)
+        tab.click("#threshold-back") if tab.locator("#threshold-back").is_enabled() else None
+        assert int(tab.locator("#threshold").input_value()) == start
+    told = tab.locator("#threshold-told").inner_text()
+    assert "40 images" in told and "optimistic" in told
+
+
+def test_the_threshold_moves_by_the_arrow_keys_and_says_where_it_is(opened):
+    tab = opened()
+    tab.focus("#threshold")
+    before = int(tab.locator("#threshold").input_value())
+    tab.keyboard.press("ArrowRight")
+    assert int(tab.locator("#threshold").input_value()) == before + 1
+    assert re.search(r"sensitivity \d+\.\d %, specificity \d+\.\d %", tab.locator("#threshold").get_attribute("aria-valuetext"))
+    tab.keyboard.press("End")
+    assert shown_numbers(tab)[0]["tp"] == 0 and tab.locator("#rate-precision").inner_text() == "undefined (0/0)"
+
+
+def test_the_images_sort_filter_and_change_their_classifier(opened, predictions):
+    tab = opened()
+    rows = tab.locator("#images-table tbody tr")
+    assert rows.count() == 40 and "40 of 40" in tab.locator("#images-count").inner_text()
+    tab.get_by_role("button", name="score").click()
+    head = tab.locator("#images-table th", has_text="score")
+    assert head.get_attribute("aria-sort") == "ascending"
+    shown = [float(v) for v in tab.locator("#images-table td.score").evaluate_all("cells => cells.map(c => c.dataset.value)")]
+    assert shown == sorted(shown)
+    head.get_by_role("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "descending" and tab.locator("th[aria-sort]").count() == 1
+    tab.select_option("#images-model", "knn")
+    part = predictions[(predictions.scheme == "holdout") & (predictions.model == "knn")]
+    wrong = part[part.label != part.predicted]
+    tab.select_option("#images-which", "wrong")
+    assert f"{len(wrong)} of 40" in tab.locator("#images-count").inner_text()
+    assert set(tab.locator("#images-table tbody tr:visible td.file").all_inner_texts()) == {" ".join(name.split()) if name.isascii() else name for name in wrong.file_name}
+    assert set(tab.locator("#images-table tbody tr:visible td.verdict").all_inner_texts()) <= {"missed", "false alarm"}
+    tab.select_option("#images-which", "")
+    tab.fill("#images-text", "CELL_01")
+    assert rows.filter(visible=True).count() == 10
+
+
+def test_a_picture_opens_by_keyboard_and_escape_gives_the_focus_back(opened):
+    tab = opened()
+    for name in ("Enlarge: A line that rises from 0 to 1.", "Enlarge: cell_010.png"):
+        button = tab.get_by_role("button", name=name)
+        button.focus()
+        tab.keyboard.press("Enter")
+        assert tab.locator("dialog[open] img").is_visible() and tab.locator("dialog img").bounding_box()["width"] > 100
+        tab.keyboard.press("Escape")
+        assert tab.locator("dialog[open]").count() == 0 and button.evaluate("e => e === document.activeElement")
+
+
+def test_the_colours_follow_the_system_and_the_button_overrules_it(opened):
+    ground = "getComputedStyle(document.body).backgroundColor"
+    tab, dark = opened(color_scheme="light"), opened(color_scheme="dark")
+    light, night = tab.evaluate(ground), dark.evaluate(ground)
+    assert light == "rgb(255, 255, 255)" and night == "rgb(13, 17, 23)"
+    for page, other, pressed in ((tab, night, "true"), (dark, light, "false")):
+        page.click("#theme")
+        assert page.evaluate(ground) == other and page.locator("#theme").get_attribute("aria-pressed") == pressed
+    assert tab.evaluate("getComputedStyle(document.querySelector('figure img')).backgroundColor") == "rgb(255, 255, 255)", "figures keep a light card"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 400), ("dark", 1400)])
+def test_axe_finds_nothing_serious(opened, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    tab = opened(width=width, color_scheme=scheme)
+    tab.locator("details").evaluate_all("all => all.forEach(d => { d.open = true; })")
+    found = axe.run(tab).response["violations"]
+    assert [(v["id"], [n["target"] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")] == []
+    tab.locator("#threshold-told").evaluate("e => { e.style.color = '#999'; e.style.background = '#aaa'; }")
+    assert "color-contrast" in {v["id"] for v in axe.run(tab, context="#threshold-told").response["violations"]}, "and it does look"
+
+
+def test_a_keyboard_reaches_the_content_first_and_headings_and_landmarks_are_in_order(opened):
+    tab = opened()
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.className") == "skip"
+    tab.keyboard.press("Enter")
+    assert tab.evaluate("document.activeElement.id") == "content"
+    levels = [int(t[1]) for t in tab.locator(":is(h1,h2,h3,h4)").evaluate_all("all => all.map(h => h.tagName)")]
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:]))
+    assert [tab.get_by_role(role).count() for role in ("main", "navigation", "banner")] == [1, 1, 1]
+    assert tab.locator("table:not(:has(caption))").count() == 0 and tab.locator("img:not([alt]), img[alt='']").count() == 1, "only the empty one of the dialog"
+
+
+def test_the_contents_stay_beside_a_wide_page_and_fold_above_a_narrow_one(opened):
+    wide, narrow = opened(), opened(width=400)
+    assert wide.locator(".contents a").all_inner_texts() == ["The figure", "The threshold", "The images", "Further"]
+    wide.get_by_role("link", name="The images", exact=True).click()
+    wide.locator(".contents a[aria-current]", has_text="The images").wait_for()
+    assert wide.locator(".contents a").first.bounding_box()["y"] >= 0, "still in sight"
+    assert not narrow.locator(".contents a").first.is_visible()
+    narrow.locator(".contents summary").click()
+    assert narrow.locator(".contents a").first.is_visible()
+    for tab in (wide, narrow): assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing wider than the screen"
+
+
+def test_without_a_script_everything_is_there_to_read_and_no_control_is(opened, predictions):
+    tab = opened(java_script_enabled=False)
+    assert tab.locator("#images-table tbody tr:visible").count() == 40 and tab.locator("figure img").is_visible() and tab.locator("#threshold-view table:visible").count() == 2
+    assert tab.locator(":is(button, select, input, dialog):visible").count() == 0
+    part = predictions[(predictions.scheme == "holdout") & (predictions.model == "svm")]
+    assert int(tab.locator("#count-tp").inner_text()) == ((part.label == POSITIVE) & (part.predicted == POSITIVE)).sum()
+
+
+def test_on_paper_the_controls_are_gone_and_what_is_folded_is_open(opened):
+    tab = opened(color_scheme="dark")
+    tab.emulate_media(media="print", color_scheme="dark")
+    assert tab.locator(":is(.control, .contents, details.code):visible").count() == 0
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", "paper is white"
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.locator("#folded").is_visible()
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not tab.locator("#folded").is_visible()
+
+
+def test_hostile_names_are_shown_as_they_are_and_run_nothing(opened, page_file):
+    tab = opened()
+    assert tab.title() == "A report"
+    texts = tab.locator("td.file").evaluate_all("cells => cells.map(c => c.textContent)")
+    assert set(HOSTILE) <= set(texts)
+    assert tab.locator("#images-truth option").all_inner_texts() == ["all", POSITIVE, NEGATIVE]
+    for block in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page_file.read_text(encoding="utf-8"), re.DOTALL):
+        assert json.loads(block) and not re.search("[<>\u2028\u2029]", block)
+
+
+def test_the_policy_runs_the_pages_own_script_and_no_other(opened, page_file, tmp_path):
+    text = page_file.read_text(encoding="utf-8")
+    assert policy() in text and "script-src 'sha256-" in policy() and "unsafe-inline" not in policy().split("script-src")[1]
+    bad = text.replace("<main", "<script>document.title='broken'</script><img alt='' src='data:,' onerror=\"document.title='broken'\"><main", 1)
+    (tmp_path / "bad.html").write_text(bad, encoding="utf-8")
+    tab = opened(tmp_path / "bad.html", watch=False)
+    tab.wait_for_timeout(100)
+    assert tab.title() == "A report" and tab.evaluate("document.documentElement.classList.contains('js')")
+
+
+def test_more_than_two_classes_have_no_slider_and_a_score_for_each(opened, tmp_path):
+    path = tmp_path / "three.html"
+    path.write_text(made(drawn(("a", "b", "c"), 30), None), encoding="utf-8")
+    tab = opened(path)
+    assert tab.locator("#threshold").count() == 0 and "no single threshold" in tab.locator("main").inner_text()
+    assert tab.locator("#images-table tbody tr").first.locator("td.score").count() == 3
+    tab.select_option("#images-model", "knn")
+    assert set(tab.locator("td.verdict").all_inner_texts()) == {"right", "mistaken"}
+
+
+def test_of_a_large_set_a_bounded_number_of_images_is_shown_mistakes_first():
+    predictions = drawn(n=900)
+    html = images_html(predictions, pictured(POSITIVE))
+    kinds = re.findall(r'class="(wrong|fine)"', html)
+    part = predictions[(predictions.scheme == "holdout") & (predictions.model == "svm")]
+    wrong = (part.label != part.predicted).sum()
+    assert len(kinds) == 200 and kinds == ["wrong"] * min(wrong, 200) + ["fine"] * max(0, 200 - wrong) and "200 of 900 held-out images" in html
+    assert html == images_html(predictions, pictured(POSITIVE)), "the same bytes"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=1, max_size=60), st.integers(-7, 7), st.integers(1, 8))
+def test_steps_count_every_image_once_and_are_exact_at_the_start(images, cut, most):
+    score, truth = (np.array(v) for v in zip(*images))
+    steps = threshold_steps(score, truth, score >= cut, most)
+    assert len(steps.score) <= most + 1 and steps.positive.sum() == truth.sum() and steps.negative.sum() == (~truth).sum()
+    assert steps.positive[steps.start :].sum() == (truth & (score >= cut)).sum() and steps.negative[: steps.start].sum() == (~truth & (score < cut)).sum()
+    assert score.min() <= steps.threshold <= score.max() or steps.threshold in (0, 0.5)
+
+
+def test_a_pdf_is_made_without_fetching_anything():
+    pytest.importorskip("weasyprint", reason="weasyprint is not installed (extra pdf)")
+    asked = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self): asked.append(self.path); self.send_error(404)
+        def log_message(self, *_): pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        document = pdf(page_html("t", "<h1>Words</h1>").replace("</main>", f'<img src="{address}/x.png"><img src="file:///etc/hostname"><link rel="stylesheet" href="{address}/y.css"></main>'))
+        server.shutdown()
+    assert document.startswith(b"%PDF") and not asked
+
+
+def test_a_missing_weasyprint_is_told_with_the_mend(monkeypatch):
+    monkeypatch.setitem(sys.modules, "weasyprint", None)
+    with pytest.raises(InputError, match=r"leuknb\[pdf\]"): pdf("<p>words</p>")

@@ -135,7 +135,8 @@ def look_words(
     said = (f'<b>{escape(row["decision"])}</b>, probability of {escape(positive)} {100 * row["probability"]:.0f} %. '
             f'Not excluded at {100 * desk.model.manifest.coverage:.0f} %: {escape(row["prediction_set"])}. Novelty {row["novelty"]:.2f} of 1.')
     origin = "Trained on synthetic images: the answer says nothing about patients. " if desk.synthetic else ""
-    return f'<div style="{STYLE.format("#0173b2")}">{head}{said}<br><small>{origin}Research use only.</small></div>'
+    why = evidence_words(seen.evidence, seen.rgb) if seen.evidence else seen.how
+    return f'<div style="{STYLE.format("#0173b2")}">{head}{said}<br>{escape(why)}<br><small>{origin}Research use only.</small></div>'
 
 
 def look_figures(

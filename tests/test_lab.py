@@ -60,6 +60,23 @@ def _smaller(line):
     return head.split("=")[0] + f"= {SMALL[name]}  #{comment}"
 
 
+def wait(until, seconds):
+    "Ask again and again until the answer is yes."
+    end = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > end: raise AssertionError(f"not reached in {seconds} s")
+        time.sleep(2)
+
+
+def code_cells(path):
+    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+
+
+def ended(cells) -> bool:
+    "The last cell was run, or one failed."
+    return bool(cells[-1]["execution_count"]) or any(o["output_type"] == "error" for c in cells for o in c["outputs"])
+
+
 def test_run_all_on_the_report_notebook_in_jupyterlab_ends_without_an_error(tmp_path, browser):
     pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
     small_copy(tmp_path, "report")
@@ -70,19 +87,15 @@ def test_run_all_on_the_report_notebook_in_jupyterlab_ends_without_an_error(tmp_
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(f"http://127.0.0.1:{port}/lab/tree/report.ipynb?token={token}&reset")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
+        wait(lambda: any(k["execution_state"] == "idle" and k["connections"] for k in json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/api/kernels?token={token}"))), 120)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
-        page.wait_for_timeout(1000)
-        page.wait_for_function("() => { const k = document.querySelector('.jp-Notebook-ExecutionIndicator'); return k && k.getAttribute('data-status') === 'idle' }", timeout=300_000)
-        page.keyboard.press("Control+s")
-        for _ in range(60):  # what is saved is what was run
-            cells = [c for c in json.loads((tmp_path / "report.ipynb").read_text())["cells"] if c["cell_type"] == "code"]
-            if all(c["execution_count"] for c in cells if "".join(c["source"]).strip()): break
-            time.sleep(0.5)
+        wait(lambda: page.keyboard.press("Control+s") or ended(code_cells(tmp_path / "report.ipynb")), 400)
         if os.environ.get("LEUKNB_SHOTS"): page.screenshot(path=os.path.join(os.environ["LEUKNB_SHOTS"], "lab.png"))
         page.close()
     finally:
         server.terminate(); server.wait(timeout=30)
+    cells = code_cells(tmp_path / "report.ipynb")
     assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
     outputs = [o for c in cells for o in c["outputs"]]
     assert not [o for o in outputs if o["output_type"] == "error"]

@@ -134,7 +134,8 @@ def look_words(
     positive = desk.model.positive or row["decision"]
     said = (f'<b>{escape(row["decision"])}</b>, probability of {escape(positive)} {100 * row["probability"]:.0f} %. '
             f'Not excluded at {100 * desk.model.manifest.coverage:.0f} %: {escape(row["prediction_set"])}. Novelty {row["novelty"]:.2f} of 1.')
-    origin = "Trained on synthetic images: the answer says nothing about patients. " if desk.synthetic else ""
+    known = "An image equal to this one was trained on: the answer flatters the model. " if len(seen.nearest) and seen.nearest["distance"].iloc[0] < 1e-6 else ""
+    origin = known + "Trained on synthetic images: the answer says nothing about patients. " if desk.synthetic else known
     why = evidence_words(seen.evidence, seen.rgb) if seen.evidence else seen.how
     return f'<div style="{STYLE.format("#0173b2")}">{head}{said}<br>{escape(why)}<br><small>{origin}Research use only.</small></div>'
 
@@ -176,7 +177,7 @@ def explorer(
     try: import ipywidgets as w
     except ImportError: raise InputError("ipywidgets is not installed: pip install 'leuknb[explore]'") from None
     upload = w.FileUpload(accept="image/*", multiple=False, description="Choose an image", layout=w.Layout(width="16rem"))
-    examples = w.Dropdown(options=[("or an example ...", ""), *_examples(desk)], layout=w.Layout(width="22rem"))
+    examples = w.Dropdown(options=[("or a training image ...", ""), *_examples(desk)], layout=w.Layout(width="22rem"))
     said, pictures = w.HTML(f"<p>{_about(desk)}</p>"), w.VBox([])
 
     def show(content: bytes, name: str) -> None:

@@ -203,6 +203,7 @@ def inner_links(text: str, page: Path) -> str:
     "Links to the site itself, to sources and to numbered notebooks, as seen from `page`."
     up = "../" * (len(page.parts) - 1)
     text = re.sub(rf"\[(`_\w+`)\]\(https://{HERE}/[^)]*\)", r"\1", text)  # what is private has no place of its own
+    text = re.sub(rf"(https://{HERE}/[\w./-]+#\w+)\.\w+", r"\1", text)  # a method is described with its class
     text = re.sub(rf"https://{HERE}/+", up, text)
     text = re.sub(r"output-file: [\w.-]+\\n", "", text)
     return re.sub(r"(\]\((?:\.\./|nbs/)*)\d+[a-z]?_(\w+\.ipynb)", r"\1\2", text)

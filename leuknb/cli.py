@@ -18,7 +18,7 @@ from .core import PRESETS, InputError, LeuknbError, check_choice, make_settings,
 
 # %% auto #0
 __all__ = ['app', 'Data', 'Preset', 'Changes', 'Dask', 'Force', 'report', 'extract', 'audit', 'sweep', 'backbones', 'synth',
-           'doctor', 'main']
+           'explore', 'doctor', 'main']
 
 # %% ../nbs/11_cli.ipynb #50b68644
 app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
@@ -218,6 +218,20 @@ def synth(
     if out.exists(): raise InputError(f"{out} exists: name a folder that does not")
     settings = make_settings(synthetic={"n_images": n, **parse_changes(changes)}).synthetic
     typer.echo(write_smears(out, settings))
+
+
+@app.command()
+def explore(
+    model: Annotated[Path | None, typer.Argument(help="the folder that train wrote; a model of synthetic images without it", show_default=False)] = None,
+    data: Annotated[str | None, typer.Option(help="the images it was trained on, to show the nearest ones; as for report")] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="where the page is served, on this machine only")] = 8866,
+    browser: Annotated[bool, typer.Option(help="open it in a browser")] = True,
+) -> None:
+    "Serve a page on which an image can be put before a model: its answer, the evidence, the nearest training images. Needs leuknb[explore]."
+    from leuknb.explore import serve
+
+    status = serve(model, data, port, browser)
+    if status: raise typer.Exit(status)
 
 
 @app.command()

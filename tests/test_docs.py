@@ -1,0 +1,152 @@
+"""The documentation: it builds offline, leaves the checkout alone, holds what it should, leads nowhere wrong, and is read in a real browser."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+CHROMIUM = os.environ.get("LEUKNB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+GUIDES = ("your-images", "kaggle", "using-a-model", "reading-the-report", "statistics", "reproducing-the-paper", "new-backbone", "cluster", "comparison", "command-line")
+
+builder = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("build_docs", ROOT / "docs" / "build.py"))
+spec.loader.exec_module(builder)
+
+
+def state():
+    "What lies in the checkout beside ignored things: name -> size and time."
+    return {p: (p.stat().st_size, p.stat().st_mtime_ns) for d in ("nbs", "leuknb", "docs", "tests") for p in (ROOT / d).rglob("*") if p.is_file() and "__pycache__" not in p.parts} | {
+        p: p.stat().st_size for p in ROOT.iterdir() if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    "The site, built once, without a network: proxies lead nowhere."
+    for needed in ("smalldocs", "latex2mathml", "nbdev"):
+        if importlib.util.find_spec(needed) is None: pytest.skip(f"{needed} is not installed: the documentation needs leuknb[dev,docs]")
+    out, before = tmp_path_factory.mktemp("site") / "_docs", state()
+    dead = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
+    done = subprocess.run([sys.executable, ROOT / "docs" / "build.py", out], cwd=tmp_path_factory.mktemp("elsewhere"), env={**os.environ, **dead, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "warning" not in done.stderr + done.stdout
+    assert state() == before, "building the documentation changed the checkout"
+    return out
+
+
+def test_every_notebook_and_every_guide_has_its_page(site):
+    for path in (ROOT / "nbs").glob("*.ipynb"): assert (site / f"{builder.page_name(path.stem)}.html").is_file(), path.name
+    for name in GUIDES: assert (site / "guides" / f"{name}.html").is_file(), name
+    for name in ("index", "changelog", "contributing"): assert (site / f"{name}.html").is_file(), name
+
+
+def test_every_public_function_is_described_with_its_parameters(site):
+    page = (site / "features.html").read_text()
+    import leuknb.features as room
+
+    for name in room.__all__:
+        if callable(getattr(room, name)) and getattr(room, name).__module__ == "leuknb.features": assert f'id="{name.lower()}"' in page, name
+    row = page[page.index('id="cnnfeatures"'):]
+    row = row[row.index("<table"): row.index("</table>")]
+    for said in ("pooling", "of maps: mean, max, flatten, covariance", "image_size", "what it is"): assert said in row
+    assert 'href="source/features.html#L-' in page and (site / "source" / "features.html").read_text().count('id="L-') > 100
+
+
+def test_a_settings_page_lists_every_setting_with_its_default_and_meaning(site):
+    from leuknb.core import Settings
+
+    page = (site / "core.html").read_text()
+    table = page[page.index('id="settings"'):]
+    for name in Settings.model_fields: assert f"<strong>{name}</strong>" in table, name
+
+
+def test_the_site_loads_nothing_from_elsewhere_and_no_link_inside_it_is_broken(site):
+    assert builder.outside(site) == [] and builder.broken(site) == []
+
+
+def test_the_checks_of_the_builder_find_what_they_look_for(tmp_path):
+    (tmp_path / "a.html").write_text('<a href="b.html">x</a><a href="c.html#no">x</a><a href="c.html#yes">x</a><a href="https://example.org">fine</a><img src="https://example.org/x.png"><script src=//cdn.example.org/x.js></script>')
+    (tmp_path / "c.html").write_text('<p id="yes">')
+    (tmp_path / "s.css").write_text('@import url("https://fonts.example.org/a;b"); p {}')
+    assert builder.broken(tmp_path) == ["a.html: b.html", "a.html: c.html#no (no such place)"]
+    assert [o.split(": ", 1)[1] for o in builder.outside(tmp_path)] == ["https://example.org/x.png", "//cdn.example.org/x.js", "https://fonts.example.org/a;b"]
+
+
+def test_no_page_shows_a_path_of_the_machine_that_built_it(site):
+    for page in site.rglob("*.html"):
+        text = page.read_text()
+        assert str(ROOT) not in text and "leuknb-docs" not in text, page.name
+
+
+def test_guides_in_markdown_name_only_commands_and_options_that_exist():
+    import typer
+
+    from leuknb.cli import app
+
+    group = typer.main.get_command(app)
+    coming = {"train", "predict", "export"}
+    for path in [*(ROOT / "nbs" / "guides").glob("*.md"), ROOT / "README.md"]:
+        text = path.read_text()
+        shown = "\n".join([*re.findall(r"```sh\n(.*?)```", text, re.S), *re.findall(r"^    (leuknb .*)$", text, re.M)])
+        for name, rest in re.findall(r"^leuknb ([a-z]+)([^#\n]*)", shown, re.M):
+            if name in coming and name not in group.commands: continue
+            assert name in group.commands, f"{path.name}: leuknb {name}"
+            known = {o for p in group.commands[name].params for o in p.opts} | {o for p in group.params for o in p.opts}
+            for option in re.findall(r"(?<![\w-])(--[a-z-]+)", rest): assert option in known, f"{path.name}: leuknb {name} {option}"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None: pytest.skip("no Chromium is installed; LEUKNB_CHROMIUM may name one")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+def test_in_a_browser_the_site_asks_nothing_of_the_outside_and_raises_no_error(site, browser):
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    asked, errors = [], []
+    page.on("request", lambda r: asked.append(r.url))
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    for name in ("index", "core", "synthetic", "guides/statistics"):
+        page.goto((site / f"{name}.html").as_uri())
+        assert page.locator("main h1, #title-block-header h1").count() >= 1
+    assert not errors and [u for u in asked if not u.startswith(("file:", "data:", "blob:"))] == []
+    page.close()
+
+
+def test_search_finds_a_function_even_from_a_disk(site, browser):
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto((site / "guides" / "kaggle.html").as_uri())
+    page.fill("#quarto-search input", "clopper_pearson")
+    found = page.locator("#quarto-search a.search-result")
+    found.first.wait_for(timeout=10_000)
+    found.first.click()
+    page.wait_for_url("**/statistics.html*")
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_a_narrow_screen_and_can_be_read_in_light_and_dark(site, browser, scheme):
+    context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
+    page = context.new_page()
+    for name in ("index", "core", "features", "guides/comparison", "guides/statistics"):
+        page.goto((site / f"{name}.html").as_uri())
+        page.wait_for_timeout(150)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
+        text, ground = page.evaluate("""() => { const lum = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length > 3 && m[3] === 0 ? null : 0.299 * m[0] + 0.587 * m[1] + 0.114 * m[2] };
+            const p = document.querySelector('main p'); let e = p, ground = null; while (e && ground === null) { ground = lum(getComputedStyle(e).backgroundColor); e = e.parentElement } return [lum(getComputedStyle(p).color), ground] }""")
+        assert abs(text - ground) > 120, (name, text, ground)
+        assert (ground < 100) == (scheme == "dark"), (name, ground)
+    context.close()
+
+
+def test_the_search_index_is_json_that_names_pages_that_exist(site):
+    for entry in json.loads((site / "search.json").read_text()): assert (site / entry["href"].split("#")[0]).is_file()

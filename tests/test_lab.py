@@ -1,0 +1,134 @@
+"""The notebooks in a real JupyterLab and a real browser: Run All on the report as it stands, and the page that explores a model."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from conftest import ROOT
+
+CHROMIUM = os.environ.get("LEUKNB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+SMALL = {"n_splits": "20", "cv_repeats": "1", "permutations": "50", "bootstrap": "200"}  # instead of the stored values, so that it takes seconds
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None: pytest.skip("no Chromium is installed; LEUKNB_CHROMIUM may name one")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as p:
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def started(call, url, cwd, **environment):
+    "A server on the loopback address, once it answers."
+    server = subprocess.Popen([sys.executable, "-m", *map(str, call)], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **environment})
+    for _ in range(240):
+        try: return urllib.request.urlopen(url, timeout=5) and server
+        except OSError: time.sleep(0.5)
+        if server.poll() is not None: break
+    server.kill()
+    raise AssertionError(f"{call[0]} did not start")
+
+
+def small_copy(folder, name):
+    "A report notebook with the few settings that take its time made small; nothing else is changed."
+    nb = json.loads((ROOT / "nbs" / "reports" / f"{name}.ipynb").read_text())
+    for cell in nb["cells"]:
+        if "parameters" in cell["metadata"].get("tags", []): cell["source"] = [_smaller(line) for line in cell["source"]]
+    (folder / f"{name}.ipynb").write_text(json.dumps(nb))
+
+
+def _smaller(line):
+    name = line.split(":")[0].split("=")[0].strip()
+    if name == "synthetic": return line.replace('"n_images": 195', '"n_images": 60')
+    if name not in SMALL: return line
+    head, _, comment = line.partition("#")
+    return head.split("=")[0] + f"= {SMALL[name]}  #{comment}"
+
+
+def wait(until, seconds):
+    "Ask again and again until the answer is yes."
+    end = time.monotonic() + seconds
+    while not until():
+        if time.monotonic() > end: raise AssertionError(f"not reached in {seconds} s")
+        time.sleep(2)
+
+
+def code_cells(path):
+    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+
+
+def ended(cells) -> bool:
+    "The last cell was run, or one failed."
+    return bool(cells[-1]["execution_count"]) or any(o["output_type"] == "error" for c in cells for o in c["outputs"])
+
+
+def test_run_all_on_the_report_notebook_in_jupyterlab_ends_without_an_error(tmp_path, browser):
+    pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
+    small_copy(tmp_path, "report")
+    port, token = free_port(), "leuknb-test"
+    server = started(["jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}", f"--notebook-dir={tmp_path}", "--allow-root", "--LabApp.news_url="],
+                     f"http://127.0.0.1:{port}/api", tmp_path, JUPYTER_CONFIG_DIR=str(tmp_path / ".config"), JUPYTER_DATA_DIR=str(tmp_path / ".data"), JUPYTER_RUNTIME_DIR=str(tmp_path / ".run"), PYTHONPATH=str(ROOT))
+    try:
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.goto(f"http://127.0.0.1:{port}/lab/tree/report.ipynb?token={token}&reset")
+        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
+        wait(lambda: any(k["execution_state"] == "idle" and k["connections"] for k in json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/api/kernels?token={token}"))), 120)
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        wait(lambda: page.keyboard.press("Control+s") or ended(code_cells(tmp_path / "report.ipynb")), 400)
+        if os.environ.get("LEUKNB_SHOTS"): page.screenshot(path=os.path.join(os.environ["LEUKNB_SHOTS"], "lab.png"))
+        page.close()
+    finally:
+        server.terminate(); server.wait(timeout=30)
+    cells = code_cells(tmp_path / "report.ipynb")
+    assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
+    outputs = [o for c in cells for o in c["outputs"]]
+    assert not [o for o in outputs if o["output_type"] == "error"]
+    assert sum("<img" in "".join(o.get("data", {}).get("text/html", "")) for o in outputs) >= 5
+    assert "ynthetic" in json.dumps(outputs)
+
+
+def test_the_page_that_explores_a_model_answers_an_example_and_refuses_what_is_no_image(tmp_path, browser):
+    pytest.importorskip("voila", reason="voila is not installed: leuknb[explore]")
+    pytest.importorskip("ipywidgets", reason="ipywidgets is not installed: leuknb[explore]")
+    port = free_port()
+    (tmp_path / "<b>notes.png").write_text("no image")
+    server = subprocess.Popen([sys.executable, "-c", "from leuknb.cli import main; main()", "explore", "--port", str(port), "--no-browser"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+    try:
+        page = browser.new_page(viewport={"width": 900, "height": 900})
+        asked = []
+        page.on("request", lambda r: asked.append(r.url))
+        for _ in range(120):
+            try: socket.create_connection(("127.0.0.1", port), timeout=1).close(); break
+            except OSError: time.sleep(0.5)
+        page.goto(f"http://127.0.0.1:{port}/", timeout=240_000, wait_until="commit")
+        page.get_by_text("Choose an image").wait_for(timeout=300_000)
+        page.locator("select").select_option(index=1)
+        page.get_by_text("probability of abnormal").wait_for(timeout=120_000)
+        assert page.get_by_text("flatters").count() == 1  # the example is a training image
+        page.locator(".widget-image, img.jupyter-widgets").first.wait_for(timeout=60_000)
+        if os.environ.get("LEUKNB_SHOTS"): page.screenshot(path=os.path.join(os.environ["LEUKNB_SHOTS"], "explore.png"), full_page=True)
+        with page.expect_file_chooser() as chooser: page.get_by_text("Choose an image").click()
+        chooser.value.set_files(tmp_path / "<b>notes.png")
+        page.get_by_text("not an image of an accepted format").wait_for(timeout=120_000)
+        assert page.get_by_text("<b>notes.png").count() == 1  # written as text
+        assert all(u.startswith((f"http://127.0.0.1:{port}", "data:", "blob:")) for u in asked), asked
+        page.close()
+    finally:
+        os.killpg(server.pid, 15); server.wait(timeout=30)

@@ -5,9 +5,11 @@
 # make docs     the documentation from the notebooks, offline, into _docs/
 # make smoke    wheel and sdist built, the wheel tried in a bare environment outside the checkout
 # make bench    every benchmark, the quick way
+# make fuzz     the readers of foreign bytes fuzzed, led by coverage; SECONDS for each of five, 60 without it
+# make faults   fifty runs killed at random moments, and the other faults
 
 .DEFAULT_GOAL := report
-.PHONY: report test check docs lab smoke bench
+.PHONY: report test check docs lab smoke bench fuzz faults
 SHELL := /bin/sh
 BIN := .venv/bin
 UV_VERSION := 0.13.9
@@ -44,9 +46,16 @@ smoke: .venv/.made
 # each at a size that shows it runs; the numbers that are quoted come from the full ones
 bench: .venv/.made
 	@status=0; for b in benchmarks/*.py; do \
-	case $$b in */audit.py) with="--images 300" ;; */audit_studies.py) with="--studies 2" ;; */coverage.py) with="--studies 50" ;; */evaluate.py) with="--images 60 --features 256 --repeats 2" ;; \
+	case $$b in */fuzz_readers.py) continue ;; */audit.py) with="--images 300" ;; */audit_studies.py) with="--studies 2" ;; */coverage.py) with="--studies 50" ;; */evaluate.py) with="--images 60 --features 256 --repeats 2" ;; \
+	*/explain.py) with="--images 4" ;; */extract.py) with="--images 32 --repeats 2" ;; */model.py) with="--presets demo --splits 2" ;; */startup.py) with="--rounds 1" ;; \
 	*) with=$$($(BIN)/python $$b --help 2>/dev/null | grep -q -e --quick && echo --quick) ;; esac; \
 	echo "== $$b $$with"; $(BIN)/python $$b $$with || { status=1; echo "make bench: $$b failed" >&2; }; done; exit $$status
+
+fuzz: .venv/.made
+	@$(BIN)/python benchmarks/fuzz_readers.py --seconds $(or $(SECONDS),60)
+
+faults: .venv/.made
+	@LEUKNB_FAULTS=$(or $(KILLS),50) $(BIN)/python -m pytest tests/test_faults.py
 
 # --compile-bytecode costs some seconds here and saves as many at each of the first starts
 .venv/.made: constraints.txt pyproject.toml

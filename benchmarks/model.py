@@ -1,6 +1,6 @@
 """What a model says of patients it never saw and of images it should not answer for, measured on real smears.
 
-    python benchmarks/model.py                    presets demo and best on deepapl (the folder ../shared/data, or LEUKNB_DATA)
+    python benchmarks/model.py                    presets demo and best on deepapl (in the folder that LEUKNB_DATA names)
     python benchmarks/model.py --presets demo --splits 20 --speed
 
 A model is trained on deepapl (73 patients). Asked are: patients that were held out (random quarters of the patients, the whole procedure repeated on the rest), the cells of

@@ -151,12 +151,15 @@ def explain_predictions(
     k: int = 3,  # neighbours of each
 ) -> CaseBook:
     "Return the mistakes and the surest cases of a model on the holdout, each with its evidence and neighbours."
+    import matplotlib.pyplot as plt
+
     held = refit_holdout(dataset, settings, X, predictions, model, copies, groups)
     turn = 0.0 if hasattr(held.pipeline, "decision_function") else 0.5
     chosen = choose_cases(predictions, held.model, n, turn)
     with one_thread_each(), _one_torch_thread():
         told = [[explain_case(f, held, dataset, settings, X, k) for f in names] for names in chosen]
     drawn = [draw_cases(c, held.who.classes, dataset, settings, title) if c else None for c, title in zip(told, ("Mistakes", "Surest and right"))]
+    for figure in filter(None, drawn): plt.close(figure)  # a notebook shows an open figure at the end of the cell, asked or not
     alts = [" ".join(case_words(c, held.who.classes) for c in part) for part in told]
     rows = [case_row(c, kind_, held.who.classes) for part, kind_ in zip(told, ("mistake", "surest")) for c in part]
     return CaseBook(held.model, *drawn, *alts, (told[0] + told[1])[0].told.why, rows)

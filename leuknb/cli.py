@@ -17,8 +17,9 @@ import leuknb
 from .core import PRESETS, InputError, LeuknbError, check_choice, make_settings, parse_changes
 
 # %% auto #0
-__all__ = ['app', 'Data', 'Preset', 'Changes', 'Dask', 'Force', 'report', 'extract', 'audit', 'sweep', 'backbones', 'synth',
-           'explore', 'doctor', 'main']
+__all__ = ['app', 'OPTIONAL', 'RESEARCH', 'Data', 'Preset', 'Changes', 'Dask', 'ModelFolder', 'Weights', 'Force', 'cache',
+           'report', 'extract', 'audit', 'train', 'predict', 'export', 'sweep', 'ablation', 'backbones', 'synth',
+           'explore', 'doctor', 'cache_info', 'cache_prune', 'main']
 
 # %% ../nbs/11_cli.ipynb #50b68644
 app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings={"help_option_names": ["-h", "--help"]},
@@ -26,11 +27,15 @@ app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=
                   epilog="Exit status: 0 done; 1 the run failed; 2 the call or the input was wrong; 3 an audit found something to look at; 130 stopped from the keyboard.")
 
 _log = logging.getLogger(__name__)
+OPTIONAL = ("captum", "dask", "ipywidgets", "kagglehub", "medmnist", "onnx", "openvino", "skops", "voila", "weasyprint")  # of the extras
+RESEARCH = "research use only: not a medical device, not for diagnosis"
 
 Data = Annotated[str, typer.Argument(help="a folder of class folders, a folder with metadata.csv, a CSV, kaggle:owner/name, medmnist:bloodmnist, or synthetic", show_default=True)]
 Preset = Annotated[str, typer.Option(help="where the settings start: " + ", ".join(PRESETS))]
 Changes = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="change a setting; may be repeated")]
 Dask = Annotated[str | None, typer.Option(help="address of a Dask scheduler, or its scheduler file, to compute there")]
+ModelFolder = Annotated[Path, typer.Argument(help="the folder that leuknb train wrote", show_default=False)]
+Weights = Annotated[str | None, typer.Option(help="the backbone's weights file, when the model was trained with a local one")]
 Force = Annotated[bool, typer.Option("--force", help="replace what is there")]
 
 
@@ -39,6 +44,9 @@ def _settings(data: str, preset: str, changes: list[str]):
     settings = make_settings(preset, **{"data": data, **parse_changes(changes)})
     _log.info("preset %s, settings that differ from the defaults: %s", preset, settings.model_dump_json(exclude_defaults=True))
     return settings
+
+
+def _tell(line: str) -> None: typer.echo(line, err=True)
 
 
 def _show_version(wanted: bool) -> None:
@@ -73,14 +81,18 @@ def report(
     preset: Preset = "demo",
     changes: Changes = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="the run folder; runs/NAME without it")] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="also write report.pdf, to print; needs leuknb\\[pdf]")] = False,
     force: Force = False,
 ) -> None:
     "Run the report on DATA and write a run folder: report.html, report.ipynb, metrics.json, predictions.csv, dataset.csv, figures."
-    from leuknb.report import run_report
+    from leuknb.page import need_weasyprint
+    from leuknb.report import run_report, write_pdf
 
     settings = _settings(data, preset, changes)
-    folder = run_report(settings, out or settings.out, force, tell=lambda line: typer.echo(line, err=True))
+    if pdf: need_weasyprint()
+    folder = run_report(settings, out or settings.out, force, tell=_tell)
     typer.echo(folder / "report.html")
+    if pdf: typer.echo(write_pdf(folder))
 
 
 @app.command()
@@ -156,6 +168,65 @@ def _audit_data(data: str, changes: list[str], out: Path | None, force: bool) ->
 
 
 @app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="the folder of the model")],
+    preset: Preset = "demo",
+    changes: Changes = [],  # noqa: B006
+    force: Force = False,
+) -> None:
+    "Train a model on DATA that can be handed on: safe data, its numbers on held-out patients, and a model card."
+    from leuknb.model import train as train_model
+
+    folder = train_model(_settings(data, preset, changes), out, force, tell=_tell)
+    typer.echo(folder / "CARD.md")
+
+
+@app.command()
+def predict(
+    model: ModelFolder,
+    images: Annotated[list[str], typer.Argument(help="images, or folders with images", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="a CSV for all answers; a table is shown without it")] = None,
+    weights: Weights = None,
+    force: Force = False,
+) -> None:
+    "Ask a model about images: class, probability, prediction set, and whether the image is like those it was trained on."
+    from leuknb.core import progress
+    from leuknb.model import Model, write_predictions
+
+    rows = progress(Model.load(model, weights).predict_stream(images), "predicting")
+    if out is None: _show_answers(rows)
+    else: typer.echo(f"{out}: " + ", ".join(f"{n:,} {verdict}" for verdict, n in sorted(write_predictions(rows, out, force).items())))
+    _tell(RESEARCH)
+
+
+def _show_answers(rows, at_once: int = 200) -> None:
+    "Print answers as tables of some length, while they come."
+    from itertools import islice
+
+    from rich.markup import escape
+
+    from leuknb.model import as_shown
+
+    while part := list(islice(rows, at_once)): _print_table(as_shown(part).map(escape))
+
+
+@app.command()
+def export(
+    model: ModelFolder,
+    onnx: Annotated[Path, typer.Option(help="the ONNX file")],
+    weights: Weights = None,
+    force: Force = False,
+) -> None:
+    "Write a linear model as one ONNX file for use elsewhere; it has no prediction sets and never abstains. Needs leuknb\\[onnx]."
+    from leuknb.exchange import export_onnx
+    from leuknb.model import Model
+
+    typer.echo(export_onnx(Model.load(model, weights), onnx, force))
+    _tell(RESEARCH)
+
+
+@app.command()
 def sweep(
     data: Data = "synthetic",
     over: Annotated[list[str], typer.Option("--over", metavar="NAME=A,B", help="a setting and its values; may be repeated, all combinations run")] = [],  # noqa: B006
@@ -173,10 +244,23 @@ def sweep(
     if not over: raise InputError("nothing to go over: add --over NAME=VALUE,VALUE, such as --over seed=0,1,2")
     settings = _settings(data, preset, changes)
     folder = out or Path("runs") / f"{data_name(settings)}-sweep"
-    done = run_sweep(settings, parse_over(over), folder, workers, dask, force, tell=lambda line: typer.echo(line, err=True))
+    done = run_sweep(settings, parse_over(over), folder, workers, dask, force, tell=_tell)
     for name, why in done.failed.items(): typer.echo(f"leuknb: {name} failed: {why}", err=True)
     if done.page: typer.echo(done.page)
     if done.failed: raise typer.Exit(1)
+
+
+@app.command()
+def ablation(
+    data: Annotated[list[str], typer.Argument(help="data sets, as for report; one or more", show_default=True)] = ["synthetic"],  # noqa: B006
+    out: Annotated[Path, typer.Option(help="the folder; an earlier run in it goes on")] = Path("runs/ablation"),
+    step: Annotated[list[str] | None, typer.Option("--step", metavar="NAME", help="measure only this step; may be repeated")] = None,
+    force: Annotated[bool, typer.Option("--force", help="measure again what is there")] = False,
+) -> None:
+    "Measure what each step from the last layer alone to the preset best gains on data sets, patients kept apart, and write one page."
+    from leuknb.ablation import run_ablation
+
+    typer.echo(run_ablation(data, out, step, force, tell=_tell))
 
 
 @app.command()
@@ -241,7 +325,7 @@ def doctor() -> None:
 
     from leuknb.core import home
 
-    for name, has in package_versions((*PACKAGES, "openvino", "kagglehub", "medmnist", "dask")).items(): typer.echo(f"{name:34}{has or 'not installed'}")
+    for name, has in package_versions((*PACKAGES, *OPTIONAL)).items(): typer.echo(f"{name:34}{has or 'not installed'}")
     typer.echo(f"{'device':34}{_device()}")
     typer.echo(f"{'store':34}{home()}")
     _tell_engines()
@@ -266,6 +350,42 @@ def _device() -> str:
 
     if torch.cuda.is_available(): return f"cuda ({torch.cuda.get_device_name(0)})"
     return "mps" if torch.backends.mps.is_available() else f"cpu, {torch.get_num_threads()} threads"
+
+# %% ../nbs/11_cli.ipynb #6f8ae64b
+cache = typer.Typer(help="Look after the store of computed features, graphs and evaluations (LEUKNB_HOME).", no_args_is_help=True)
+app.add_typer(cache, name="cache")
+
+
+@cache.command("info")
+def cache_info() -> None:
+    "Tell what the store holds, where, and when it was last used."
+    from leuknb.core import home
+    from leuknb.store import cache_info as table
+
+    found = table()
+    typer.echo(home())
+    _print_table(found.assign(bytes=[_size(b) for b in found["bytes"]]))
+
+
+@cache.command("prune")
+def cache_prune(
+    days: Annotated[float | None, typer.Option(min=0, help="also remove what was not used for so many days; leftovers of killed runs only without it")] = None,
+    runs: Annotated[Path | None, typer.Option(help="a folder of runs: leftovers of killed runs there are removed too")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only tell")] = False,
+) -> None:
+    "Remove leftovers of killed runs, and with --days what was not used for as long. What is removed is computed again when it is needed."
+    from leuknb.store import prune
+
+    gone = prune(older_than_days=days, runs=runs, dry_run=dry_run)
+    for row in gone.itertuples(): typer.echo(f"{row.kind}: {row.path}")
+    typer.echo(f"{len(gone):,} {'would be ' if dry_run else ''}removed, {_size(gone['bytes'].sum())}")
+
+
+def _size(n: int) -> str:
+    "A number of bytes as a person says it."
+    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= of: return f"{n / of:.1f} {unit}"
+    return f"{n:,.0f} bytes"
 
 # %% ../nbs/11_cli.ipynb #36936e57
 def main(

@@ -17,7 +17,7 @@ from .core import InputError, LeuknbError
 
 # %% auto #0
 __all__ = ['LIGHT', 'DARK', 'STYLE', 'SCRIPT', 'policy', 'json_block', 'picture_uri', 'refuse_outside', 'contents_html',
-           'page_html', 'pdf']
+           'page_html', 'need_weasyprint', 'pdf']
 
 # %% ../nbs/00b_page.ipynb #d8aa1e37
 LIGHT = {"ink": "#1b1f24", "soft": "#57606a", "line": "#d0d7de", "paper": "#ffffff", "wash": "#f6f8fa", "warn": "#fff4e5", "edge": "#de8f05", "link": "#00629b",
@@ -444,13 +444,19 @@ def page_html(
     return page
 
 # %% ../nbs/00b_page.ipynb #f7f53973
+def need_weasyprint():
+    "Return the package weasyprint. Raises `InputError` when it, or the library Pango it rests on, is missing."
+    try: import weasyprint
+    except (ImportError, OSError) as e:  # OSError: Pango is missing
+        raise InputError(f"a PDF needs WeasyPrint ({type(e).__name__}: {str(e).splitlines()[0]}): pip install 'leuknb[pdf]'; the page prints from any browser as well") from e
+    return weasyprint
+
+
 def pdf(
     page: str,  # HTML, self-contained
 ) -> bytes:
     "Return a page as PDF. Raises `InputError` when WeasyPrint is missing."
-    try: from weasyprint import HTML
-    except (ImportError, OSError) as e:  # OSError: Pango is missing
-        raise InputError(f"a PDF needs WeasyPrint ({type(e).__name__}: {str(e).splitlines()[0]}): pip install 'leuknb[pdf]'; the page prints from any browser as well") from e
+    HTML = need_weasyprint().HTML
     from weasyprint.urls import URLFetcher
 
     return HTML(string=page, base_url=None, url_fetcher=URLFetcher(allowed_protocols={"data"}, allow_redirects=False)).write_pdf()

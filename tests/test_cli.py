@@ -62,3 +62,38 @@ def test_a_published_table_is_checked_and_an_impossible_row_ends_with_3(tmp_path
     assert bad.returncode == 3 and "inconsistent" in bad.stdout
     assert leuknb("audit", "--table", "absent.csv", cwd=tmp_path).returncode == 2
     assert leuknb("audit", cwd=tmp_path).returncode == 2
+
+
+def test_a_model_is_trained_asked_and_exported_from_the_command_line(tmp_path):
+    small = ["--set", "synthetic.n_images=60", "--set", "bootstrap=100", "--set", "audit=false", "--set", "image_size=64"]
+    done = leuknb("train", "synthetic", "--out", "model", *small, cwd=tmp_path)
+    assert done.returncode == 0 and "CARD.md" in done.stdout, done.stderr
+    assert "ynthetic" in (tmp_path / "model" / "CARD.md").read_text()
+    assert leuknb("train", "synthetic", "--out", "model", *small, cwd=tmp_path).returncode == 2
+    assert leuknb("synth", "smears", "--n", 6, cwd=tmp_path).returncode == 0
+    broken = tmp_path / "smears" / "broken.png"
+    broken.write_bytes(b"no image")
+    done = leuknb("predict", "model", "smears", "--out", "answers.csv", cwd=tmp_path)
+    assert done.returncode == 0 and "research use only" in done.stderr, done.stderr
+    answers = pd.read_csv(tmp_path / "answers.csv")
+    assert len(answers) == 7 and answers.set_index("file_name").verdict["broken.png"] == "not read"
+    shown = leuknb("predict", "model", broken, cwd=tmp_path, COLUMNS="200")
+    assert shown.returncode == 0 and "not read" in shown.stdout
+    assert leuknb("predict", "model", "smears", "--out", "answers.csv", cwd=tmp_path).returncode == 2
+    assert leuknb("predict", "nowhere", "smears", cwd=tmp_path).returncode == 2
+    done = leuknb("export", "model", "--onnx", "model.onnx", cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "model.onnx").stat().st_size > 1_000_000, done.stderr
+
+
+def test_cache_tells_what_it_holds_and_prune_removes_only_what_is_old(tmp_path):
+    home = {"LEUKNB_HOME": str(tmp_path / "home")}
+    assert leuknb("extract", "synthetic", "--out", "f", "--set", "synthetic.n_images=4", "--set", "synthetic.images_per_patient=1", "--set", "image_size=64", cwd=tmp_path, **home).returncode == 0
+    told = leuknb("cache", "info", cwd=tmp_path, COLUMNS="200", **home)
+    assert told.returncode == 0 and "features" in told.stdout and str(tmp_path / "home") in told.stdout.replace("\n", "")
+    kept = leuknb("cache", "prune", "--days", 1, cwd=tmp_path, **home)
+    assert kept.returncode == 0 and kept.stdout.startswith("0 removed")
+    assert "would be removed" in leuknb("cache", "prune", "--days", 0, "--dry-run", cwd=tmp_path, **home).stdout
+    assert list((tmp_path / "home" / "features").glob("*/*"))
+    assert leuknb("cache", "prune", "--days", 0, cwd=tmp_path, **home).returncode == 0
+    assert not list((tmp_path / "home" / "features").glob("*/*"))
+    assert leuknb("cache", "prune", cwd=tmp_path, LEUKNB_HOME=str(tmp_path)).returncode == 2

@@ -270,7 +270,6 @@ def test_two_runs_into_one_folder_are_never_mixed(two):
     assert not [p for p in cwd.iterdir() if p.name.startswith(".") and p.name.endswith((".part", ".old"))]
 
 
-@pytest.mark.xfail(strict=True, reason="the run that ends last takes the place of the other without being asked to")
 def test_of_two_runs_into_one_folder_none_is_lost(two):
     cwd, status, printed, _ = two
     assert status == [0, 0] and len({Path(p).parent if p.endswith(".html") else Path(p) for p in printed}) == 2

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
+from conftest import needs_weasyprint
+
 from leuknb.browse import images_html, threshold_html, threshold_steps
 from leuknb.core import InputError
 from leuknb.figures import figure_html
@@ -306,7 +308,7 @@ def test_steps_count_every_image_once_and_are_exact_at_the_start(images, cut, mo
 
 
 def test_a_pdf_is_made_without_fetching_anything():
-    pytest.importorskip("weasyprint", reason="weasyprint is not installed (extra pdf)")
+    needs_weasyprint()
     asked = []
 
     class Server(http.server.BaseHTTPRequestHandler):

@@ -10,7 +10,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
 from leuknb.core import InputError, to_json
-from leuknb.published import PAPER_COUNTS, RATES, check_table, exact_intervals, fitting, implied_sizes, mcnemar_extremes, paper_table, printed, rates_of, read_table
+from leuknb.paper import COUNTS
+from leuknb.published import RATES, check_table, exact_intervals, fitting, implied_sizes, mcnemar_extremes, paper_table, printed, rates_of, read_table
 
 matrices = st.tuples(*[st.integers(0, 40)] * 4).filter(lambda c: c[0] + c[1] and c[2] + c[3])
 
@@ -43,7 +44,7 @@ def test_every_matrix_found_prints_as_the_row(counts, decimals, kinds):
 def test_the_seeds_table_is_consistent_with_20_and_19_images_only():
     check = check_table(paper_table(), n=39)
     assert check.consistent and check.sizes[["n_pos", "n_neg"]].values.tolist() == [[20, 19]]
-    assert {r["model"]: (r["tp"], r["fn"], r["fp"], r["tn"]) for r in check.metrics["table"]} == PAPER_COUNTS
+    assert {r["model"]: (r["tp"], r["fn"], r["fp"], r["tn"]) for r in check.metrics["table"]} == COUNTS
     best = {(c["a"], c["b"]): c["p_best"] for c in check.metrics["comparisons"]}
     assert best["svm", "ensemble"] == 1.0 and best["svm", "knn"] == pytest.approx(0.125) and best["svm", "tree"] == pytest.approx(0.0078125)
 

@@ -9,7 +9,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import leuknb
+from conftest import leuknb, needs_weasyprint
 from PIL import Image
 from test_page import browser  # noqa: F401 (a fixture)
 
@@ -75,7 +75,7 @@ def test_the_page_in_a_browser_has_no_serious_fault_in_light_and_dark(run, brows
 
 
 def test_a_pdf_of_the_run_lies_beside_its_page(run, tmp_path):
-    pytest.importorskip("weasyprint", reason="weasyprint is not installed (extra pdf)")
+    needs_weasyprint()
     shutil.copy(run[1], tmp_path / "report.html")
     assert write_pdf(tmp_path) == tmp_path / "report.pdf" and (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF") and 1e5 < (tmp_path / "report.pdf").stat().st_size < 5e6
     with pytest.raises(InputError, match="no report.html"): write_pdf(tmp_path / "elsewhere")

@@ -272,10 +272,16 @@ def offline_search(site: Path) -> None:
 
 
 def outside(site: Path) -> list[str]:
-    "What the site's pages would load from elsewhere: page, address."
-    loads = re.compile(r"""<(?:script|img|iframe|link|source|video|audio|embed)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)|url\(\s*["']?((?:https?:)?//[^"')]+)|@import\s+["']?((?:https?:)?//[^"';]+)""")
-    return [f"{p.relative_to(site)}: {next(g for g in m.groups() if g)[:120]}" for p in sorted(site.rglob("*")) if p.suffix in (".html", ".css")
-            for m in loads.finditer(p.read_text(encoding="utf-8"))]
+    "What the site's pages would load from elsewhere: page, address. Text of a page, code that is shown among it, loads nothing."
+    tags = re.compile(r"""<(?:script|img|iframe|link|source|video|audio|embed)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)""")
+    styles = re.compile(r"""<style[^>]*>(.*?)</style>|\bstyle="([^"]*)\"""", re.S)
+    rules = re.compile(r"""url\(\s*["']?((?:https?:)?//[^"')]+)|@import\s+["']?((?:https?:)?//[^"';]+)""")
+    found = []
+    for path in sorted(p for p in site.rglob("*") if p.suffix in (".html", ".css")):
+        text = path.read_text(encoding="utf-8")
+        css = text if path.suffix == ".css" else "\n".join(a or b for a, b in styles.findall(text))
+        found += [(path, address) for address in tags.findall(text)] + [(path, a or b) for a, b in rules.findall(css)]
+    return [f"{path.relative_to(site)}: {address[:120]}" for path, address in found]
 
 
 def broken(site: Path) -> list[str]:

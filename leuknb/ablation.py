@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from . import __version__
 from .classify import block_widths
-from .core import InputError, LeuknbError, Settings, SyntheticSettings, check_choice, fingerprint, make_settings, theme, to_json, write_atomic
+from .core import InputError, LeuknbError, Settings, SyntheticSettings, check_choice, fingerprint, make_settings, package_versions, theme, to_json, write_atomic
 from .datasets import load_dataset
 from .evaluate import cases, cv_metrics, cv_splits, predict_splits, random_splits, split_table
 from .features import PENULTIMATE, CNNFeatures, extract
@@ -160,7 +159,7 @@ def measure(
     design: Design = Design(),
     images: int = 40,  # drawn for the data set "synthetic"
     force: bool = False,  # measure again what is there
-    tell=print,  # called with a line for each step
+    tell=print,  # called with a line for each step; None: nothing is told
 ) -> list[dict]:  # one for each data set: name, predictions, and what `summary` needs
     "Return what every step does on every data set. What the folder holds is not measured again."
     wanted, results = chosen(steps), []
@@ -176,7 +175,7 @@ def measure(
 
 def _measured(step, wanted, dataset, settings, design, out, force, tell):
     "Predictions and costs of one step on one set, from the folder where it has them."
-    key = fingerprint([__version__, step._asdict(), design._asdict(), dataset.fingerprint, settings.seed, settings.test_size])[:24]
+    key = fingerprint([package_versions(["leuknb"]), step._asdict(), design._asdict(), dataset.fingerprint, settings.seed, settings.test_size])[:24]
     table, facts = out / "measured" / f"{key}.csv", out / "measured" / f"{key}.json"
     if not force and facts.is_file():  # written last
         return pd.read_csv(table, dtype={"file_name": str, "label": str, "group": str, "predicted": str}, keep_default_na=False), json.loads(facts.read_text(encoding="utf-8"))
@@ -188,7 +187,7 @@ def _measured(step, wanted, dataset, settings, design, out, force, tell):
     table.parent.mkdir(parents=True, exist_ok=True)
     with write_atomic(table) as f: predictions.to_csv(f, index=False, lineterminator="\n")
     with write_atomic(facts) as f: f.write(to_json(costs))
-    tell(f"{dataset.name}: {step.name}")
+    if tell: tell(f"{dataset.name}: {step.name}")
     return predictions, costs
 
 # %% ../nbs/10b_ablation.ipynb #0e3e7b37
@@ -211,7 +210,7 @@ def _gains(result: dict, scheme: str, metric: str) -> list[dict]:
     t = result["predictions"]
     t = t[t.scheme == scheme]
     per_split = split_table(t, result["positive"], scheme).pivot(index="split", columns="model", values=metric)
-    n, groups = t.file_name.nunique(), t.drop_duplicates("file_name").group
+    n, groups = result["images"], t.drop_duplicates("file_name").group
     n_test = len(t) / t.model.nunique() / len(per_split)
     n_groups = n if scheme == "splits" or not (groups != "").any() else groups.nunique() + int((groups == "").sum()) - int((groups == "").any())
     overall = cv_metrics(t, result["positive"], bootstrap=0)["models"] if scheme == "cv" else None
@@ -311,7 +310,7 @@ def write_results(
     table = pd.concat([summary(r) for r in results], ignore_index=True)
     sets = [{k: r[k] for k in ("name", "fingerprint", "synthetic", "images")} | {"price": price(r)} for r in results]
     with write_atomic(Path(out) / "ablation.json") as f:
-        f.write(to_json({"schema": 1, "version": __version__, "recipes_compared": COMPARED, "sets": sets, "rows": table.to_dict("records")}, indent=1, sort_keys=False) + "\n")
+        f.write(to_json({"schema": 1, "version": package_versions(["leuknb"])["leuknb"], "recipes_compared": COMPARED, "sets": sets, "rows": table.to_dict("records")}, indent=1, sort_keys=False) + "\n")
     with write_atomic(Path(out) / "ablation.csv") as f: table.to_csv(f, index=False, lineterminator="\n")
     return table
 

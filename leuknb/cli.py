@@ -321,7 +321,8 @@ def explore(
 @app.command()
 def doctor() -> None:
     "Tell what this installation has and what a run here would use."
-    from leuknb.report import PACKAGES, package_versions
+    from leuknb.core import package_versions
+    from leuknb.report import PACKAGES
 
     from leuknb.core import home
 

@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 # %% auto #0
 __all__ = ['Share', 'Count', 'View', 'Augmentation', 'PRESETS', 'FORMATS', 'SCANS', 'PALETTE', 'LeuknbError', 'InputError',
            'nearest', 'check_choice', 'SyntheticSettings', 'Settings', 'make_settings', 'parse_changes', 'rng',
-           'stream_seed', 'sha256', 'fingerprint', 'to_json', 'write_atomic', 'home', 'progress', 'UnreadableImage',
-           'open_image', 'load_torchvision', 'theme']
+           'stream_seed', 'sha256', 'fingerprint', 'to_json', 'write_atomic', 'home', 'package_versions', 'progress',
+           'UnreadableImage', 'open_image', 'load_torchvision', 'theme']
 
 # %% ../nbs/00_core.ipynb #82fbc362
 class LeuknbError(Exception):
@@ -257,6 +257,19 @@ def home() -> Path:
     "Return the folder of the feature store and other things kept between runs: `LEUKNB_HOME`, else `~/.cache/leuknb`."
     return Path(os.environ.get("LEUKNB_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "leuknb")
 
+# %% ../nbs/00_core.ipynb #30fb4450
+def package_versions(
+    packages,  # names as pip knows them
+) -> dict[str, str | None]:
+    "Return the installed version of each package, None where it is not installed."
+    from importlib.metadata import PackageNotFoundError, version
+
+    def one(name):
+        try: return version(name)
+        except PackageNotFoundError: return None
+
+    return {name: one(name) for name in packages}
+
 # %% ../nbs/00_core.ipynb #b033f4f8
 def progress(
     items,  # what to go through
@@ -297,9 +310,10 @@ def open_image(
     load: bool = True,  # decode the pixels (the first frame) as well as the header
 ):  # PIL.Image.Image
     "Return the image in `data`. Raises `UnreadableImage` with the reason: empty, not an image, over the limit, truncated."
-    from PIL import Image
+    from PIL import Image, ImageFile
 
     if not data: raise UnreadableImage("empty file")
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # another library in this process may have asked Pillow to let them pass; WeasyPrint does
     try: image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError: raise UnreadableImage(f"over the pixel limit of {pixel_limit:,}") from None
     except Exception: raise UnreadableImage(f"not an image of an accepted format ({', '.join(FORMATS)})") from None

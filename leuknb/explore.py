@@ -228,5 +228,10 @@ def serve(
     if find_spec("voila") is None: raise InputError("Voila is not installed: pip install 'leuknb[explore]'")
     if model is not None: Model.load(model)  # what is wrong with it is said here, not on the page
     named = {"LEUKNB_MODEL": os.path.abspath(model) if model else "", "LEUKNB_MODEL_DATA": os.path.abspath(data) if data and os.path.exists(data) else data or ""}
-    call = [sys.executable, "-m", "voila", str(report_notebook("explore")), "--Voila.ip=127.0.0.1", f"--port={port}", *([] if browser else ["--no-browser"])]
+    call = [sys.executable, "-m", "voila", str(report_notebook("explore")), "--Voila.ip=127.0.0.1", f"--Voila.tornado_settings={_only_itself()}", f"--port={port}", *([] if browser else ["--no-browser"])]
     return subprocess.run(call, env={**os.environ, **named}, check=False).returncode
+
+
+def _only_itself() -> str:
+    "Voila's settings that let the page load from this machine only: its template names fonts on a public server."
+    return str({"headers": {"Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: ws://127.0.0.1:*; frame-ancestors 'self'"}})

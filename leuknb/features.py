@@ -448,10 +448,10 @@ def _listen(module, before: bool, take):
 class _Reader:
     "Images in, features out: frames side by side, in each the layers, averaged over the views. What reads one view is its subclasses' matter. Threads may share it."
 
-    def __init__(self, backbone: Backbone, layers: tuple[str, ...], pooling: str, views: tuple[str, ...], image_size: int, device: str, masked: bool = False, n_frames: int = 1,
+    def __init__(self, backbone: Backbone, layers: tuple[str, ...], pooling: str, views: tuple[str, ...], image_size: int, device: str, masked: bool = False, packed: int = 0,
                  precision: str = "float32"):
         self.backbone, self.layers, self.pooling, self.views, self.image_size, self.device = backbone, layers, pooling, views, image_size, device
-        self.masked, self.packed, self.n_frames, self.precision = masked, masked or n_frames > 1, n_frames, precision
+        self.masked, self.packed, self.n_frames, self.precision = masked, packed > 0, packed or 1, precision  # packed: frames, each with the cell's mask; 0: plain pixels
         self.local = threading.local()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -574,7 +574,7 @@ class _Compiled(_Reader):
         "Write the network down, after torch has said whether it can be used at all."
         import torch
 
-        network = _Network(self.backbone, self.layers, self.pooling, ("identity",), self.image_size, "cpu", self.masked, 2 if self.packed else 1)
+        network = _Network(self.backbone, self.layers, self.pooling, ("identity",), self.image_size, "cpu", self.masked, int(self.packed))
 
         class Whole(torch.nn.Module):
             def __init__(self):
@@ -826,7 +826,7 @@ def _network_of(recipe: dict, weights: str | None) -> _Reader:
     "The network of a recipe, shared by all who ask for the same."
     make = _compiled if recipe["engine"] == "openvino" else _network
     return make(describe(recipe["backbone"], weights), *(recipe[k] for k in ("layers", "pooling", "views", "image_size", "device")),
-                recipe["region"] == "cell", len(recipe["frames"]) if _packed(recipe) else 1, recipe["precision"])
+                recipe["region"] == "cell", len(recipe["frames"]) if _packed(recipe) else 0, recipe["precision"])
 
 
 def _packed(recipe: dict) -> bool:

@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import io
 import os
+import sys
 import tempfile
 import threading
 import warnings
@@ -19,11 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .core import InputError, check_choice, fingerprint, home, to_json, write_atomic
+from .core import InputError, LeuknbError, check_choice, fingerprint, home, to_json, write_atomic
 
 # %% auto #0
 __all__ = ['INSTRUCTIONS', 'ENGINES', 'PRECISIONS', 'FASTER_COMPILED', 'HOLDS_BFLOAT16', 'MAX_WORKERS', 'instruction_sets',
-           'has_bfloat16', 'cores', 'Choice', 'has_openvino', 'choose', 'make_graph', 'Graph', 'kept_graph']
+           'has_bfloat16', 'cores', 'Choice', 'has_openvino', 'load_openvino', 'choose', 'make_graph', 'Graph',
+           'kept_graph']
 
 # %% ../nbs/03c_graphs.ipynb #201266f7
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")  # the sets that matter here, as Linux names them
@@ -67,6 +69,14 @@ def has_openvino() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
+def load_openvino():  # the module openvino
+    "Return OpenVINO, imported without the package by which it would tell its makers over the network that it is used."
+    sys.modules.setdefault("openvino_telemetry", None)  # it is optional: OpenVINO has a stand-in for where it is missing
+    import openvino
+
+    return openvino
+
+
 def choose(
     engine: str = "auto",  # auto, torch, openvino
     precision: str = "auto",  # auto, float32, bfloat16
@@ -98,9 +108,10 @@ def make_graph(
     example: np.ndarray,  # uint8 of the shape that every pass will have
     **facts,  # plain values to keep with it
 ) -> bytes:
-    "Return a network as a graph in bytes. Raises `InputError` when a step of it has no counterpart in OpenVINO."
+    "Return a network as a graph in bytes. Raises `InputError` when a step of it has no counterpart in OpenVINO, `LeuknbError` when the disk is full."
     import torch
-    from openvino import save_model
+
+    openvino = load_openvino()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -117,7 +128,8 @@ def make_graph(
         raise InputError(f"the network cannot be made a graph ({type(e).__name__}): use --set engine=torch") from None
     packed = io.BytesIO()
     with tempfile.TemporaryDirectory(prefix="leuknb-") as folder:
-        save_model(graph, Path(folder) / "graph.xml", compress_to_fp16=False)
+        try: openvino.save_model(graph, Path(folder) / "graph.xml", compress_to_fp16=False)
+        except RuntimeError: raise LeuknbError(f"the network's graph cannot be written to {tempfile.gettempdir()}: make room, name another place with TMPDIR, or use --set engine=torch") from None
         with zipfile.ZipFile(packed, "w") as z:
             for name in ("graph.xml", "graph.bin"): z.write(Path(folder) / name, name)
             z.writestr("facts.json", to_json(facts))
@@ -143,8 +155,7 @@ class Graph:
         data: bytes,  # from `make_graph`
         precision: str = "float32",  # or bfloat16
     ):
-        import openvino
-
+        openvino = load_openvino()
         xml, constants, self.facts = _unpacked(data)
         core, streams = openvino.Core(), min(cores(), MAX_WORKERS)
         self.model = core.compile_model(core.read_model(xml, constants), "CPU", {

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from .audit import look_for_copies, run_audit, safe_cell
 from .bundle import Linear, Manifest, as_linear, n_classes_of, pack_estimators, read_bundle, write_bundle
 from .calibrate import Calibrator, brier, cross_calibrated, ece, fit_calibrator, operating_point
 from .classify import class_scores, make_classifier
-from .core import InputError, Settings, UnreadableImage, make_settings, progress, stream_seed, to_json, write_atomic
+from .core import InputError, Settings, UnreadableImage, make_settings, package_versions, progress, stream_seed, to_json, write_atomic
 from .datasets import _BYTES_A_PIXEL, _HEADER_ROOM, Dataset, _entries, _read, load_dataset
 from .engine import choose, kind, one_thread_each, stack, with_copies
 from .evaluate import Cases, _rows_of, cases, cv_metrics, cv_splits
@@ -289,14 +288,6 @@ def card(
 PACKAGES = ("leuknb", "numpy", "scikit-learn", "scipy", "timm", "torch")
 
 
-def _versions() -> dict[str, str | None]:
-    def one(name):
-        try: return version(name)
-        except PackageNotFoundError: return None
-
-    return {name: one(name) for name in PACKAGES}
-
-
 def _target(out: str | Path, force: bool) -> Path:
     "The folder to write. Raises `InputError` when it is taken."
     out = Path(out)
@@ -393,7 +384,7 @@ def _content(settings, dataset, who, fits, rules, n_features, metrics, checks, a
     return {"data": dataset.name, "synthetic": dataset.synthetic, "classes": who.classes, "positive": who.positive, "backbone": {"name": settings.backbone, "sha256": recipe["weights"]},
             "recipe": recipe, "settings": kept, "classifier": settings.classifiers[0], "link": fits.models[0].link if isinstance(fits.models[0], Linear) else None, "n_features": int(n_features),
             "n_folds": len(fits.models) - 1, "threshold": rules.threshold, "calibration": [c.to_dict() for c in rules.calibrators], "coverage": COVERAGE, "accepted": ACCEPTED,
-            "dataset": _dataset_facts(dataset, who), "out_of_fold": metrics, "checks": checks, "versions": _versions(),
+            "dataset": _dataset_facts(dataset, who), "out_of_fold": metrics, "checks": checks, "versions": package_versions(PACKAGES),
             "audit": {"done": audit is not None, "warnings": audit.warnings if audit else [], "remarks": audit.remarks if audit else []}}
 
 

@@ -17,19 +17,18 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import leuknb
-from .core import InputError, LeuknbError, Settings, fingerprint, home, make_settings, sha256, to_json, write_atomic
+from .core import InputError, LeuknbError, Settings, fingerprint, home, make_settings, package_versions, sha256, to_json, write_atomic
 from .page import page_html, pdf
 
 # %% auto #0
 __all__ = ['EVALUATION', 'CODE', 'DATASET_COLUMNS', 'PACKAGES', 'TEMPLATE', 'Study', 'dataset_section', 'evaluation_key',
            'remembered', 'evaluation_sections', 'permutation_result', 'comparison_section', 'calibration_section',
-           'first_repeat', 'show_html', 'write_run', 'run_facts', 'package_versions', 'git_commit', 'to_html',
-           'write_pdf', 'report_notebook', 'parameter_names', 'run_folder', 'data_name', 'audit_folder', 'RunFailed',
-           'run_report', 'use_ipc']
+           'first_repeat', 'show_html', 'write_run', 'run_facts', 'git_commit', 'to_html', 'write_pdf',
+           'report_notebook', 'parameter_names', 'run_folder', 'data_name', 'audit_folder', 'RunFailed', 'run_report',
+           'use_ipc']
 
 # %% ../nbs/10_report.ipynb #593f8f58
 @dataclass
@@ -300,18 +299,9 @@ def run_facts(study: Study) -> dict:
     from leuknb.features import recipe_of
 
     settings, recipe = {k: v for k, v in study.settings.model_dump().items() if k != "out"}, recipe_of(study.settings)
-    return {"settings": settings, "computed_by": {k: recipe[k] for k in ("device", "engine", "precision")}, "versions": package_versions(), "python": sys.version.split()[0],
+    return {"settings": settings, "computed_by": {k: recipe[k] for k in ("device", "engine", "precision")}, "versions": package_versions(PACKAGES), "python": sys.version.split()[0],
             "fingerprint": study.dataset.fingerprint, "git_commit": git_commit(), "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "timings": study.timings}
-
-
-def package_versions(packages=PACKAGES) -> dict[str, str | None]:
-    "Return the installed version of each package, None where it is not installed."
-    def one(name):
-        try: return version(name)
-        except PackageNotFoundError: return None
-
-    return {name: one(name) for name in packages}
 
 
 def git_commit() -> str | None:

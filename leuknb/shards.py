@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .core import InputError, LeuknbError, Settings, UnreadableImage, fingerprint, home, open_image, progress, sha256
+from .core import InputError, LeuknbError, Settings, UnreadableImage, fingerprint, home, open_image, package_versions, progress, sha256
 from .datasets import COLUMNS, IMAGE_SUFFIXES, Dataset, positive_class, read_metadata
 from .features import extract, recipe_of
 from .store import FeatureStore, pack_block, read_block, scan_blocks
@@ -30,7 +29,7 @@ from .store import FeatureStore, pack_block, read_block, scan_blocks
 # %% auto #0
 __all__ = ['SHARD_ROWS', 'RETRIES', 'PATIENCE', 'CONNECT', 'SHAPING', 'Shard', 'make_shards', 'file_system', 'unpack_block',
            'ShardStore', 'is_remote', 'RemoteDataset', 'read_remote', 'list_remote', 'inspect_remote', 'connect',
-           'run_tasks', 'load_remote', 'versions', 'check_alike', 'extract_shard', 'part_of', 'extract_on', 'folds_on',
+           'run_tasks', 'load_remote', 'check_alike', 'extract_shard', 'part_of', 'extract_on', 'folds_on',
            'cluster_cost']
 
 # %% ../nbs/04a_shards.ipynb #3d1d3c86
@@ -288,23 +287,14 @@ def _remote_dataset(url: str, listing: pd.DataFrame, facts: list[tuple], setting
 SHAPING = ("leuknb", "numpy", "pillow", "torch", "torchvision", "timm", "openvino")  # packages whose version may change the last bit of a feature
 
 
-def versions(packages=SHAPING) -> dict[str, str]:
-    "Return the versions that shape a feature, here."
-    def one(name):
-        try: return version(name)
-        except PackageNotFoundError: return "none"
-
-    return {name: one(name) for name in packages}
-
-
 def check_alike(
     recipe: str,  # fingerprint of the caller's recipe
-    callers: dict[str, str],  # the caller's `versions`
+    callers: dict[str, str | None],  # the caller's versions of `SHAPING`
     settings: Settings,
     copy: int = 0,
 ) -> None:
     "Raise `InputError` when this machine would compute other features than the caller: another version, other weights, another device."
-    others = [f"{name} {mine} here, {callers.get(name)} at the caller" for name, mine in versions().items() if mine != callers.get(name)]
+    others = [f"{name} {mine} here, {callers.get(name)} at the caller" for name, mine in package_versions(SHAPING).items() if mine != callers.get(name)]
     if others: raise InputError(f"a worker has other versions: {'; '.join(others)}. Install the same on every worker")
     if fingerprint(recipe_of(settings, copy)) != recipe:
         raise InputError(f"a worker would make other features of {settings.backbone}: its weights, its device ({recipe_of(settings, copy)['device']}) or its engine ({recipe_of(settings, copy)['engine']}) differ from the caller's. "
@@ -315,7 +305,7 @@ def extract_shard(
     part: Dataset,  # the shard's images only
     key: str,  # of the shard
     recipe: str,  # fingerprint of the caller's recipe
-    callers: dict[str, str],  # the caller's `versions`
+    callers: dict[str, str | None],  # the caller's versions of `SHAPING`
     settings: Settings,
     copy: int = 0,  # 0: the images themselves; k: their k-th augmented copy
     shards: str | None = None,  # address of a shard store
@@ -359,7 +349,7 @@ def extract_on(
     has = dict(zip(digests, shelf.read(digests)[1].tolist()))
     lacking = [s for s in make_shards(digests, key, size) if not all(has[d] for d in s.digests)]
     with shelf.writer() as out:
-        for shard, block in progress(_blocks(client, dataset, lacking, far, (key, versions(), settings, copy, shards)), "extracting shards", len(lacking)):
+        for shard, block in progress(_blocks(client, dataset, lacking, far, (key, package_versions(SHAPING), settings, copy, shards)), "extracting shards", len(lacking)):
             for digest, row in zip(*_checked(block, shard)):
                 if not has[digest]: out.append(digest, row)
     return extract(dataset, settings, copy, store)

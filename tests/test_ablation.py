@@ -99,3 +99,9 @@ def test_the_page_is_made_says_it_is_synthetic_and_names_no_path(tmp_path):
     found = json.loads(facts)
     assert {r["step"] for r in found["rows"]} == set(CHEAP) and found["sets"][0]["synthetic"]
     assert (tmp_path / "out" / "figures" / "steps-0.png").is_file()
+
+
+def test_two_splits_that_test_few_of_the_images_still_have_an_interval(tmp_path):
+    (result,) = measure(["synthetic"], tmp_path, CHEAP[:1], Design(2, 1, 2), 12, tell=lambda line: None)
+    assert result["predictions"].query("scheme == 'splits'").file_name.nunique() < 12
+    assert summary(result).query("scheme == 'splits' and metric == 'accuracy'")[["low", "high"]].notna().all(axis=None)

@@ -174,7 +174,7 @@ def test_file_names_cannot_break_out_of_the_page_or_become_formulas(batch, tmp_p
     assert "<b onload" not in page and "<i>normal" not in page and "&lt;b onload" in page and "http:" not in page and "https:" not in page
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["schema"] == 1
     with open(tmp_path / "out" / "duplicates.csv", newline="") as f: cells = [c for row in csv.reader(f) for c in row]
-    assert "'=cmd()<b onload=alert(1)>.jpg" in cells and not any(c.startswith("=") for c in cells)
+    assert any(c.endswith("=cmd()<b onload=alert(1)>.jpg") for c in cells) and not any(c.startswith("=") for c in cells)
 
 
 def test_features_that_do_not_fit_the_images_are_told(clean):

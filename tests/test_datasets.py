@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from leuknb import datasets
 from leuknb.core import InputError, UnreadableImage, make_settings, sha256
@@ -485,6 +485,12 @@ def test_both_truncated_jpegs_are_named_among_good_images(real_data, tmp_path):
     corrupt = {f"normal/{p.name}": p.read_bytes() for p in real_data("corrupt").glob("*.jpg")}
     reasons = why(load(put(root, corrupt)))
     assert set(reasons) == set(corrupt) and all("truncated" in r for r in reasons.values()) and len(reasons) == 2
+
+
+def test_a_truncated_image_is_named_whatever_another_library_asked_of_pillow(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as WeasyPrint does when it is imported
+    root = put(two_classes(tmp_path), {"normal/cut.png": png(size=(64, 64))[:-40]})
+    assert "truncated" in why(load(root))["normal/cut.png"]
 
 
 def test_list_folders_alone_needs_no_image_to_be_good(tmp_path):

@@ -134,7 +134,7 @@ def test_many_classes_without_patients_and_classifiers_that_are_not_linear(three
     each = answers[[f"probability_{c}" for c in model.classes]][answers.verdict == LIKE]
     assert len(answers) == 45 and np.allclose(each.sum(axis=1), 1)
     like = answers[answers.verdict == LIKE]
-    assert len(like) > 35 and (like.decision == like.file_name.str.split("/").str[0]).mean() > 0.9
+    assert len(like) > 35 and (like.decision.str.lstrip("'") == like.file_name.str.split("/").str[0]).mean() > 0.9  # a class that looks like a formula is marked
     assert "too good" in (tmp_path / "model" / "CARD.md").read_text(), "images without patients: said in the card"
 
 

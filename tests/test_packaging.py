@@ -59,7 +59,7 @@ def test_the_source_distribution_holds_what_it_takes_to_build_test_and_read(buil
 
 def test_every_dependency_and_extra_has_an_exact_version_in_the_constraints():
     exact = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
-    asked = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra)]
+    asked = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra if not r.startswith("leuknb["))]
     for requirement in asked: assert re.split(r"[\[<>=!~ ;]", requirement)[0].lower() in exact, requirement
 
 

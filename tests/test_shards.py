@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from leuknb import shards
-from leuknb.core import InputError, LeuknbError, UnreadableImage, make_settings, sha256
+from leuknb.core import InputError, LeuknbError, UnreadableImage, make_settings, package_versions, sha256
 from leuknb.datasets import load_dataset
 from leuknb.evaluate import evaluate
 from leuknb.features import extract
@@ -147,8 +147,8 @@ def test_an_image_that_changed_since_it_was_listed_is_named_and_not_tried_again(
 
 
 def test_a_worker_with_other_versions_or_another_recipe_is_refused():
-    with pytest.raises(InputError, match="torch .* here, 0.1 at the caller"): shards.check_alike("0" * 64, {**shards.versions(), "torch": "0.1"}, SETTINGS)
-    with pytest.raises(InputError, match="weights or its device"): shards.check_alike("0" * 64, shards.versions(), SETTINGS)
+    with pytest.raises(InputError, match="torch .* here, 0.1 at the caller"): shards.check_alike("0" * 64, {**package_versions(shards.SHAPING), "torch": "0.1"}, SETTINGS)
+    with pytest.raises(InputError, match="its weights, its device"): shards.check_alike("0" * 64, package_versions(shards.SHAPING), SETTINGS)
 
 
 def test_fits_on_the_cluster_give_the_predictions_of_one_machine(cluster):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .classify import block_widths
-from .core import InputError, LeuknbError, Settings, SyntheticSettings, check_choice, fingerprint, make_settings, package_versions, theme, to_json, write_atomic
+from .core import InputError, LeuknbError, Settings, SyntheticSettings, check_choice, check_writable, fingerprint, make_settings, package_versions, theme, to_json, write_atomic
 from .datasets import load_dataset
 from .evaluate import cases, cv_metrics, cv_splits, predict_splits, random_splits, split_table
 from .features import PENULTIMATE, CNNFeatures, extract
@@ -333,6 +333,7 @@ def run_ablation(
     if not data: raise InputError("no data set is named: give at least one folder, or synthetic")
     if out.exists() and not out.is_dir() or out.is_dir() and any(out.iterdir()) and not (out / "measured").is_dir():
         raise InputError(f"{out} holds something else: name another folder with --out")
+    check_writable(out / "ablation.html")
     data = [str(Path(d).resolve()) if Path(d).exists() else str(d) for d in data]
     measure(data, out, steps, design, images, force, tell)
     values = {"data": data, "out": str(out.resolve()), "steps": steps, "design": list(design), "images": images}

@@ -283,7 +283,7 @@ OF_PEOPLE = {
 STATUSES = ANSWERED, PARTLY, AUTHORS = ("answered", "partly", "for the authors")
 PARTS = {"dataset": "the images", "features": "the features", "holdout": "the holdout", "splits": "the random splits", "cv": "the cross-validation",
          "calibration": "calibration, net benefit and thresholds for a given sensitivity", "audit": "the search for copies, leaks and shortcuts",
-         "explain": "evidence maps", "external": "images of another source"}
+         "explanations": "evidence maps", "external": "images of another source"}
 ANSWERS: dict = {}
 HEADINGS: dict[str, str] = {}  # anchor -> heading of the report
 
@@ -761,7 +761,7 @@ def _objectives(m, s):
     return f"{made} to tell {', '.join(first)} and {last} apart, {done}.", "state aim and hypotheses."
 
 
-@answers("explanation", "", "explain")
+@answers("explanation", "Why it said so", "explanations")
 def _explanation(m, s): return "Evidence maps of single images.", "tell whether they were checked against what a haematologist looks at."
 
 

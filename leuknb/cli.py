@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 import leuknb
-from .core import PRESETS, InputError, LeuknbError, check_choice, make_settings, parse_changes
+from .core import PRESETS, InputError, LeuknbError, check_choice, check_writable, make_settings, parse_changes
 
 # %% auto #0
 __all__ = ['app', 'OPTIONAL', 'RESEARCH', 'Data', 'Preset', 'Changes', 'Dask', 'ModelFolder', 'Weights', 'Force', 'cache',
@@ -116,6 +116,7 @@ def extract(
     settings = _settings(data, preset, changes)
     target = out / "features.parquet"
     if target.exists() and not force: raise InputError(f"{target} exists: name another folder with --out, or replace it with --force")
+    check_writable(target)
     with connect(dask) if dask else nullcontext() as client:
         dataset = load_remote(settings, client) if is_remote(settings.data) else load_dataset(settings)
         X = extract_on(client, dataset, settings, shards=shards) if client else extract_features(dataset, settings)
@@ -300,6 +301,7 @@ def synth(
     from leuknb.synthetic import write_smears
 
     if out.exists(): raise InputError(f"{out} exists: name a folder that does not")
+    check_writable(out)
     settings = make_settings(synthetic={"n_images": n, **parse_changes(changes)}).synthetic
     typer.echo(write_smears(out, settings))
 

@@ -24,8 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 # %% auto #0
 __all__ = ['Share', 'Count', 'View', 'Augmentation', 'PRESETS', 'FORMATS', 'SCANS', 'PALETTE', 'LeuknbError', 'InputError',
            'nearest', 'check_choice', 'SyntheticSettings', 'Settings', 'make_settings', 'parse_changes', 'rng',
-           'stream_seed', 'sha256', 'fingerprint', 'to_json', 'write_atomic', 'home', 'package_versions', 'progress',
-           'UnreadableImage', 'open_image', 'load_torchvision', 'theme']
+           'stream_seed', 'sha256', 'fingerprint', 'to_json', 'write_atomic', 'check_writable', 'home',
+           'package_versions', 'progress', 'UnreadableImage', 'open_image', 'load_torchvision', 'theme']
 
 # %% ../nbs/00_core.ipynb #82fbc362
 class LeuknbError(Exception):
@@ -111,6 +111,7 @@ class Settings(BaseModel):
     permutations: Annotated[int, Field(ge=0, le=1_000_000)] = 1000  # shuffled labellings of the permutation test; 0 leaves it out
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 2000  # resamples behind each interval
     audit: bool = True  # look for duplicates, leaks and shortcuts
+    cases: Annotated[int, Field(ge=0, le=64)] = 8  # mistakes and surest images of the holdout that are explained; 0 leaves them out
     external: str | None = None  # a second set of images, written like `data`, to test on after training on the first
     out: str | None = None  # the run folder; None keeps a notebook run in a temporary one
     synthetic: SyntheticSettings = SyntheticSettings()  # the simulator's own knobs
@@ -251,6 +252,18 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def check_writable(
+    path: str | Path,  # of a file or folder that is still to be made
+) -> Path:
+    "Return `path` when something can be written in its folder, or where that would be made. Raises `InputError`: better before the work than after it."
+    path = Path(path)
+    there = next(p for p in path.absolute().parents if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there): pass
+    except OSError as e: raise InputError(f"{path} cannot be written ({e.strerror or e}): name another place") from None
+    return path
 
 
 def home() -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 
 from .bundle import Linear
 from .calibrate import Calibrator
-from .core import InputError, LeuknbError, to_json, write_atomic
+from .core import InputError, LeuknbError, check_writable, to_json, write_atomic
 from .features import _tap, describe, load_backbone, pool
 from .model import Model
 
@@ -204,6 +204,7 @@ def export_onnx(
 
     path = Path(path)
     if path.exists() and (path.is_dir() or not force): raise InputError(f"{path} exists: name another file" + ("" if path.is_dir() else ", or replace it with --force"))
+    check_writable(path)
     for package in ("onnx", "onnxscript", "onnxruntime"): _need(package)
     whole, example = as_torch(model), _made_up(model, 2)
     inputs = tuple(map(torch.from_numpy, example.values()))

@@ -292,7 +292,7 @@ def describe(
 
 def _stamp(file) -> list[int]:
     stat = os.stat(file)
-    return [stat.st_size, stat.st_mtime_ns]
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]  # the last one cannot be set back
 
 
 def _input(name: str, source: str) -> tuple[int, tuple, tuple]:

@@ -29,6 +29,8 @@ def figure_html(
     "Return `fig` as a self-contained HTML figure, and keep it in `folder` as PNG and SVG."
     import matplotlib.pyplot as plt
 
+    fig.draw_without_rendering()  # the layout, which is the slow part, is found once
+    fig.set_layout_engine("none")
     png = _rendered(fig, "png")
     if folder is not None:
         for kind, data in (("png", png), ("svg", _rendered(fig, "svg"))):

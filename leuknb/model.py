@@ -24,7 +24,7 @@ from .audit import look_for_copies, run_audit, safe_cell
 from .bundle import Linear, Manifest, as_linear, n_classes_of, pack_estimators, read_bundle, write_bundle
 from .calibrate import Calibrator, brier, cross_calibrated, ece, fit_calibrator, operating_point
 from .classify import class_scores, make_classifier
-from .core import InputError, Settings, UnreadableImage, make_settings, package_versions, progress, stream_seed, to_json, write_atomic
+from .core import InputError, Settings, UnreadableImage, check_writable, make_settings, package_versions, progress, stream_seed, to_json, write_atomic
 from .datasets import _BYTES_A_PIXEL, _HEADER_ROOM, Dataset, _entries, _read, load_dataset
 from .engine import choose, kind, one_thread_each, stack, with_copies
 from .evaluate import Cases, _rows_of, cases, cv_metrics, cv_splits
@@ -348,7 +348,7 @@ def train(
     tell=lambda line: None,  # called with a line for each finished step
 ) -> Path:  # the folder
     "Train the headline classifier on all images and write the model with its honest numbers. Raises `InputError`."
-    out = _target(out, force)
+    out = check_writable(_target(out, force))
     dataset = load_dataset(settings)
     X = extract(dataset, settings)
     copies = [extract(dataset, settings, k) for k in range(1, settings.augment + 1)]
@@ -594,7 +594,7 @@ def write_predictions(
     force: bool = False,  # replace a file that is there
 ) -> dict[str, int]:  # how many images got which verdict
     "Write answers as CSV while they come; the file appears whole or not at all, and no cell is taken for a formula. Raises `InputError`."
-    out, counts = Path(out), {}
+    out, counts = check_writable(out), {}
     if out.exists() and (not force or out.is_dir()): raise InputError(f"{out} exists: name another file with --out" + ("" if out.is_dir() else ", or replace it with --force"))
     rows = iter(rows)
     first = next(rows, None)

@@ -20,15 +20,15 @@ from html import escape
 from pathlib import Path
 
 import leuknb
-from .core import InputError, LeuknbError, Settings, fingerprint, home, make_settings, package_versions, sha256, to_json, write_atomic
+from .core import InputError, LeuknbError, Settings, check_writable, fingerprint, home, make_settings, package_versions, sha256, to_json, write_atomic
 from .page import page_html, pdf
 
 # %% auto #0
-__all__ = ['EVALUATION', 'CODE', 'DATASET_COLUMNS', 'PACKAGES', 'TEMPLATE', 'Study', 'dataset_section', 'evaluation_key',
-           'remembered', 'evaluation_sections', 'permutation_result', 'comparison_section', 'calibration_section',
-           'first_repeat', 'show_html', 'write_run', 'run_facts', 'git_commit', 'to_html', 'write_pdf',
-           'report_notebook', 'parameter_names', 'run_folder', 'data_name', 'audit_folder', 'RunFailed', 'run_report',
-           'use_ipc']
+__all__ = ['EVALUATION', 'CODE', 'DATASET_COLUMNS', 'PACKAGES', 'TEMPLATE', 'MOST_SOCKET', 'Study', 'dataset_section',
+           'evaluation_key', 'remembered', 'evaluation_sections', 'permutation_result', 'comparison_section',
+           'calibration_section', 'first_repeat', 'show_html', 'write_run', 'run_facts', 'git_commit', 'to_html',
+           'write_pdf', 'report_notebook', 'parameter_names', 'run_folder', 'data_name', 'audit_folder', 'RunFailed',
+           'run_report', 'use_ipc']
 
 # %% ../nbs/10_report.ipynb #593f8f58
 @dataclass
@@ -133,9 +133,10 @@ class Study:
 
     def explain(self) -> None:
         "Fill `casebook` and the section `explanations` of the metrics: mistakes and surest cases of the headline classifier."
+        if not self.settings.cases: return
         from leuknb.casebook import explain_predictions
 
-        with self.timed("explain"): self.casebook = explain_predictions(self.dataset, self.settings, self.X, self.predictions, copies=self.copies, groups=self.groups)
+        with self.timed("explain"): self.casebook = explain_predictions(self.dataset, self.settings, self.X, self.predictions, copies=self.copies, groups=self.groups, n=self.settings.cases)
         self.metrics["explanations"] = {"model": self.casebook.model, "why": self.casebook.why, "cases": self.casebook.rows}
 
     def check_paper(self) -> None:
@@ -399,11 +400,11 @@ def audit_folder(
     force: bool = False,  # write into a folder that is there
 ) -> Path:
     "Return the folder an audit shall be written to. Raises `InputError` when it holds something and `force` is not said."
-    if out is None: return _free(Path("runs") / f"{data_name(settings)}-audit")
+    if out is None: return check_writable(_free(Path("runs") / f"{data_name(settings)}-audit"))
     out = Path(out)
     if out.exists() and not out.is_dir(): raise InputError(f"{out} is a file: name a folder with --out")
     if out.is_dir() and any(out.iterdir()) and not force: raise InputError(f"{out} exists: name another folder with --out, or write into it with --force")
-    return out
+    return check_writable(out)
 
 
 def _free(path: Path) -> Path:
@@ -446,7 +447,7 @@ def run_report(
 ) -> Path:  # the run folder
     "Run the report and return its folder. Raises `InputError` (input), `RunFailed` (a cell failed, the partial notebook is kept)."
     notebook = notebook or report_notebook()
-    out = run_folder(settings, out, force)
+    out = check_writable(run_folder(settings, out, force))
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
     try:
@@ -477,8 +478,11 @@ def _absolute(data: str) -> str:
     return data if data == "synthetic" or data.startswith(("kaggle:", "medmnist:")) else os.path.abspath(data)
 
 
+MOST_SOCKET = 100  # bytes of a socket's path; Linux takes 107, macOS 103
+
+
 def use_ipc() -> None:
-    "Let papermill, in this process, talk to kernels over sockets in the file system, which no other user of the machine can read. Windows keeps TCP."
+    "Let papermill, in this process, talk to kernels over sockets in the file system, which no other user of the machine can read. Windows, and a temporary folder with a long name, keep TCP."
     if os.name == "nt": return
     from papermill.engines import NBClientEngine, papermill_engines
     from traitlets.config import Config
@@ -489,7 +493,8 @@ def use_ipc() -> None:
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **how):
             with tempfile.TemporaryDirectory(prefix="leuknb-") as own:  # without a name of its own, Jupyter takes kernel-ipc-1 in the working folder for every kernel
-                place = Config({"KernelManager": {"transport": "ipc", "ip": f"{own}/kernel"}})
+                fits = len(os.fsencode(f"{own}/kernel-10")) <= MOST_SOCKET
+                place = Config({"KernelManager": {"transport": "ipc", "ip": f"{own}/kernel"}} if fits else {})
                 return super().execute_managed_notebook(nb_man, kernel_name, config=place, **how)
 
     papermill_engines.register(None, OverSockets)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .core import InputError, LeuknbError, Settings, check_choice, fingerprint, home, make_settings, parse_changes, rng, theme, to_json, write_atomic
+from .core import InputError, LeuknbError, Settings, check_choice, check_writable, fingerprint, home, make_settings, parse_changes, rng, theme, to_json, write_atomic
 from .datasets import SOURCES
 from .evaluate import cv_metrics, evaluate, holdout_metrics
 from .narrate import counted, percent, span
@@ -243,6 +243,7 @@ def run_sweep(
     out, all_members = Path(out), members(settings, over)
     if out.is_file() or (out / "run.json").exists(): raise InputError(f"{out} is a {'file' if out.is_file() else 'run folder'}: name another folder with --out")
     todo = [m for m in all_members if force or not is_done(out / m.name, m.settings)]
+    check_writable(out / "sweep.html")
     out.mkdir(parents=True, exist_ok=True)
     kept, failed = [m.name for m in all_members if m not in todo], {}
     if kept: tell(f"{counted(len(kept), 'member')} kept from before")

@@ -23,7 +23,7 @@ from leuknb.features import extract, recipe_of
 from leuknb.store import FeatureStore, cache_info, prune
 
 KILLS = int(os.environ.get("LEUKNB_FAULTS", 0))
-QUICK = ["--set", "n_splits=4", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100", "--set", "image_size=64"]
+QUICK = ["--set", "n_splits=4", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100", "--set", "image_size=64", "--set", "cases=2"]
 RESULTS = ("metrics.json", "predictions.csv", "dataset.csv")
 PROGRAM = str(Path(sys.executable).parent / "leuknb")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals are those of Linux")
@@ -150,14 +150,15 @@ def test_a_read_only_cache_is_told_with_the_mend(images, tmp_path, data):
     told(done, 1, "cannot be written", "LEUKNB_HOME")
 
 
-def test_a_read_only_place_for_features_is_told_with_its_name(images, clean, tmp_path):
-    done = leuknb("extract", images, "--out", "/sys/leuknb", "--set", "image_size=64", cwd=tmp_path, LEUKNB_HOME=str(clean[0].parent / "home"))
-    told(done, 2, "/sys/leuknb")
+@pytest.mark.parametrize("call", [["report", "DATA", *QUICK], ["audit", "DATA"], ["train", "DATA"], ["extract", "DATA"], ["sweep", "DATA", "--over", "seed=0,1"], ["ablation", "DATA"]], ids=lambda call: call[0])
+def test_a_read_only_place_for_results_is_told_before_anything_is_computed(images, tmp_path, monkeypatch, capsys, call):
+    from leuknb.cli import main
 
-
-@pytest.mark.xfail(strict=True, reason="the report names no mend yet")
-def test_a_read_only_place_for_runs_is_told_before_anything_is_computed(images, tmp_path):
-    told(leuknb("report", images, "--out", "/sys/leuknb/run", *QUICK, cwd=tmp_path), 2, "/sys/leuknb", "--out")
+    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
+    with pytest.raises(SystemExit) as ended: main([str(images) if word == "DATA" else word for word in call] + ["--out", "/sys/leuknb/run"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "/sys/leuknb/run" in said and "name another place" in said and "Traceback" not in said
+    assert not (tmp_path / "home").exists()
 
 
 # --- killed ---------------------------------------------------------------------------------------------------------------------------------------
@@ -308,7 +309,6 @@ def test_rows_are_found_when_the_clock_was_wrong_as_they_were_written(images, tm
     np.testing.assert_array_equal(extract(dataset, settings, store=tmp_path), rows)
 
 
-@pytest.mark.xfail(strict=True, reason="the note of a backbone goes by size and time of change")
 def test_weights_changed_behind_an_unchanged_time_are_noticed(tmp_path, monkeypatch):
     import torch
 

@@ -17,6 +17,19 @@ def leuknb(*arguments, cwd, **environment):
                           env={**os.environ, **environment}, timeout=600)
 
 
+def leuknb_here(*arguments, cwd, **environment):
+    "The same in this process, which has imported everything already."
+    from contextlib import chdir, redirect_stderr, redirect_stdout
+    from io import StringIO
+    from unittest.mock import patch
+
+    from leuknb.cli import main
+
+    out, err = StringIO(), StringIO()
+    with chdir(cwd), patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended: main([*map(str, arguments)])
+    return subprocess.CompletedProcess(arguments, ended.value.code or 0, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture(scope="session")
 def real_data():
     "Return a function: name of a real image set -> its folder; skips the test when the set is absent."

@@ -1,12 +1,13 @@
 """The other commands, as a user calls them."""
 
 import pandas as pd
-from conftest import leuknb
+from conftest import leuknb as leuknb_apart
+from conftest import leuknb_here as leuknb
 
 
 def test_help_and_version_are_quick_and_end_with_0(tmp_path):
-    assert leuknb("--help", cwd=tmp_path).returncode == 0
-    version = leuknb("--version", cwd=tmp_path)
+    assert leuknb_apart("--help", cwd=tmp_path).returncode == 0
+    version = leuknb_apart("--version", cwd=tmp_path)
     assert version.returncode == 0 and version.stdout.startswith("leuknb 0.")
 
 

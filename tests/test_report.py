@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from conftest import leuknb, needs_weasyprint
+from conftest import leuknb, leuknb_here, needs_weasyprint
 from PIL import Image
 from test_page import browser  # noqa: F401 (a fixture)
 
@@ -108,11 +108,11 @@ def test_the_same_settings_and_data_give_the_same_bytes_on_one_thread_and_withou
 def test_an_existing_folder_is_refused_and_only_a_run_folder_is_replaced_by_force(run, tmp_path):
     target = tmp_path / "mine"
     shutil.copytree(run[1].parent, target)
-    refused = leuknb("report", "--out", target, cwd=tmp_path)
+    refused = leuknb_here("report", "--out", target, cwd=tmp_path)
     assert refused.returncode == 2 and "--force" in refused.stderr and "Traceback" not in refused.stderr
     other = tmp_path / "thesis"
     other.mkdir(); (other / "chapter.txt").write_text("years of work")
-    forced = leuknb("report", "--out", other, "--force", cwd=tmp_path)
+    forced = leuknb_here("report", "--out", other, "--force", cwd=tmp_path)
     assert forced.returncode == 2 and (other / "chapter.txt").read_text() == "years of work"
 
 
@@ -138,14 +138,14 @@ def test_a_failing_cell_keeps_the_partial_notebook_and_says_what_failed_in_two_l
     (["no/such/folder"], ["no/such/folder"]), (["--set", "backbone=alexnett"], ["alexnett", "alexnet"]), (["--set", "layers=blocks.99"], ["blocks.99"]),
     (["--set", "classifiers=smv"], ["smv", "svm"])])
 def test_a_users_mistake_ends_with_2_names_the_value_and_leaves_nothing(arguments, words, tmp_path):
-    done = leuknb("report", *arguments, *SMALL, cwd=tmp_path)
+    done = leuknb_here("report", *arguments, *SMALL, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr and all(w in done.stderr for w in words), done.stderr
     assert not list(tmp_path.glob("runs/*")) and not list(tmp_path.glob("runs/.*"))
 
 
 def test_the_paper_preset_without_weights_and_network_says_what_is_missing_and_what_to_do(tmp_path):
-    done = leuknb("report", "--preset", "paper", *SMALL, cwd=tmp_path, TORCH_HOME=str(tmp_path / "torch"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
+    done = leuknb_here("report", "--preset", "paper", *SMALL, cwd=tmp_path, TORCH_HOME=str(tmp_path / "torch"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
     assert done.returncode == 2
     for word in ("alexnet-owt-7be5be79.pth", str(tmp_path / "torch"), "weights=", "efficientnet_lite0"): assert word in done.stderr, done.stderr
 

@@ -5,7 +5,10 @@
 # %% ../nbs/03b_cells.ipynb #7801bfc2
 from __future__ import annotations
 
+import functools
+
 import numpy as np
+from PIL import Image
 
 from .core import InputError
 from .preprocess import resize
@@ -22,9 +25,19 @@ def absorbance(
     rgb: np.ndarray,  # uint8 [h, w, 3]
 ) -> np.ndarray:  # float32 [h, w, 3], 0 for clear glass
     "Return -log of each channel over the frame's own background. Beer-Lambert; Ruifrok and Johnston 2001, Anal Quant Cytol Histol 23:291."
-    x = rgb.astype(np.float32)
-    glass = np.maximum(np.percentile(x.reshape(-1, 3), BACKGROUND, axis=0), DARKEST_GLASS).astype(np.float32)
-    return -np.log(np.clip((x + 1) / (glass + 1), None, 1))
+    values, out = np.arange(256, dtype=np.float32), np.empty(rgb.shape, np.float32)
+    for c in range(3):  # a channel has 256 values: their logarithms are looked up
+        glass = np.float32(max(_percentile(rgb[..., c]), DARKEST_GLASS))
+        np.take(-np.log(np.clip((values + 1) / (glass + 1), None, 1)), rgb[..., c], out=out[..., c])
+    return out
+
+
+def _percentile(channel: np.ndarray) -> float:
+    "The percentile `BACKGROUND` of bytes, as numpy interpolates it, from their counts."
+    below = np.cumsum(np.bincount(channel.ravel(), minlength=256))
+    place = BACKGROUND / 100 * (channel.size - 1)
+    low, high = (int(np.searchsorted(below, at, "right")) for at in (int(place), min(int(place) + 1, channel.size - 1)))
+    return low + (high - low) * (place - int(place))
 
 
 def otsu(
@@ -54,28 +67,58 @@ def white_cell(
     nucleus = _nucleus(dye[..., 0] - 0.5 * dye[..., 2])
     if not nucleus.any(): return (disc := _disc(SIDE / 6)), disc
     bluish = dye[..., 0] - 0.75 * dye[..., 2] > 0.06
-    cell = ndimage.binary_opening((bluish & ndimage.binary_dilation(nucleus, iterations=30)) | nucleus, iterations=3) | nucleus
+    cell = _opened((bluish & _grown(nucleus, 30)) | nucleus, 3) | nucleus
     parts, _ = ndimage.label(cell)
-    return ndimage.binary_fill_holes(np.isin(parts, np.unique(parts[nucleus]))), nucleus
+    return _filled(np.isin(parts, np.unique(parts[nucleus]))), nucleus
 
 
 def _nucleus(violet: np.ndarray) -> np.ndarray:
     "The violet blob nearest the centre with the lobes that lie close to it; empty when nothing is violet."
     from scipy import ndimage
 
-    blobs, n = ndimage.label(ndimage.binary_opening(violet > np.clip(otsu(violet, -0.2, 1.2), 0.15, 0.6), iterations=2))
+    blobs, n = ndimage.label(_opened(violet > np.clip(otsu(violet, -0.2, 1.2), 0.15, 0.6), 2))
     if not n: return np.zeros(violet.shape, bool)
-    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
-    central = np.exp(-(((y / (SIDE / 4)) ** 2) + (x / (SIDE / 4)) ** 2))
-    main = blobs == 1 + int(np.argmax(ndimage.sum(central, blobs, range(1, n + 1))))
-    near = ndimage.binary_dilation(main, iterations=12)
+    main = blobs == 1 + int(np.argmax(ndimage.sum(_central(), blobs, range(1, n + 1))))
+    near = _grown(main, 12)
     lobes = [i for i in np.unique(blobs[near]) if i and ndimage.sum(near, blobs, i) > 0.3 * np.sum(blobs == i)]
-    return ndimage.binary_fill_holes(np.isin(blobs, lobes))
+    return _filled(np.isin(blobs, lobes))
+
+
+@functools.cache
+def _central() -> np.ndarray:
+    "How near the middle of the frame each place is."
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    return np.exp(-(((y / (SIDE / 4)) ** 2) + (x / (SIDE / 4)) ** 2))
 
 
 def _disc(radius: float) -> np.ndarray:
     y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
     return np.hypot(y, x) < radius
+
+
+# Growing, opening and filling, as scipy's binary_dilation, binary_opening and binary_fill_holes do with neighbours above, below, left and right, in one pass each.
+
+def _grown(mask: np.ndarray, by: int) -> np.ndarray:
+    "The places at most `by` steps from a place of the mask."
+    from scipy import ndimage
+
+    return ndimage.distance_transform_cdt(~mask, "taxicab") <= by if mask.any() else mask.copy()
+
+
+def _opened(mask: np.ndarray, by: int) -> np.ndarray:
+    "The mask without what is narrower than `by` steps on either side."
+    from scipy import ndimage
+
+    inside = ndimage.distance_transform_cdt(np.pad(mask, 1), "taxicab")[1:-1, 1:-1] > by  # what lies beyond the frame is outside
+    return _grown(inside, by)
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    "The mask with what it encloses."
+    from scipy import ndimage
+
+    outside, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    return (outside != outside[0, 0])[1:-1, 1:-1]
 
 # %% ../nbs/03b_cells.ipynb #122d9528
 CROP = 224  # pixels a side, of 360, of the square around the cell
@@ -102,5 +145,5 @@ def _around(both: np.ndarray, cell: np.ndarray) -> np.ndarray:
 
 def _sized(both: np.ndarray, size: int) -> np.ndarray:
     colours = resize(np.ascontiguousarray(both[..., :3]), size)
-    mask = resize(np.repeat(both[..., 3:], 3, axis=2), size)[..., :1]
-    return np.concatenate([colours, mask], axis=2)
+    mask = Image.fromarray(np.ascontiguousarray(both[..., 3])).resize((size, size), Image.Resampling.BILINEAR)  # as `resize` does
+    return np.dstack([colours, np.asarray(mask)])

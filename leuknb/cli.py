@@ -27,7 +27,7 @@ app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=
                   epilog="Exit status: 0 done; 1 the run failed; 2 the call or the input was wrong; 3 an audit found something to look at; 130 stopped from the keyboard.")
 
 _log = logging.getLogger(__name__)
-OPTIONAL = ("captum", "dask", "ipywidgets", "kagglehub", "medmnist", "onnx", "openvino", "skops", "voila", "weasyprint")  # of the extras
+OPTIONAL = ("captum", "dask", "ipywidgets", "kagglehub", "medmnist", "onnx", "onnxruntime", "onnxscript", "skops", "voila", "weasyprint")  # of the extras
 RESEARCH = "research use only: not a medical device, not for diagnosis"
 
 Data = Annotated[str, typer.Argument(help="a folder of class folders, a folder with metadata.csv, a CSV, kaggle:owner/name, medmnist:bloodmnist, or synthetic", show_default=True)]

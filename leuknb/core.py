@@ -96,7 +96,7 @@ class Settings(BaseModel):
     image_size: Annotated[int, Field(ge=32, le=2048)] | None = None  # pixels a side; None takes the backbone's own
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32  # images in one forward pass on a GPU; on the CPU it is fixed, so that the bits of a feature are
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where the network runs
-    engine: Literal["auto", "torch", "openvino"] = "auto"  # what computes the network; auto takes OpenVINO where it is installed and was measured to be much faster
+    engine: Literal["auto", "torch", "onnx"] = "auto"  # what computes the network; auto takes ONNX Runtime where it is installed and was measured to be faster
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the network's products; auto is float32
     augment: Annotated[int, Field(ge=0, le=64)] = 0  # augmented copies of each training image
     augmentations: list[Augmentation] = ["rotate", "flip", "brightness", "stain"]  # what an augmented copy may differ in

@@ -30,16 +30,15 @@ from sklearn.utils.validation import check_is_fitted
 from .core import (InputError, LeuknbError, Settings, UnreadableImage, View, check_choice, fingerprint, home,
                          load_torchvision, nearest, progress, sha256, to_json, write_atomic)
 from .cells import FRAMES, SIDE, frames_of
-from .graphs import MAX_WORKERS, Graph, choose, cores, kept_graph, make_graph
+from .graphs import MAX_WORKERS, TORCH_BATCH, Graph, choose, cores, kept_graph, make_graph
 from .preprocess import augmented, decode, resize, view
 from .store import FeatureStore
 
 # %% auto #0
 __all__ = ['DEFAULT_BACKBONE', 'LITE0_PACKAGE', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'POOLINGS', 'MASKED',
-           'BESIDE', 'CPU_BATCH', 'GRAPH_VERSION', 'RECIPE_VERSION', 'PARQUET_ROWS', 'backbone_names', 'backbones',
-           'find_weights', 'read_weights', 'sha256_file', 'fill', 'Backbone', 'describe', 'build', 'load_backbone',
-           'layers_of', 'pool', 'feature_maps', 'CNNFeatures', 'make_recipe', 'resolved_device', 'recipe_of', 'extract',
-           'write_features']
+           'BESIDE', 'GRAPH_VERSION', 'RECIPE_VERSION', 'PARQUET_ROWS', 'backbone_names', 'backbones', 'find_weights',
+           'read_weights', 'sha256_file', 'fill', 'Backbone', 'describe', 'build', 'load_backbone', 'layers_of', 'pool',
+           'feature_maps', 'CNNFeatures', 'make_recipe', 'resolved_device', 'recipe_of', 'extract', 'write_features']
 
 # %% ../nbs/04_features.ipynb #e67c6e85
 DEFAULT_BACKBONE = Settings().backbone
@@ -449,9 +448,9 @@ class _Reader:
     "Images in, features out: frames side by side, in each the layers, averaged over the views. What reads one view is its subclasses' matter. Threads may share it."
 
     def __init__(self, backbone: Backbone, layers: tuple[str, ...], pooling: str, views: tuple[str, ...], image_size: int, device: str, masked: bool = False, packed: int = 0,
-                 precision: str = "float32"):
+                 precision: str = "float32", batch: int = TORCH_BATCH):
         self.backbone, self.layers, self.pooling, self.views, self.image_size, self.device = backbone, layers, pooling, views, image_size, device
-        self.masked, self.packed, self.n_frames, self.precision = masked, packed > 0, packed or 1, precision  # packed: frames, each with the cell's mask; 0: plain pixels
+        self.masked, self.packed, self.n_frames, self.precision, self.batch = masked, packed > 0, packed or 1, precision, batch  # packed: frames, each with the cell's mask; 0: plain pixels
         self.local = threading.local()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -478,7 +477,7 @@ class _Network(_Reader):
         self.model = copying.deepcopy(shared, None if alone else same)  # hooks of its own, the weights shared
         self.model = self.model.to(self.device, memory_format=torch.channels_last)
         if self.precision == "bfloat16": self._halve()
-        shape = (1, 1, 3)
+        shape = (1, 3, 1, 1)
         self.scale = torch.tensor(self.backbone.std, device=self.device).mul(255).reshape(shape)
         self.shift = torch.tensor(self.backbone.mean, device=self.device).mul(255).reshape(shape)
         taps: dict[tuple, list[int]] = {}
@@ -527,8 +526,9 @@ class _Network(_Reader):
 
         self.local.calls, self.local.found = {}, {}
         x = x.to(self.device, non_blocking=True)
-        self.local.mask = x[..., 3].float() / 255 if self.masked else None
-        x = x[..., :3].to(torch.float32).sub(self.shift).div(self.scale).permute(0, 3, 1, 2)  # channels last in memory
+        x = x.permute(0, 3, 1, 2)  # channels stay last in memory
+        self.local.mask = x[:, 3].float() / 255 if self.masked else None
+        x = x[:, :3].to(torch.float32).sub(self.shift).div(self.scale)
         mixed = torch.autocast(self.device, torch.bfloat16) if self.precision == "bfloat16" else contextlib.nullcontext()
         with mixed, contextlib.suppress(_Enough): self.model(x)
         found, missing = self.local.found, [n for i, n in enumerate(self.layers) if i not in self.local.found]
@@ -555,19 +555,18 @@ class _Network(_Reader):
 def _network(*what) -> _Network: return _Network(*what)
 
 # %% ../nbs/04_features.ipynb #58b5e92e
-CPU_BATCH = 8  # images in one forward pass on a CPU: measured fastest for efficientnet_lite0 and small enough for any cache
-GRAPH_VERSION = 1  # raised when the network above or its pooling change what they compute
+GRAPH_VERSION = 2  # raised when the network above or its pooling change what they compute
 
 
 class _Compiled(_Reader):
-    "The network as a graph of OpenVINO: every pass has exactly `CPU_BATCH` images."
+    "The network as a graph of ONNX Runtime: every pass has exactly `batch` images."
 
     def __init__(self, *what, **more):
         super().__init__(*what, **more)
         b = self.backbone
         key = {"version": GRAPH_VERSION, "backbone": b.name, "weights": b.sha256, "mean": b.mean, "std": b.std, "layers": self.layers, "pooling": self.pooling,
-               "image_size": self.image_size, "masked": self.masked, "channels": 4 if self.packed else 3, "batch": CPU_BATCH}
-        self.graph = Graph(kept_graph(key, self._make), self.precision)
+               "image_size": self.image_size, "masked": self.masked, "channels": 4 if self.packed else 3, "batch": self.batch}
+        self.graph = Graph(kept_graph(key, self._make))
         self.widths = self.graph.facts["widths"]
 
     def _make(self) -> bytes:
@@ -583,7 +582,7 @@ class _Compiled(_Reader):
 
             def forward(self, x): return torch.cat(network.maps(x), 1)
 
-        example = np.zeros((CPU_BATCH, self.image_size, self.image_size, 4 if self.packed else 3), np.uint8)
+        example = np.zeros((self.batch, self.image_size, self.image_size, 4 if self.packed else 3), np.uint8)
         try: return make_graph(Whole().eval(), example, widths=network.widths)
         except InputError as e: raise InputError(f"{self.backbone.name}: {e}") from None
 
@@ -703,9 +702,9 @@ class CNNFeatures(TransformerMixin, BaseEstimator):
         views=("identity",),  # symmetries of the image whose features are averaged
         image_size: int | None = None,  # pixels a side; None: the backbone's own
         weights: str | None = None,  # a local weights file instead of the backbone's own
-        batch_size: int = 32,  # images in one forward pass on a GPU; a CPU always takes `CPU_BATCH`
+        batch_size: int = 32,  # images in one forward pass on a GPU; on a CPU the engine says how many
         device: str = "auto",  # auto, cpu, cuda, mps
-        engine: str = "auto",  # what computes: auto, torch, openvino
+        engine: str = "auto",  # what computes: auto, torch, onnx
         precision: str = "auto",  # of the products: auto (float32), float32, bfloat16
         pixel_limit: int = Settings().pixel_limit,  # larger images are refused
     ):
@@ -801,7 +800,7 @@ def make_recipe(
     known = describe(backbone, weights)
     return {"version": RECIPE_VERSION, "backbone": backbone, "weights": known.sha256, "layers": layers, "pooling": pooling, "region": region, "frames": tuple(sorted(frames, key=FRAMES.index)),
             "views": tuple(sorted(views, key=order.index)), "image_size": int(image_size or known.image_size), "mean": known.mean, "std": known.std,
-            "device": kind, "batch": CPU_BATCH if kind == "cpu" else int(batch_size), "engine": chosen.engine, "precision": chosen.precision, "augment": augment}
+            "device": kind, "batch": chosen.batch if kind == "cpu" else int(batch_size), "engine": chosen.engine, "precision": chosen.precision, "augment": augment}
 
 
 def _names(value, what: str) -> tuple[str, ...]:
@@ -824,9 +823,9 @@ def resolved_device(device: str) -> str:  # cpu, cuda or mps
 
 def _network_of(recipe: dict, weights: str | None) -> _Reader:
     "The network of a recipe, shared by all who ask for the same."
-    make = _compiled if recipe["engine"] == "openvino" else _network
+    make = _compiled if recipe["engine"] == "onnx" else _network
     return make(describe(recipe["backbone"], weights), *(recipe[k] for k in ("layers", "pooling", "views", "image_size", "device")),
-                recipe["region"] == "cell", len(recipe["frames"]) if _packed(recipe) else 0, recipe["precision"])
+                recipe["region"] == "cell", len(recipe["frames"]) if _packed(recipe) else 0, recipe["precision"], recipe["batch"])
 
 
 def _packed(recipe: dict) -> bool:

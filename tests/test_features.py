@@ -1,5 +1,6 @@
 """Features: the same image gives the same bytes however it is computed, and what is wrong is said before anything is computed."""
 
+import importlib.util
 import io
 import os
 import pickle
@@ -387,17 +388,17 @@ WHAT = [{}, {"pooling": "max", "layers": ["blocks.2", "penultimate"]}, {"pooling
 
 @pytest.mark.parametrize("how", WHAT)
 def test_the_compiled_network_gives_torchs_numbers_whatever_is_asked_of_it(how):
-    pytest.importorskip("openvino")
+    pytest.importorskip("onnxruntime")
     images = [picture(i) for i in range(3)]
-    torch, compiled = (F.CNNFeatures(engine=e, **how).fit() for e in ("torch", "openvino"))
+    torch, compiled = (F.CNNFeatures(engine=e, **how).fit() for e in ("torch", "onnx"))
     a, b = torch.transform(images), compiled.transform(images)
     assert list(torch.get_feature_names_out()) == list(compiled.get_feature_names_out())
     assert abs(a - b).max() < 1e-4 * abs(a).max() and cosines(a, b).min() > 0.99999
 
 
 def test_the_compiled_networks_bytes_do_not_hang_on_neighbours_or_runs():
-    pytest.importorskip("openvino")
-    images, cnn = [picture(i) for i in range(11)], F.CNNFeatures(layers=["blocks.2"], engine="openvino").fit()
+    pytest.importorskip("onnxruntime")
+    images, cnn = [picture(i) for i in range(11)], F.CNNFeatures(layers=["blocks.2"], engine="onnx").fit()
     together = cnn.transform(images)
     np.testing.assert_array_equal(cnn.transform(images), together)
     np.testing.assert_array_equal(cnn.transform(images[::-1])[::-1], together)
@@ -405,7 +406,7 @@ def test_the_compiled_networks_bytes_do_not_hang_on_neighbours_or_runs():
 
 
 def test_a_second_run_of_a_compiled_network_on_new_images_needs_no_torch(folder, tmp_path):
-    pytest.importorskip("openvino")
+    pytest.importorskip("onnxruntime")
     first, loaded = run_extract(folder, tmp_path)
     assert loaded and list(tmp_path.glob("graphs/*.zip"))
     import shutil
@@ -418,40 +419,35 @@ def test_a_second_run_of_a_compiled_network_on_new_images_needs_no_torch(folder,
     assert run_extract(folder, tmp_path) == (first, True), "a damaged graph is made again"
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_bfloat16_keeps_the_direction_of_dense_networks_and_is_refused_for_depthwise_ones(engine, weights):
+def test_bfloat16_keeps_the_direction_of_dense_networks_and_is_refused_for_depthwise_ones_and_graphs(weights):
     from leuknb.graphs import has_bfloat16
 
-    if engine == "openvino": pytest.importorskip("openvino")
-    with pytest.raises(InputError, match="efficientnet_lite0"): F.CNNFeatures(engine=engine, precision="bfloat16").fit()
+    for engine in ("auto", "torch"):
+        with pytest.raises(InputError, match="efficientnet_lite0"): F.CNNFeatures(engine=engine, precision="bfloat16").fit()
+    if importlib.util.find_spec("onnxruntime"):
+        with pytest.raises(InputError, match="engine=torch"): F.CNNFeatures("alexnet", weights=str(weights), engine="onnx", precision="bfloat16").fit()
     if not has_bfloat16(): pytest.skip("this CPU has no bfloat16")
     images = [picture(i) for i in range(3)]
-    exact, fast = (F.CNNFeatures("alexnet", weights=str(weights), engine=e, precision=p).fit_transform(images) for e, p in (("torch", "float32"), (engine, "bfloat16")))
+    exact, fast = (F.CNNFeatures("alexnet", weights=str(weights), engine="torch", precision=p).fit_transform(images) for p in ("float32", "bfloat16"))
     assert cosines(exact, fast).min() > 0.999 and (exact != fast).any()
 
 
 def test_engines_never_share_a_place_in_the_store():
-    pytest.importorskip("openvino")
-    recipes = [F.make_recipe(engine=e) for e in ("torch", "openvino")]
-    assert F.fingerprint(recipes[0]) != F.fingerprint(recipes[1]) and [r["engine"] for r in recipes] == ["torch", "openvino"]
+    pytest.importorskip("onnxruntime")
+    recipes = [F.make_recipe(engine=e) for e in ("torch", "onnx")]
+    assert F.fingerprint(recipes[0]) != F.fingerprint(recipes[1]) and [r["engine"] for r in recipes] == ["torch", "onnx"]
 
 
-def test_auto_without_openvino_is_torch_and_asking_for_it_names_the_command(monkeypatch):
+def test_auto_without_onnx_runtime_is_torch_and_asking_for_it_names_the_command(monkeypatch):
     from leuknb import graphs
 
-    monkeypatch.setattr(graphs, "has_openvino", lambda: False)
+    monkeypatch.setattr(graphs, "has_onnx", lambda: False)
     assert F.make_recipe()["engine"] == "torch"
-    with pytest.raises(InputError, match="pip install"): F.make_recipe(engine="openvino")
-
-
-def test_a_graph_is_made_without_the_converter_that_reports_its_use():
-    pytest.importorskip("openvino")
-    source = Path(sys.modules["leuknb.graphs"].__file__).read_text()
-    assert "convert_model(" not in source
+    with pytest.raises(InputError, match="pip install"): F.make_recipe(engine="onnx")
 
 
 def test_the_engines_lead_to_the_same_predictions_on_synthetic_and_real_smears(real_data):
-    pytest.importorskip("openvino")
+    pytest.importorskip("onnxruntime")
     from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -459,7 +455,7 @@ def test_the_engines_lead_to_the_same_predictions_on_synthetic_and_real_smears(r
 
     for data in ("synthetic", str(real_data("blast195"))):
         dataset = load_dataset(make_settings(data=data, synthetic={"n_images": 60}))
-        a, b = (F.extract(dataset, make_settings(data=data, engine=e)) for e in ("torch", "openvino"))
+        a, b = (F.extract(dataset, make_settings(data=data, engine=e)) for e in ("torch", "onnx"))
         said = [cross_val_predict(make_pipeline(StandardScaler(), SVC(kernel="linear")), X, dataset.y, cv=5) for X in (a, b)]
         assert cosines(a, b).min() > 0.9999
         np.testing.assert_array_equal(*said)

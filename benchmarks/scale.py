@@ -145,7 +145,7 @@ def step_evaluate(work: Path, n: int, classifier: str) -> dict:
 
     X, y = made_up(n)
     table = pd.DataFrame({"file_name": [name_of(i) for i in range(n)], "label": np.where(y, "abnormal", "normal")})
-    settings = make_settings(classifiers=[classifier], n_splits=0, cv_repeats=1, permutations=0)
+    settings = make_settings(positive="abnormal", classifiers=[classifier], n_splits=0, cv_repeats=1, permutations=0)
     with measured() as m:
         predictions = evaluate(X, table, settings)
         cv_metrics(predictions, "abnormal", "cv", settings.bootstrap, settings.seed)
@@ -257,9 +257,9 @@ def step_resume(work: Path, n: int) -> dict:
 
 def machine() -> dict:
     "The machine by its cores and instruction sets."
-    flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").exists() else []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"cores": cores, "processor": platform.machine(), "instruction_sets": [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve") if f in flags]}
+    from leuknb.graphs import cores, instruction_sets
+
+    return {"cores": cores(), "processor": platform.machine(), "instruction_sets": list(instruction_sets())}
 
 
 def run_all(work: Path, quick: bool):

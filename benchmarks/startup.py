@@ -73,6 +73,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     from leuknb.core import to_json, write_atomic
+    from leuknb.graphs import cores, instruction_sets
 
     load, rounds = os.getloadavg()[0], args.rounds
     with tempfile.TemporaryDirectory(prefix="leuknb-startup-") as folder:
@@ -81,7 +82,7 @@ def main():
         taken = [{name: run(command, cwd) for name, command in COMMANDS.items()} for _ in range(rounds)]
         rows = [medians(name, [t[name] for t in taken]) for name in COMMANDS]
         rows += reports(cwd, 3 if load < 2 else 1)
-    found = {"machine": {"cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "processor": platform.machine()}, "load_at_start": load,
+    found = {"machine": {"cores": cores(), "processor": platform.machine(), "instruction_sets": list(instruction_sets())}, "load_at_start": load,
              "note": "with a load above the cores look at cpu_seconds", "rows": rows, "slowest_ms": {m: slowest(f"import {m}") for m in ("leuknb.cli", "leuknb.features", "leuknb.report")}}
     for module, parts in found["slowest_ms"].items(): print(module, parts)
     with write_atomic(RESULTS) as f: f.write(to_json(found, indent=1, sort_keys=False) + "\n")

@@ -52,7 +52,7 @@ def refit_holdout(
     train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
     rows, y = stack(X, copies), np.tile(who.y, len(copies) + 1)
     with one_thread_each():
-        pipeline = make_classifier(model, seed=stream_seed(settings.seed, model, "holdout", 0), **_parameters(settings, who, model, rows, y, train, len(copies)))
+        pipeline = make_classifier(model, seed=stream_seed(settings.seed, model, "holdout", 0), n_train=len(train), **_parameters(settings, who, model, rows, y, train, len(copies)))
         mine = with_copies(train, len(X), len(copies))
         return Holdout(model, pipeline.fit(rows[mine], y[mine]), who, train, test)
 

@@ -32,7 +32,7 @@ from .core import (InputError, LeuknbError, Settings, UnreadableImage, View, che
 from .cells import FRAMES, SIDE, frames_of
 from .graphs import MAX_WORKERS, TORCH_BATCH, Graph, choose, cores, kept_graph, make_graph
 from .preprocess import augmented, decode, resize, view
-from .store import FeatureStore
+from .store import MAPPED_BYTES, FeatureStore, matrix, release
 
 # %% auto #0
 __all__ = ['DEFAULT_BACKBONE', 'LITE0_PACKAGE', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'POOLINGS', 'MASKED',
@@ -865,7 +865,7 @@ def extract(
     rows, found = shelf.read(digests)
     if rows is not None and found.all(): return rows
     network = _network_of(recipe, settings.weights)
-    if rows is None: rows = np.zeros((len(digests), _n_features(network)), np.float32)
+    if rows is None: rows = matrix(len(digests), _n_features(network), shelf.folder)
     missing: dict[str, list[int]] = {}
     for i in np.flatnonzero(~found): missing.setdefault(digests[i], []).append(i)
 
@@ -874,9 +874,12 @@ def extract(
 
     new = _rows(network, _squares(load, missing, recipe["batch"]), recipe["batch"])
     with shelf.writer() as out:
+        since = 0
         for row, (digest, places) in zip(progress(new, "extracting features", len(missing)), missing.items()):
             out.append(digest, row)
             rows[places] = row
+            since += row.nbytes
+            if since > MAPPED_BYTES: since = release(rows)
     return rows
 
 

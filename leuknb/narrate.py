@@ -150,8 +150,9 @@ def table_html(
     table: pd.DataFrame,
     caption: str = "",
 ) -> str:
-    "Return a table as HTML, every cell escaped, the index as its first column."
-    html = table.reset_index().to_html(index=False, escape=True, border=0, na_rep="")
+    "Return a table as HTML, every cell escaped, the index as its first column unless it only counts."
+    counts = isinstance(table.index, pd.RangeIndex) and table.index.name is None
+    html = (table if counts else table.reset_index()).to_html(index=False, escape=True, border=0, na_rep="")
     return f'<div class="scroll">{html.replace("<thead>", f"<caption>{escape(caption)}</caption><thead>" if caption else "<thead>", 1)}</div>'
 
 

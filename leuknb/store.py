@@ -222,6 +222,7 @@ KINDS = {  # folder in the cache -> (kind, what the name of an entry looks like,
     "synthetic": ("synthetic", re.compile(r"[0-9a-f]{20}"), "synthetic.json"),
     "medmnist": ("medmnist", re.compile(r"\w+"), ""),
     "backbones": ("backbones", re.compile(r"[0-9a-f]{24}\.json"), ""),
+    "graphs": ("graphs", re.compile(r"[0-9a-f]{32}\.zip"), ""),
 }
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}(?:\.part)?|\d+\.old)|\.seen-[0-9a-f]{16}")
 _LEFT_IN_RUNS = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}\.part|\d+\.old)")

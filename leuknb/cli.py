@@ -313,7 +313,7 @@ def explore(
     port: Annotated[int, typer.Option(min=1, max=65535, help="where the page is served, on this machine only")] = 8866,
     browser: Annotated[bool, typer.Option(help="open it in a browser")] = True,
 ) -> None:
-    "Serve a page on which an image can be put before a model: its answer, the evidence, the nearest training images. Needs leuknb[explore]."
+    "Serve a page on which an image can be put before a model: its answer, the evidence, the nearest training images. Needs leuknb\\[explore]."
     from leuknb.explore import serve
 
     status = serve(model, data, port, browser)

@@ -387,6 +387,9 @@ def rerun_html(
     settings: Settings,
     metrics: dict,
 ) -> str:
-    "Return how to repeat the run, and what must come out the same."
+    "Return how to repeat the run, what must come out the same, and for the quick default how to go on with the better features."
+    better = settings.model_copy(update=PRESETS["best"])
+    quick = all(getattr(settings, k) == getattr(Settings(), k) for k in ("backbone", *PRESETS["best"]))
+    onwards = f"<p>On real cells the preset <code>best</code> told classes apart better, with eight passes an image instead of one:</p><pre>{escape(rerun_command(better))}</pre>" if quick else ""
     return (f"<pre>{escape(rerun_command(settings))}</pre><p>The same settings on the same images (fingerprint <code>{metrics['dataset']['fingerprint'][:12]}</code>) "
-            "write the same bytes of metrics.json, predictions.csv and dataset.csv. Versions, commit and seconds stand in run.json.</p>")
+            f"write the same bytes of metrics.json, predictions.csv and dataset.csv. Versions, commit and seconds stand in run.json.</p>{onwards}")

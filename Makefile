@@ -22,7 +22,7 @@ report: .venv/.made
 
 test: .venv/.made
 	$(BIN)/nbdev_test --n_workers 2
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
 
 check: .venv/.made
 	@before=$$(mktemp -d) && trap 'rm -rf "$$before"' EXIT && cp -r nbs leuknb "$$before" \

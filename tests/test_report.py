@@ -19,7 +19,7 @@ from leuknb.evaluate import holdout_metrics, splits_metrics
 from leuknb.page import policy
 from leuknb.report import DATASET_COLUMNS, RunFailed, report_notebook, run_report, to_html, write_pdf
 
-QUICK = ["--set", "n_splits=6", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100"]
+QUICK = ["--set", "n_splits=6", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100", "--set", "cases=2"]
 SMALL = ["--set", "synthetic.n_images=48", "--set", "synthetic.images_per_patient=3"]
 
 

@@ -489,7 +489,7 @@ def test_onnx_with_the_white_cells_mask_as_an_input_of_its_own(tmp_path, smears)
     from leuknb.exchange import onnx_inputs
 
     settings = make_settings(**{**SETTINGS.model_dump(), "layers": ["blocks.2"], "pooling": "covariance", "region": "cell", "frames": ["whole", "cell"], "views": ["identity", "fliplr"],
-                                "cv_folds": 3, "synthetic": {"n_images": 30, "difficulty": 0.2}, "params": {"svm": {"C": 0.001}}})
+                                "cv_folds": 3, "synthetic": {"n_images": 16, "difficulty": 0.2}, "params": {"svm": {"C": 0.001}}})
     model = Model.load(train(settings, tmp_path / "model"))
     assert list(onnx_inputs(model)) == ["image_whole", "mask_whole", "image_cell", "mask_cell"]
     assert max(agreement(model, smears[:5])) < 1e-4

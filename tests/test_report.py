@@ -157,7 +157,7 @@ def test_the_paper_preset_runs_through_with_a_weights_file_of_random_values(tmp_
 
     torch.manual_seed(0)
     torch.save(load_torchvision().models.alexnet().state_dict(), tmp_path / "random.pth")
-    done = leuknb("report", "--preset", "paper", "--set", f"weights={tmp_path / 'random.pth'}", "--set", "n_splits=3", "--set", "cv_repeats=0", "--set", "permutations=0", "--set", "cases=0", *SMALL, cwd=tmp_path)
+    done = leuknb("report", "--preset", "paper", "--set", f"weights={tmp_path / 'random.pth'}", "--set", "n_splits=3", "--set", "cv_repeats=0", "--set", "permutations=0", "--set", "cases=0", "--set", "synthetic.n_images=24", "--set", "synthetic.images_per_patient=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "runs" / "synthetic" / "metrics.json").read_text())
     assert "explanations" not in metrics and metrics["features"]["backbone"] == "alexnet" and metrics["features"]["n_features"] == 4096 and metrics["features"]["image_size"] == 227

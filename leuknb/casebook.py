@@ -52,7 +52,7 @@ def refit_holdout(
     train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
     rows, y = stack(X, copies), np.tile(who.y, len(copies) + 1)
     with one_thread_each():
-        pipeline = make_classifier(model, seed=stream_seed(settings.seed, model, "holdout", 0), n_train=len(train), **_parameters(settings, who, model, rows, y, train, len(copies)))
+        pipeline = make_classifier(model, seed=stream_seed(settings.seed, model, "holdout", 0), n_images=len(X), **_parameters(settings, who, model, rows, y, train, len(copies)))
         mine = with_copies(train, len(X), len(copies))
         return Holdout(model, pipeline.fit(rows[mine], y[mine]), who, train, test)
 
@@ -64,7 +64,7 @@ def _parameters(settings: Settings, who: Cases, model: str, rows, y, train, n_co
     n, together = len(who.label), None if who.together is None else who.together[train]
     inner = [(with_copies(train[a], n, n_copies), train[b]) for a, b in cv_splits(who.label[train], together, 3, 1, settings.seed, "inner")]
     near = kind(make_classifier(model, **fixed), len(rows)) == "distances"
-    return choose(model, fixed, rows, y, inner, len(who.classes), stream_seed(settings.seed, "holdout", 0), distances(rows, n) if near else None)
+    return choose(model, fixed, rows, y, inner, len(who.classes), stream_seed(settings.seed, "holdout", 0), distances(rows, n) if near else None, n)
 
 # %% ../nbs/08b_casebook.ipynb #dddb1801
 def choose_cases(

@@ -129,7 +129,7 @@ def _checked(name: str, estimator: BaseEstimator) -> BaseEstimator:
     return estimator
 
 
-PRIMAL = 2_000  # training images above which a linear support vector machine is fitted in the primal: libsvm's time grows with their square at least
+PRIMAL = 2_000  # images of a set above which a linear support vector machine is fitted in the primal: libsvm's time grows with their square at least
 
 
 def _in_primal(svm: SVC) -> LinearSVC:
@@ -140,7 +140,7 @@ def _in_primal(svm: SVC) -> LinearSVC:
 def make_classifier(
     name: str,  # svm, knn, ensemble, tree, or a dotted scikit-learn name such as sklearn.linear_model.LogisticRegression
     seed: int = 0,  # of what the fit draws at random
-    n_train: int = 0,  # images it will be fitted on, where known: of more than `PRIMAL` a linear `svm` becomes scikit-learn's LinearSVC
+    n_images: int = 0,  # images of the whole set, where known: of more than `PRIMAL` a linear `svm` becomes scikit-learn's LinearSVC
     **params,  # parameters of the scikit-learn class; `standardize` and `blocks` (widths, see `BlockScaler`) for all, `method` ("bag" or "boost") for the ensemble
 ) -> Pipeline:
     "Return an unfitted pipeline: a scaler where features are standardised, then the classifier. Raises `InputError` for an unknown name, parameter or value."
@@ -150,7 +150,7 @@ def make_classifier(
     for p in settings:
         if p not in accepted: raise InputError(f"parameter {p!r} of classifier {name!r} is not known: use one of {', '.join(accepted_params(name))}{nearest(p, accepted)}")
     classifier = _checked(name, _with_seed(cls(**settings), seed))
-    if n_train > PRIMAL and type(classifier) is SVC and classifier.kernel == "linear": classifier = _in_primal(classifier)
+    if n_images > PRIMAL and type(classifier) is SVC and classifier.kernel == "linear": classifier = _in_primal(classifier)
     return Pipeline([*before, ("classify", classifier)])
 
 # %% ../nbs/05_classify.ipynb #448a837e

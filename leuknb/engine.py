@@ -167,8 +167,8 @@ def one_thread_each():
     with threadpool_limits(limits=1): yield
 
 
-def _seeded(name: str, params: dict, seed: int, n_train: int, *names) -> Pipeline:
-    return make_classifier(name, seed=stream_seed(seed, name, *names), n_train=n_train, **params)
+def _seeded(name: str, params: dict, seed: int, n_images: int, *names) -> Pipeline:
+    return make_classifier(name, seed=stream_seed(seed, name, *names), n_images=n_images, **params)
 
 
 def choose(
@@ -180,11 +180,12 @@ def choose(
     n_classes: int,
     seed: int,
     shared: np.ndarray | None = None,  # the distance matrix
+    n_images: int = 0,  # of the whole set, as the classifier that is chosen for will be made
 ) -> dict:  # the parameters with the most correct inner predictions; the first of equals
     "Return the best of the classifier's candidate parameters, judged inside the training fold only."
     points = candidates(name, params)
     if len(points) == 1: return points[0]
-    right = [sum(int((fold_scores(_seeded(name, p, seed, len(train), "inner", i), rows, y, train, test, n_classes, shared)[1] == y[test]).sum())
+    right = [sum(int((fold_scores(_seeded(name, p, seed, n_images, "inner", i), rows, y, train, test, n_classes, shared)[1] == y[test]).sum())
                  for i, (train, test) in enumerate(inner)) for p in points]
     return points[int(np.argmax(right))]
 
@@ -213,8 +214,8 @@ def run_folds(
         fixed = dict(params.get(name, {}))
         if inner is not None:
             pairs = [(with_copies(a, n, m), b) for a, b in inner(train)]
-            fixed = choose(name, fixed, rows, labels, pairs, n_classes, stream_seed(seed, scheme, split), shared)
-        pipeline = _seeded(name, fixed, seed, len(train), scheme, split)
+            fixed = choose(name, fixed, rows, labels, pairs, n_classes, stream_seed(seed, scheme, split), shared, n)
+        pipeline = _seeded(name, fixed, seed, n, scheme, split)
         return split, name, *fold_scores(pipeline, rows, labels, with_copies(train, n, m), test, n_classes, shared)
 
     with one_thread_each():
@@ -262,7 +263,7 @@ def run_labellings(
         near = kind(make_classifier(classifier, **(params or {})), len(rows)) == "distances"
         shared = distances(rows, n) if near else None
         parallel = joblib.Parallel(n_jobs or joblib.cpu_count(), prefer="threads", return_as="generator")
-        tables = [_prepared(_seeded(classifier, params or {}, seed, len(train), "cv", f), rows, with_copies(train, n, m), test, shared) for f, (train, test) in enumerate(splits)]
+        tables = [_prepared(_seeded(classifier, params or {}, seed, n, "cv", f), rows, with_copies(train, n, m), test, shared) for f, (train, test) in enumerate(splits)]
         jobs = [(which, f) for which in np.array_split(np.arange(len(labellings)), -(-len(labellings) // 25)) for f in range(len(splits))]
         for which, f, result in progress(parallel(joblib.delayed(chunk)(w, f, tables[f]) for w, f in jobs), what, total=len(jobs)):
             predicted[np.ix_(which, splits[f][1])] = result

@@ -63,8 +63,8 @@ def _pipeline(rows, labels, who: Cases, train, settings: Settings, name, split) 
     if settings.tune:
         together = None if who.together is None else who.together[train]
         pairs = [(with_copies(train[a], n, m), train[b]) for a, b in cv_splits(who.label[train], together, 3, 1, settings.seed, "inner")]
-        params = choose(headline, params, rows, labels, pairs, len(who.classes), stream_seed(settings.seed, name, split))
-    return make_classifier(headline, seed=stream_seed(settings.seed, headline, name, split), n_train=len(train), **params), with_copies(train, n, m)
+        params = choose(headline, params, rows, labels, pairs, len(who.classes), stream_seed(settings.seed, name, split), n_images=n)
+    return make_classifier(headline, seed=stream_seed(settings.seed, headline, name, split), n_images=n, **params), with_copies(train, n, m)
 
 
 def _from_products(pipeline, A: np.ndarray, y: np.ndarray) -> Linear | None:

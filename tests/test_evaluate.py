@@ -126,6 +126,21 @@ def test_permuted_labellings_equal_a_plain_loop(name):
             np.testing.assert_array_equal(ours[i, test], plain.predict(X[test]))
 
 
+
+def test_every_fit_of_a_large_set_is_of_one_machine_also_where_a_fold_is_small(monkeypatch):
+    from sklearn.svm import LinearSVC
+
+    from leuknb import classify, engine
+
+    made, make = [], engine.make_classifier
+    monkeypatch.setattr(classify, "PRIMAL", 50)
+    monkeypatch.setattr(engine, "make_classifier", lambda name, **how: made.append(make(name, **how)) or made[-1])
+    X, y, parts = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 2, np.arange(60).reshape(3, 20)
+    splits = [(np.concatenate(np.delete(parts, i, 0)), parts[i]) for i in range(3)]
+    run_folds(X, y, splits, ["svm"], inner=lambda train: [(train[:20], train[20:])], n_jobs=1)
+    fitted = [p[-1] for p in made if p.named_steps["classify"].__class__ is LinearSVC]
+    assert len(fitted) == len(made) - 1 > 6  # the one left is only asked for its kind
+
 def test_the_number_of_threads_changes_no_bit():
     X, y = features(100, 2000)
     splits = ev.cv_splits(y, folds=5)

@@ -175,7 +175,6 @@ def test_augmented_copies_differ_from_the_image_and_are_drawn_the_same_again(fol
 
 
 def test_an_image_that_changed_since_it_was_listed_never_reaches_the_store(folder, tmp_path):
-
     shutil.copytree(folder, tmp_path / "data")
     settings = make_settings(data=str(tmp_path / "data"), layers=["blocks.1"])
     dataset = load_dataset(settings)
@@ -411,7 +410,6 @@ def test_a_second_run_of_a_compiled_network_on_new_images_needs_no_torch(folder,
     pytest.importorskip("onnxruntime")
     first, loaded = run_extract(folder, tmp_path)
     assert loaded and list(tmp_path.glob("graphs/*.zip"))
-
     shutil.rmtree(tmp_path / "features")
     assert run_extract(folder, tmp_path, threads="1") == (first, False)
     graph = next(tmp_path.glob("graphs/*.zip"))

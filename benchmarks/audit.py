@@ -19,11 +19,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from leuknb.audit import find_quality, image_facts
-from leuknb.core import SyntheticSettings, make_settings, rng
-from leuknb.datasets import load_dataset
-from leuknb.duplicates import find_duplicates
-from leuknb.synthetic import draw_batch
+from leuknb.data.descriptors import image_facts
+from leuknb.auditing.quality import find_quality
+from leuknb.core import rng
+from leuknb.settings import make_settings, SyntheticSettings
+from leuknb.data.datasets import load_dataset
+from leuknb.auditing.duplicates import find_duplicates
+from leuknb.data.synthetic import draw_batch
 
 ISSUE = {"is_dark_issue": "dark", "is_light_issue": "light", "is_low_information_issue": "low information", "is_blurry_issue": "blurred",
          "is_odd_aspect_ratio_issue": "odd shape", "is_odd_size_issue": "odd size", "is_grayscale_issue": "grey"}

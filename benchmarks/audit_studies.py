@@ -12,12 +12,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from leuknb.audit import image_facts, judge_probes, run_audit, run_probes
-from leuknb.core import SyntheticSettings, View, make_settings, rng, sha256
-from leuknb.datasets import load_dataset
-from leuknb.duplicates import blocks, find_duplicates, grey, invariants, working_copy
-from leuknb.preprocess import view
-from leuknb.synthetic import draw_batch, write_smears
+from leuknb.data.descriptors import image_facts
+from leuknb.auditing.shortcuts import judge_probes, run_probes
+from leuknb.cli.audit import run_audit
+from leuknb.core import rng, sha256
+from leuknb.settings import make_settings, SyntheticSettings, View
+from leuknb.data.datasets import load_dataset
+from leuknb.data.descriptors import blocks, grey, invariants, working_copy
+from leuknb.auditing.duplicates import find_duplicates
+from leuknb.data.images import view
+from leuknb.data.synthetic import draw_batch, write_smears
 
 KINDS = ("re-encoded", "resized", "turned", "cropped", "all at once")
 MOST = 100  # sets of files that are drawn for a study, at most: one takes seconds

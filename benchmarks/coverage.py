@@ -21,7 +21,10 @@ from scipy import stats
 
 from audit_studies import STUDIES as AUDIT_STUDIES
 
-from leuknb import calibrate, statistics
+from leuknb.evaluation import thresholds
+from leuknb.evaluation import metrics
+from leuknb.evaluation import intervals
+from leuknb.evaluation import comparison
 from leuknb.core import rng, to_json, write_atomic
 
 STUDIES = {}
@@ -84,14 +87,14 @@ def intervals(studies, seed):
             hits, widths = defaultdict(list), defaultdict(list)
             for i in range(studies):
                 shift, y = generator.uniform(*SHIFTS), draw_classes(generator, groups)
-                truth = dict.fromkeys(statistics.METRICS, stats.norm.cdf(shift / 2)) | {"auroc": stats.norm.cdf(shift / np.sqrt(2))}
+                truth = dict.fromkeys(metrics.METRICS, stats.norm.cdf(shift / 2)) | {"auroc": stats.norm.cdf(shift / np.sqrt(2))}
                 score = draw_scores(generator, y, groups, shift)
                 said, g = score > shift / 2, groups if grouped else None
-                found = {"score": statistics.metric_intervals(y, said, score, g, "score")}
-                if not grouped: found["exact"] = {m: v for m, v in statistics.metric_intervals(y, said, score).items() if v.method == "exact"}
-                found["delong logit"] = {"auroc": statistics.delong_interval(y, score, g)}
-                found["delong"] = {"auroc": statistics.delong_interval(y, score, g, transform="none")}
-                if i < BOOTSTRAPPED: found["bca"] = statistics.cluster_bootstrap(y, said, score, g, 1000, seed=i)
+                found = {"score": intervals.metric_intervals(y, said, score, g, "score")}
+                if not grouped: found["exact"] = {m: v for m, v in intervals.metric_intervals(y, said, score).items() if v.method == "exact"}
+                found["delong logit"] = {"auroc": intervals.delong_interval(y, score, g)}
+                found["delong"] = {"auroc": intervals.delong_interval(y, score, g, transform="none")}
+                if i < BOOTSTRAPPED: found["bca"] = intervals.cluster_bootstrap(y, said, score, g, 1000, seed=i)
                 for method, values in found.items():
                     for m, v in values.items():
                         hits[method, m].append(holds(v, truth[m]))
@@ -158,12 +161,12 @@ def cross_validation(studies, seed):
                 x, test = draw_features(generator, y, groups), fold_masks(generator, y, groups)
                 pooled, folds, w, cut = cross_validate(x, y, test)
                 truths.append(true_accuracy(w, cut).mean())
-                found["score, all repeats"].append(statistics.proportion_interval((pooled > 0) == (y == 1)[:, None], groups, "score"))
-                found["score, one repeat"].append(statistics.proportion_interval((pooled[:, 0] > 0) == (y == 1), groups, "score"))
-                found["nadeau_bengio"].append(statistics.nadeau_bengio_interval(folds, 4, 1, groups.max() + 1))
-                found["nadeau_bengio, folds - 1"].append(statistics.nadeau_bengio_interval(folds, 4, 1))
+                found["score, all repeats"].append(intervals.proportion_interval((pooled > 0) == (y == 1)[:, None], groups, "score"))
+                found["score, one repeat"].append(intervals.proportion_interval((pooled[:, 0] > 0) == (y == 1), groups, "score"))
+                found["nadeau_bengio"].append(intervals.nadeau_bengio_interval(folds, 4, 1, groups.max() + 1))
+                found["nadeau_bengio, folds - 1"].append(intervals.nadeau_bengio_interval(folds, 4, 1))
                 half = stats.t.ppf(0.975, 49) * folds.std(ddof=1) / np.sqrt(50)
-                found["folds as if independent"].append(statistics.Interval(folds.mean(), folds.mean() - half, folds.mean() + half, ""))
+                found["folds as if independent"].append(intervals.Interval(folds.mean(), folds.mean() - half, folds.mean() + half, ""))
             for method, values in found.items():
                 yield row("cross_validation", n, grouped, method, "accuracy", [holds(v, np.mean(truths)) for v in values], COVER, [v.high - v.low for v in values])
 
@@ -183,16 +186,16 @@ def tests(studies, seed):
                 three = [shift * y + np.sqrt(0.5) * (common + draw_scores(generator, 0 * y, groups)) for _ in range(3)]
                 a, b, c = ((s > shift / 2) == (y == 1) for s in three)
                 only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
-                low["mcnemar_exact"].append(statistics.mcnemar_exact(only_a, only_b))
-                low["mcnemar_exact mid-p"].append(statistics.mcnemar_exact(only_a, only_b, mid_p=True))
+                low["mcnemar_exact"].append(comparison.mcnemar_exact(only_a, only_b))
+                low["mcnemar_exact mid-p"].append(comparison.mcnemar_exact(only_a, only_b, mid_p=True))
                 if grouped:
                     lead = np.round(np.bincount(groups, a.astype(float) - b)).astype(int)
-                    low["sign_flip_exact"].append(statistics.sign_flip_exact(lead))
-                    low["sign_flip_exact mid-p"].append(statistics.sign_flip_exact(lead, mid_p=True))
-                low["delong_test"].append(statistics.delong_test(y, three[0], three[1], g)["p"])
-                low["cochran_q"].append(statistics.cochran_q(np.column_stack([a, b, c]), g, resamples=499, seed=i)[1])
+                    low["sign_flip_exact"].append(comparison.sign_flip_exact(lead))
+                    low["sign_flip_exact mid-p"].append(comparison.sign_flip_exact(lead, mid_p=True))
+                low["delong_test"].append(comparison.delong_test(y, three[0], three[1], g)["p"])
+                low["cochran_q"].append(comparison.cochran_q(np.column_stack([a, b, c]), g, resamples=499, seed=i)[1])
                 worse = (three[1] > shift / 2 + 0.5) == (y == 1)
-                d = statistics.paired_difference(a, worse, g)
+                d = comparison.paired_difference(a, worse, g)
                 truth = stats.norm.cdf(shift / 2) - (stats.norm.cdf(shift / 2 + 0.5) + stats.norm.cdf(shift / 2 - 0.5)) / 2
                 covered.append(holds(d, truth)); widths.append(d.high - d.low)
             for method, p in low.items(): yield row("tests", n, grouped, method, "rejects a true null", np.array(p) <= 0.05, REJECT)
@@ -210,8 +213,8 @@ def corrected_t(studies, seed):
                 y = half_of_each(generator, groups)
                 test = fold_masks(generator, y, groups)
                 a, b = (cross_validate(draw_features(generator, y, groups), y, test)[1] for _ in range(2))
-                p["corrected_resampled_t"].append(statistics.corrected_resampled_ttest(a - b, 4, 1, groups.max() + 1)["p"])
-                p["corrected t, folds - 1"].append(statistics.corrected_resampled_ttest(a - b, 4, 1)["p"])
+                p["corrected_resampled_t"].append(comparison.corrected_resampled_ttest(a - b, 4, 1, groups.max() + 1)["p"])
+                p["corrected t, folds - 1"].append(comparison.corrected_resampled_ttest(a - b, 4, 1)["p"])
                 p["uncorrected t"].append(stats.ttest_rel(a, b).pvalue if np.ptp(a - b) > 0 else 1.0)
             for method, values in p.items(): yield row("corrected_t", n, grouped, method, "rejects a true null", np.array(values) <= 0.05, REJECT)
 
@@ -229,10 +232,10 @@ def operating(studies, seed):
                 for wanted in (0.95, 0.99):
                     truth = stats.norm.cdf(shift - stats.norm.ppf(wanted))
                     for method in ("score", "binormal", "percentile") if i < BOOTSTRAPPED else ("score", "binormal"):
-                        o = calibrate.operating_point(y, score, wanted, groups if grouped else None, method, resamples=400, seed=i)
+                        o = thresholds.operating_point(y, score, wanted, groups if grouped else None, method, resamples=400, seed=i)
                         hits[method, wanted].append(holds(o, truth))
                         widths[method, wanted].append(o.high - o.low)
-                    skewed = calibrate.operating_point(y, np.exp(score), wanted, groups if grouped else None, "binormal")  # the same order, no bell
+                    skewed = thresholds.operating_point(y, np.exp(score), wanted, groups if grouped else None, "binormal")  # the same order, no bell
                     hits["binormal, skewed scores", wanted].append(holds(skewed, truth))
                     widths["binormal, skewed scores", wanted].append(skewed.high - skewed.low)
             for method, wanted in hits:

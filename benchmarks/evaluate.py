@@ -21,10 +21,13 @@ import pandas as pd
 import sklearn
 from sklearn.base import clone
 
-from leuknb.classify import FOUR, class_scores, make_classifier
-from leuknb.core import make_settings, rng, stream_seed
-from leuknb.engine import run_folds, run_labellings
-from leuknb.evaluate import cases, cv_splits, predict_splits, random_splits, shuffled
+from leuknb.classification.estimators import class_scores, FOUR, make_classifier
+from leuknb.core import rng, stream_seed
+from leuknb.settings import make_settings
+from leuknb.auditing.published_table.fitting import run_folds, run_labellings
+from leuknb.evaluation.splits import cv_splits, random_splits
+from leuknb.cli.predict import cases, predict_splits
+from leuknb.evaluation.permutation import shuffled
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -23,17 +23,18 @@ from pathlib import Path
 
 import numpy as np
 
-from leuknb.casebook import explain_predictions, refit_holdout
-from leuknb.cells import SIDE, white_cell
-from leuknb.classify import make_classifier, scores
-from leuknb.core import make_settings
-from leuknb.datasets import load_dataset
-from leuknb.evaluate import evaluate
-from leuknb.explain import evidence_map, extractor_of, linear_score, neighbours
-from leuknb.faithfulness import FILLS, areas, curves, localisation, map_correlations, mean_interval, with_random_weights
-from leuknb.features import extract
-from leuknb.preprocess import decode, resize
-from leuknb.synthetic import read_masks
+from leuknb.explanation.examples import explain_predictions, refit_holdout
+from leuknb.data.segmentation import SIDE, white_cell
+from leuknb.classification.estimators import make_classifier, scores
+from leuknb.settings import make_settings
+from leuknb.data.datasets import load_dataset
+from leuknb.cli.predict import evaluate
+from leuknb.explanation.evidence import evidence_map, extractor_of, linear_score, neighbours
+from leuknb.explanation.faithfulness import (
+    areas, curves, FILLS, localisation, map_correlations, mean_interval, with_random_weights)
+from leuknb.features.extraction import extract
+from leuknb.data.images import decode, resize
+from leuknb.data.synthetic import read_masks
 
 RESULTS = Path(__file__).parent / "results"
 SIMULATED = {"n_images": 195, "seed": 0}

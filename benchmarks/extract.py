@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leuknb.core import make_settings, write_atomic
+from leuknb.core import write_atomic
+from leuknb.settings import make_settings
 
 RESULTS = Path(__file__).parent / "results" / "extract.json"
 BATCH = 32  # of the plain way
@@ -28,7 +29,7 @@ def drawn(folder: Path, n: int) -> list[Path]:
     "The simulator's smears as JPEG files, n of them."
     from PIL import Image
 
-    from leuknb.synthetic import synthetic_folder
+    from leuknb.data.synthetic import synthetic_folder
 
     source = synthetic_folder(make_settings(synthetic={"n_images": min(n, 48)}))
     found = sorted(p for c in ("normal", "abnormal") for p in (source / c).iterdir())
@@ -44,16 +45,18 @@ def plain_way(case: str, backbone, files: list[Path]):
     import torch
     from PIL import Image
 
-    from leuknb import features as F
-    from leuknb.cells import frames_of
+    from leuknb.features import backbones
+    from leuknb.features import network
+    from leuknb.features import extraction
+    from leuknb.data.segmentation import frames_of
 
-    model = F.build(backbone.name).eval()
-    F.fill(model, F.read_weights(backbone.file), "the plain way", by_position=backbone.source == "package")
+    model = backbones.build(backbone.name).eval()
+    backbones.fill(model, backbones.read_weights(backbone.file), "the plain way", by_position=backbone.source == "package")
     settings, maps = make_settings("best"), {}
     if case == "best":
         for layer in settings.layers: dict(model.named_modules())[layer].register_forward_hook(lambda _m, _i, out, layer=layer: maps.__setitem__(layer, out))
     else:
-        head = dict(model.named_modules())[F._head(model, backbone.source)]
+        head = dict(model.named_modules())[backbones._head(model, backbone.source)]
         head.register_forward_pre_hook(lambda _m, i: maps.__setitem__("", i[0]))
     mean, std = (torch.tensor(v)[:, None, None] for v in (backbone.mean, backbone.std))
 
@@ -65,10 +68,10 @@ def plain_way(case: str, backbone, files: list[Path]):
         for k in range(2):
             total = 0
             for name in settings.views:
-                seen = [F.view(b[..., 4 * k : 4 * k + 4], name) for b in batch]
+                seen = [images.view(b[..., 4 * k : 4 * k + 4], name) for b in batch]
                 model(torch.stack([normal(s[..., :3]) for s in seen]))
                 mask = torch.stack([torch.from_numpy(s[..., 3].astype(np.float32) / 255) for s in seen])
-                total = total + torch.cat([F.pool(maps[layer], "covariance", mask) for layer in settings.layers], 1)
+                total = total + torch.cat([network.pool(maps[layer], "covariance", mask) for layer in settings.layers], 1)
             out.append(total / len(settings.views))
         return torch.cat(out, 1)
 
@@ -89,7 +92,7 @@ def plain_way(case: str, backbone, files: list[Path]):
 
 def ours(case: str, weights, files: list[Path], **how):
     "`CNNFeatures` on the same files, fitted."
-    from leuknb.features import CNNFeatures
+    from leuknb.features.extraction import CNNFeatures
 
     s = make_settings("best") if case == "best" else None
     more = {k: getattr(s, k) for k in ("layers", "pooling", "region", "frames", "views")} if s else {}
@@ -117,11 +120,13 @@ def flops(case: str, backbone) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from leuknb import features as F
+    from leuknb.features import backbones
+    from leuknb.features import network
+    from leuknb.features import extraction
 
     s = make_settings("best")
     layers, views, frames = (tuple(s.layers), len(s.views), 2) if case == "best" else (("penultimate",), 1, 1)
-    net = F._Network(backbone, layers, "mean", ("identity",), backbone.image_size, "cpu")
+    net = network.Network(backbone, layers, "mean", ("identity",), backbone.image_size, "cpu")
     with FlopCounterMode(display=False) as counter, torch.no_grad(): net.maps(torch.zeros((1, backbone.image_size, backbone.image_size, 3), dtype=torch.uint8))
     return counter.get_total_flops() * views * frames
 
@@ -130,21 +135,23 @@ def measure(case: str, files: list[Path], folder: Path, repeats: int) -> list[di
     "One case: every way once to warm up, then all ways in turn."
     import torch
 
-    from leuknb import features as F
-    from leuknb.graphs import HOLDS_BFLOAT16, has_bfloat16, has_onnx
+    from leuknb.features import backbones
+    from leuknb.features import network
+    from leuknb.features import extraction
+    from leuknb.features.onnx import has_bfloat16, has_onnx, HOLDS_BFLOAT16
 
     name = "efficientnet_lite0" if case == "best" else case
     weights = None
     if name != "efficientnet_lite0":
         weights = str(folder / f"{name}_random.pth")
-        torch.save(F.build(name).state_dict(), weights)
-    backbone = F.describe(name, weights)
+        torch.save(backbones.build(name).state_dict(), weights)
+    backbone = backbones.describe(name, weights)
     files = files[: len(files) // 3] if case == "best" else files
     names = [("torch", "float32")] + ([("onnx", "float32")] if has_onnx() else [])
     names += [("torch", "bfloat16")] if has_bfloat16() and name in HOLDS_BFLOAT16 else []
     ways, cold = {"plain": plain_way(case, backbone, files)}, {"plain": None}
     for engine, precision in names: ways[f"{engine} {precision}"], cold[f"{engine} {precision}"] = ours(case, weights, files, engine=engine, precision=precision)
-    chosen = F.make_recipe(name, weights=weights)
+    chosen = extraction.make_recipe(name, weights=weights)
     rows = {k: way() for k, way in ways.items()}
     times = {k: [] for k in ways}
     for _ in range(repeats):
@@ -170,7 +177,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default=",".join(CASES))
     said = parser.parse_args()
-    from leuknb.graphs import cores, has_bfloat16, instruction_sets
+    from leuknb.features.onnx import cores, has_bfloat16, instruction_sets
 
     peaks, rows = dict.fromkeys(["float32", "bfloat16"] if has_bfloat16() else ["float32"], 0.0), []  # a CPU without bfloat16 would take minutes for it
     with tempfile.TemporaryDirectory() as folder:

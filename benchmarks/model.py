@@ -22,13 +22,16 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_sample_images
 
-from leuknb.core import make_settings, rng
-from leuknb.datasets import load_dataset
-from leuknb.evaluate import cases, cv_splits, random_splits
-from leuknb.features import CNNFeatures, extract
-from leuknb.model import Model, _looks_of, _subset, decided, fit_all, fit_rules, in_sets, scores_by, train
-from leuknb.novelty import looks
-from leuknb.statistics import proportion_interval
+from leuknb.core import rng
+from leuknb.settings import make_settings
+from leuknb.data.datasets import load_dataset
+from leuknb.evaluation.splits import cv_splits, random_splits
+from leuknb.cli.predict import cases
+from leuknb.features.extraction import CNNFeatures, extract
+from leuknb.modeling.training import _looks_of, _subset, decided, fit_all, fit_rules, in_sets, scores_by, train
+from leuknb.modeling.model import Model
+from leuknb.modeling.out_of_distribution import looks
+from leuknb.evaluation.intervals import proportion_interval
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(os.environ.get("LEUKNB_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))

@@ -41,8 +41,8 @@ def step_images(work: Path, n: int) -> dict:
     "Write n JPEG files; in a process of its own, so that what they need is not counted for others."
     from PIL import Image
 
-    from leuknb.core import SyntheticSettings
-    from leuknb.synthetic import draw_batch
+    from leuknb.settings import SyntheticSettings
+    from leuknb.data.synthetic import draw_batch
 
     folder = work / "images"
     tiles = draw_batch(SyntheticSettings(n_images=200), side=SIDE).rgb
@@ -74,20 +74,20 @@ def dataset_of(work: Path, n: int):
     "The dataset that the step `list` left."
     import pandas as pd
 
-    from leuknb.datasets import Dataset
+    from leuknb.data.datasets import Dataset
 
     return Dataset("mosaics", work / "images", pd.read_parquet(work / f"dataset{n}.parquet"), ["abnormal", "normal"], "abnormal", True)
 
 
 def small():
-    from leuknb.core import make_settings
+    from leuknb.settings import make_settings
 
     return make_settings(image_size=32, device="cpu")
 
 
 def step_list(work: Path, n: int) -> dict:
-    from leuknb.core import make_settings
-    from leuknb.datasets import load_dataset
+    from leuknb.settings import make_settings
+    from leuknb.data.datasets import load_dataset
 
     with measured() as m: dataset = load_dataset(make_settings(data=str(work / "images" / f"first{n}.csv")))
     dataset.table.to_parquet(work / f"dataset{n}.parquet")
@@ -95,7 +95,7 @@ def step_list(work: Path, n: int) -> dict:
 
 
 def step_extract(work: Path, n: int) -> dict:
-    from leuknb.features import extract
+    from leuknb.features.extraction import extract
 
     dataset = dataset_of(work, n)
     with measured() as m: X = extract(dataset, small(), store=work / f"store{n}")
@@ -105,7 +105,7 @@ def step_extract(work: Path, n: int) -> dict:
 
 def step_again(work: Path, n: int) -> dict:
     "The second run: everything comes from the store."
-    from leuknb.features import extract
+    from leuknb.features.extraction import extract
 
     dataset = dataset_of(work, n)
     with measured() as m: X = extract(dataset, small(), store=work / f"store{n}")
@@ -116,9 +116,9 @@ def step_again(work: Path, n: int) -> dict:
 
 def step_default(work: Path, n: int) -> dict:
     "The default recipe on drawn smears of the usual size: JPEG files on disk to features."
-    from leuknb.core import make_settings
-    from leuknb.datasets import load_dataset
-    from leuknb.features import extract
+    from leuknb.settings import make_settings
+    from leuknb.data.datasets import load_dataset
+    from leuknb.features.extraction import extract
 
     settings = make_settings(device="cpu", synthetic={"n_images": n})
     dataset = load_dataset(settings)
@@ -128,8 +128,8 @@ def step_default(work: Path, n: int) -> dict:
 
 
 def step_audit(work: Path, n: int) -> dict:
-    from leuknb.audit import run_audit
-    from leuknb.core import make_settings
+    from leuknb.cli.audit import run_audit
+    from leuknb.settings import make_settings
 
     dataset, X = dataset_of(work, n), made_up(n)[0]
     with measured() as m: found = run_audit(dataset, make_settings(), X)
@@ -140,8 +140,9 @@ def step_evaluate(work: Path, n: int, classifier: str) -> dict:
     "One classifier: the holdout and five folds, with its intervals."
     import pandas as pd
 
-    from leuknb.core import make_settings
-    from leuknb.evaluate import cv_metrics, evaluate
+    from leuknb.settings import make_settings
+    from leuknb.cli.predict import evaluate
+    from leuknb.evaluation.schemes import cv_metrics
 
     X, y = made_up(n)
     table = pd.DataFrame({"file_name": [name_of(i) for i in range(n)], "label": np.where(y, "abnormal", "normal")})
@@ -218,8 +219,8 @@ def growth(rows: list[dict]) -> dict:
 def killed(work: Path, n: int, times: int) -> dict:
     "Kill an extraction at random moments; after each kill every row of the store must be one of the clean extraction's, bit by bit, and none may be lost."
     from leuknb.core import fingerprint
-    from leuknb.features import recipe_of
-    from leuknb.store import FeatureStore
+    from leuknb.features.extraction import recipe_of
+    from leuknb.features.store import FeatureStore
 
     key, digests = fingerprint(recipe_of(small()))[:32], dataset_of(work, n).usable["sha256"].tolist()
     clean, found = FeatureStore(work / f"store{n}" / key).read(digests)
@@ -245,7 +246,7 @@ def killed(work: Path, n: int, times: int) -> dict:
 
 
 def step_resume(work: Path, n: int) -> dict:
-    from leuknb.features import extract
+    from leuknb.features.extraction import extract
 
     dataset = dataset_of(work, n)
     print("ready", flush=True)
@@ -257,7 +258,7 @@ def step_resume(work: Path, n: int) -> dict:
 
 def machine() -> dict:
     "The machine by its cores and instruction sets."
-    from leuknb.graphs import cores, instruction_sets
+    from leuknb.features.onnx import cores, instruction_sets
 
     return {"cores": cores(), "processor": platform.machine(), "instruction_sets": list(instruction_sets())}
 

@@ -73,7 +73,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     from leuknb.core import to_json, write_atomic
-    from leuknb.graphs import cores, instruction_sets
+    from leuknb.features.onnx import cores, instruction_sets
 
     load, rounds = os.getloadavg()[0], args.rounds
     with tempfile.TemporaryDirectory(prefix="leuknb-startup-") as folder:

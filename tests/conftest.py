@@ -55,7 +55,7 @@ def own_store(tmp_path_factory):
 def needs_weasyprint() -> None:
     "Skip the test where no PDF can be made: the package, or the library Pango beneath it, is missing."
     from leuknb.core import InputError
-    from leuknb.page import need_weasyprint
+    from leuknb.reporting.html import need_weasyprint
 
     try: need_weasyprint()
     except InputError as e: pytest.skip(str(e))

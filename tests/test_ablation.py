@@ -6,12 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from leuknb import ablation
-from leuknb.ablation import STEPS, Design, chosen, columns_of, feature_names, measure, price, run_ablation, sheet, summary, svm_params
-from leuknb.core import PRESETS, InputError, SyntheticSettings, make_settings
-from leuknb.datasets import load_dataset
-from leuknb.features import extract
-from leuknb.statistics import corrected_resampled_ttest
+from leuknb.experiments import ablation
+from leuknb.cli.ablation import (
+    chosen, columns_of, Design, feature_names, measure, price, run_ablation, sheet, STEPS, summary, svm_params)
+from leuknb.core import InputError
+from leuknb.settings import make_settings, PRESETS, SyntheticSettings
+from leuknb.data.datasets import load_dataset
+from leuknb.features.extraction import extract
+from leuknb.evaluation.comparison import corrected_resampled_ttest
 
 FEW = make_settings(synthetic=SyntheticSettings(n_images=12, images_per_patient=2))
 QUICK = Design(2, 1, 2)

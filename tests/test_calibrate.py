@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_curve
 
-from leuknb import calibrate as c
+from leuknb.evaluation import calibration
+from leuknb.evaluation import thresholds
+from leuknb.evaluation import plots as evaluation_plots
 from leuknb.core import InputError
-from leuknb.statistics import auroc
+from leuknb.evaluation.intervals.metrics import auroc
 
 quick = settings(max_examples=30, deadline=None)
 
@@ -32,49 +34,49 @@ def test_sigmoid_agrees_with_weighted_logistic_regression(seed, scale, shift):
     soft = np.where(y == 1, high, low)  # a soft target is two weighted images
     x = np.r_[score, score][:, None]
     model = LogisticRegression(C=1e10, tol=1e-10, max_iter=1000).fit(x, np.r_[np.ones(len(y)), np.zeros(len(y))], np.r_[soft, 1 - soft])
-    ours = c.fit_calibrator(scale * score + shift, y)(scale * score + shift)
+    ours = calibration.fit_calibrator(scale * score + shift, y)(scale * score + shift)
     np.testing.assert_allclose(ours, model.predict_proba(score[:, None])[:, 1], atol=1e-4)
 
 
 def test_sigmoid_stays_finite_for_separable_and_equal_scores():
-    apart = c.fit_calibrator([-1e6, -1e6, 1e6, 1e6], [0, 0, 1, 1])
+    apart = calibration.fit_calibrator([-1e6, -1e6, 1e6, 1e6], [0, 0, 1, 1])
     assert 0 < float(apart(-1e6)) < 0.5 < float(apart(1e6)) < 1
-    assert float(c.fit_calibrator([3.0] * 8, [0] * 6 + [1] * 2)(3.0)) == pytest.approx(np.mean([1 / 8] * 6 + [3 / 4] * 2))
+    assert float(calibration.fit_calibrator([3.0] * 8, [0] * 6 + [1] * 2)(3.0)) == pytest.approx(np.mean([1 / 8] * 6 + [3 / 4] * 2))
 
 
-@pytest.mark.parametrize("kind", c.KINDS)
+@pytest.mark.parametrize("kind", calibration.KINDS)
 def test_a_calibrator_survives_json_and_never_reverses_the_order(kind):
     y, score, _ = study()
-    fitted = c.fit_calibrator(score, y, kind)
-    again = c.Calibrator.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    fitted = calibration.fit_calibrator(score, y, kind)
+    again = calibration.Calibrator.from_dict(json.loads(json.dumps(fitted.to_dict())))
     assert again == fitted
     assert np.all(np.diff(fitted(np.sort(score))) >= 0)
     for bad in ({}, {"kind": "sigmoid", "x": [], "p": []}, {"kind": kind, "x": [math.inf], "p": [0]}, {"kind": kind, "x": "ab", "p": [1, 2]}, {"kind": "isotonic", "x": [2, 1], "p": [0, 1]}):
-        with pytest.raises(InputError): c.Calibrator.from_dict(bad)
+        with pytest.raises(InputError): calibration.Calibrator.from_dict(bad)
 
 
-@pytest.mark.parametrize("kind", c.KINDS)
+@pytest.mark.parametrize("kind", calibration.KINDS)
 def test_a_folds_probabilities_do_not_change_with_its_own_labels(kind):
     y, score, groups = study()
     fold = np.arange(120) // 10 % 4  # two patients, one of each class, after the other
     turned = np.where(fold == 2, 1 - y, y)
-    one, other = (c.cross_calibrated(labels, score, fold, groups, kind) for labels in (y, turned))
+    one, other = (calibration.cross_calibrated(labels, score, fold, groups, kind) for labels in (y, turned))
     np.testing.assert_array_equal(one[fold == 2], other[fold == 2])
     assert not np.array_equal(one[fold != 2], other[fold != 2])
 
 
 def test_folds_made_here_keep_patients_whole_and_are_repeatable():
     y, score, groups = study()
-    fold = c._folds(y, groups, 5, seed=3)
+    fold = calibration._folds(y, groups, 5, seed=3)
     assert all(len(set(fold[groups == g])) == 1 for g in set(groups))
-    np.testing.assert_array_equal(c.cross_calibrated(y, score, groups=groups, seed=3), c.cross_calibrated(y, score, groups=groups, seed=3))
+    np.testing.assert_array_equal(calibration.cross_calibrated(y, score, groups=groups, seed=3), calibration.cross_calibrated(y, score, groups=groups, seed=3))
 
 
 def test_calibration_that_would_leak_is_refused():
     y, score, groups = study()
-    with pytest.raises(InputError, match="two folds"): c.cross_calibrated(y, score, np.arange(120) % 5, groups)
-    with pytest.raises(InputError, match="one fold"): c.cross_calibrated(y, score, np.zeros(120))
-    with pytest.raises(InputError, match="both classes"): c.cross_calibrated(y, score, y)
+    with pytest.raises(InputError, match="two folds"): calibration.cross_calibrated(y, score, np.arange(120) % 5, groups)
+    with pytest.raises(InputError, match="one fold"): calibration.cross_calibrated(y, score, np.zeros(120))
+    with pytest.raises(InputError, match="both classes"): calibration.cross_calibrated(y, score, y)
 
 
 @quick
@@ -82,7 +84,7 @@ def test_calibration_that_would_leak_is_refused():
 def test_brier_agrees_with_scikit_learn(seed):
     r = np.random.default_rng(seed)
     y, p = r.integers(0, 2, 50), r.random(50)
-    assert c.brier(y, p) == pytest.approx(brier_score_loss(y, p))
+    assert calibration.brier(y, p) == pytest.approx(brier_score_loss(y, p))
 
 
 @quick
@@ -91,24 +93,24 @@ def test_ece_agrees_with_a_loop_and_not_with_the_order_of_images(seed, n_bins, t
     r = np.random.default_rng(seed)
     y, p = r.integers(0, 2, 60), r.random(60).round(1 if ties else 9)
     order = r.permutation(60)
-    assert c.ece(y, p, n_bins) == pytest.approx(c.ece(y[order], p[order], n_bins))
+    assert calibration.ece(y, p, n_bins) == pytest.approx(calibration.ece(y[order], p[order], n_bins))
     if not ties:
         parts = np.array_split(np.argsort(p), n_bins) if 60 % n_bins == 0 else None
-        if parts: assert c.ece(y, p, n_bins) == pytest.approx(sum(abs(y[i].mean() - p[i].mean()) * len(i) for i in parts) / 60)
+        if parts: assert calibration.ece(y, p, n_bins) == pytest.approx(sum(abs(y[i].mean() - p[i].mean()) * len(i) for i in parts) / 60)
 
 
 def test_perfectly_calibrated_probabilities_show_the_error_that_chance_predicts():
     r = np.random.default_rng(0)
     p = r.random(195)
-    seen = np.mean([c.ece(r.random(195) < p, p) for _ in range(300)])
-    assert c.ece_by_chance(p) == pytest.approx(seen, rel=0.05)
+    seen = np.mean([calibration.ece(r.random(195) < p, p) for _ in range(300)])
+    assert calibration.ece_by_chance(p) == pytest.approx(seen, rel=0.05)
 
 
 def test_reliability_counts_every_image_once_and_intervals_hold_the_share():
     y, score, groups = study()
-    p = c.cross_calibrated(y, score, groups=groups)
+    p = calibration.cross_calibrated(y, score, groups=groups)
     for g in (None, groups):
-        curve = c.reliability_curve(y, p, groups=g)
+        curve = calibration.reliability_curve(y, p, groups=g)
         assert curve.n.sum() == 120 and (np.diff(curve.predicted) > 0).all()
         assert (curve.low <= curve.observed + 1e-12).all() and (curve.observed <= curve.high + 1e-12).all()
         assert np.average(curve.observed, weights=curve.n) == pytest.approx(y.mean())
@@ -119,7 +121,7 @@ def test_reliability_counts_every_image_once_and_intervals_hold_the_share():
 def test_operating_point_is_the_best_of_the_roc_curve(seed, wanted, ties):
     y, score, _ = study(seed)
     if ties: score = np.round(score)
-    o = c.operating_point(y, score, wanted)
+    o = thresholds.operating_point(y, score, wanted)
     fpr, tpr, _ = roc_curve(y, score, drop_intermediate=False)
     assert o.sensitivity >= wanted - 1e-9
     assert o.specificity == pytest.approx(1 - fpr[tpr >= wanted - 1e-9].min())
@@ -130,34 +132,34 @@ def test_operating_point_is_the_best_of_the_roc_curve(seed, wanted, ties):
 @given(st.integers(0, 10_000))
 def test_calibrating_does_not_move_the_operating_point(seed):
     y, score, groups = study(seed)
-    p = c.fit_calibrator(score, y)(score)
+    p = calibration.fit_calibrator(score, y)(score)
     for method in ("score", "percentile"):
-        one, other = (c.operating_point(y, v, 0.9, groups, method, resamples=50) for v in (score, p))
+        one, other = (thresholds.operating_point(y, v, 0.9, groups, method, resamples=50) for v in (score, p))
         assert one[1:] == other[1:]
     assert auroc(y, p) == pytest.approx(auroc(y, score))
 
 
 def test_few_abnormal_images_promise_no_specificity():
     y, score, groups = study(n=40, groups=40)
-    assert c.operating_point(y, score, 0.99).low == 0
+    assert thresholds.operating_point(y, score, 0.99).low == 0
     big = study(n=4000, groups=4000)
-    assert c.operating_point(*big[:2], 0.95).low > 0.3
-    assert c.operating_point(*big[:2], 0.95, np.repeat(np.arange(400), 10)).low >= 0
+    assert thresholds.operating_point(*big[:2], 0.95).low > 0.3
+    assert thresholds.operating_point(*big[:2], 0.95, np.repeat(np.arange(400), 10)).low >= 0
 
 
 def test_bootstrap_of_the_operating_point_equals_copying_rows():
     y, score, groups = study(n=30, groups=10)
-    names, generator, values = np.unique(groups), c.rng(4, "operating_point"), []
+    names, generator, values = np.unique(groups), core.rng(4, "operating_point"), []
     for _ in range(200):
         rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in generator.integers(10, size=10)])
-        if 0 < y[rows].mean() < 1: values.append(c.operating_point(y[rows], score[rows], 0.9).specificity)
-    o = c.operating_point(y, score, 0.9, groups, "percentile", resamples=200, seed=4)
+        if 0 < y[rows].mean() < 1: values.append(thresholds.operating_point(y[rows], score[rows], 0.9).specificity)
+    o = thresholds.operating_point(y, score, 0.9, groups, "percentile", resamples=200, seed=4)
     np.testing.assert_allclose(o[3:5], np.quantile(values, [0.025, 0.975]))
 
 
 def test_net_benefit_by_hand():
     y, p = [1, 1, 0, 0, 0], [0.9, 0.3, 0.6, 0.2, 0.1]
-    curve = c.decision_curve(y, p, [0.25, 0.5])
+    curve = thresholds.decision_curve(y, p, [0.25, 0.5])
     np.testing.assert_allclose(curve.model, [2 / 5 - 1 / 5 / 3, 1 / 5 - 1 / 5])
     np.testing.assert_allclose(curve["all"], [2 / 5 - 3 / 5 / 3, 2 / 5 - 3 / 5])
 
@@ -166,28 +168,28 @@ def test_net_benefit_by_hand():
 @given(st.integers(0, 10_000), st.floats(0.01, 0.9))
 def test_a_clinics_prevalence_reweights_the_classes(seed, prevalence):
     y, score, groups = study(seed)
-    p, t = c.fit_calibrator(score, y)(score), np.array([0.1, 0.4])
+    p, t = calibration.fit_calibrator(score, y)(score), np.array([0.1, 0.4])
     sens, fpr = (np.array([(p[y == k] >= x).mean() for x in t]) for k in (1, 0))
-    curve = c.decision_curve(y, p, t, groups, prevalence)
+    curve = thresholds.decision_curve(y, p, t, groups, prevalence)
     np.testing.assert_allclose(curve.model, sens * prevalence - fpr * (1 - prevalence) * t / (1 - t), atol=1e-12)
     assert (curve.low <= curve.model).all() and (curve.model <= prevalence + 1e-12).all()
 
 
 def test_what_is_no_probability_is_refused():
-    with pytest.raises(InputError, match="calibrate scores first"): c.ece([0, 1], [-0.5, 1.5])
-    with pytest.raises(InputError, match="below 1"): c.decision_curve([0, 1], [0.1, 0.9], [1.0])
-    with pytest.raises(InputError, match="sensitivity"): c.operating_point([0, 1], [0.1, 0.9], 95)
-    with pytest.raises(InputError, match="sigmoid"): c.fit_calibrator([0.1, 0.9], [0, 1], "platt")
+    with pytest.raises(InputError, match="calibrate scores first"): calibration.ece([0, 1], [-0.5, 1.5])
+    with pytest.raises(InputError, match="below 1"): thresholds.decision_curve([0, 1], [0.1, 0.9], [1.0])
+    with pytest.raises(InputError, match="sensitivity"): thresholds.operating_point([0, 1], [0.1, 0.9], 95)
+    with pytest.raises(InputError, match="sigmoid"): calibration.fit_calibrator([0.1, 0.9], [0, 1], "platt")
 
 
-@pytest.mark.parametrize("plot", [c.plot_reliability, c.plot_operating, c.plot_decision_curve])
+@pytest.mark.parametrize("plot", [evaluation_plots.plot_reliability, evaluation_plots.plot_operating, evaluation_plots.plot_decision_curve])
 def test_figures_of_drawn_data_say_so(plot):
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     y, score, groups = study()
-    fig = plot(y, c.cross_calibrated(y, score, groups=groups), groups=groups, synthetic=True)
+    fig = plot(y, calibration.cross_calibrated(y, score, groups=groups), groups=groups, synthetic=True)
     titles = [fig._suptitle.get_text() if fig._suptitle else "", *(a.get_title() for a in fig.axes)]
     assert any("synthetic" in t for t in titles)
     plt.close(fig)

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from leuknb.checklists import ANSWERED, ANSWERS, AUTHORS, CHECKLISTS, CLAIM, FOR_AUTHORS, HEADINGS, OF_PEOPLE, PARTLY, STATUSES, answer, checklists_html, summary_table
-from leuknb.core import Settings
+from leuknb.reporting.checklists import (
+    answer, ANSWERED, ANSWERS, AUTHORS, CHECKLISTS, checklists_html, CLAIM, FOR_AUTHORS, HEADINGS, OF_PEOPLE, PARTLY,
+    STATUSES, summary_table)
+from leuknb.settings import Settings
 
 NB = Path(__file__).resolve().parent.parent / "nbs" / "reports" / "report.ipynb"
 

@@ -9,8 +9,11 @@ from sklearn.datasets import make_classification
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from leuknb.classify import FOUR, GRIDS, OTHERS, BlockScaler, accepted_params, block_widths, candidates, class_scores, make_classifier, scores
-from leuknb.core import PRESETS, InputError
+from leuknb.classification.estimators import (
+    accepted_params, block_widths, BlockScaler, candidates, class_scores, FOUR, GRIDS, make_classifier, OTHERS,
+    scores)
+from leuknb.core import InputError
+from leuknb.settings import PRESETS
 
 X, Y = make_classification(120, 12, n_informative=4, random_state=0)
 FAST = {"sklearn.ensemble.HistGradientBoostingClassifier": {"max_iter": 5}, "sklearn.neural_network.MLPClassifier": {"max_iter": 300, "hidden_layer_sizes": [8]},
@@ -44,7 +47,7 @@ def test_any_other_text_is_refused_and_never_imported(name):
     with pytest.raises(InputError): make_classifier(name)
 
 
-@pytest.mark.parametrize("name", ["os.system", "sklearn.svm", "leuknb.core.Settings", "sklearn.ensemble.StackingClassifier", ""])
+@pytest.mark.parametrize("name", ["os.system", "sklearn.svm", "leuknb.settings.Settings", "sklearn.ensemble.StackingClassifier", ""])
 def test_importable_names_outside_the_list_are_refused(name):
     with pytest.raises(InputError, match="is not known"): make_classifier(name)
 

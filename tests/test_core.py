@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leuknb.core import PRESETS, InputError, Settings, fingerprint, make_settings, parse_changes, progress, rng, to_json, write_atomic
+from leuknb.core import fingerprint, InputError, progress, rng, to_json, write_atomic
+from leuknb.settings import make_settings, parse_changes, PRESETS, Settings
 
 
 @pytest.mark.parametrize(("changes", "words"), [

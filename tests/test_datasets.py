@@ -15,9 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from leuknb import datasets
-from leuknb.core import InputError, UnreadableImage, make_settings, sha256
-from leuknb.datasets import COLUMNS, list_folders, load_dataset, positive_class, read_metadata, require_enough, show_sizes, show_wall, summary
+from leuknb import core
+from leuknb.data import sources
+from leuknb.data import datasets
+from leuknb.core import InputError, sha256
+from leuknb.settings import make_settings
+from leuknb.data.images import UnreadableImage
+from leuknb.data.layouts import COLUMNS, list_folders, positive_class, read_metadata
+from leuknb.data.datasets import load_dataset, require_enough
+from leuknb.data.plots import show_sizes, show_wall, summary
 
 
 def png(value=0, size=(8, 6)) -> bytes:
@@ -106,7 +112,7 @@ def test_an_image_over_the_pixel_limit_keeps_its_hash_and_is_skipped(tmp_path):
 
 
 def test_a_file_larger_than_any_image_within_the_limit_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "_HEADER_ROOM", 0)
+    monkeypatch.setattr(sources, "HEADER_ROOM", 0)
     d = load(put(two_classes(tmp_path), {"normal/huge.png": bytes(9000)}), pixel_limit=1000)
     assert "9,000 bytes" in why(d)["normal/huge.png"] and d.table["sha256"].eq("").sum() == 1
 
@@ -315,7 +321,7 @@ def test_no_name_leads_out_of_the_folder(tmp_path, name):
     put(tmp_path, {"out/x.png": b"secret"})
     if not (root / "out").is_symlink(): (root / "out").symlink_to(tmp_path / "out")
     for listed in (name, f"{name}/x.png"):
-        try: real = datasets._locate(root, listed)
+        try: real = sources.locate(root, listed)
         except UnreadableImage as e: assert str(e)
         else: assert Path(real).is_relative_to(root) and Path(real).is_file()
 
@@ -368,7 +374,7 @@ def test_a_source_is_resolved_only_when_asked_for(tmp_path, monkeypatch):
     fake = types.ModuleType("fake_source")
     fake.synthetic_folder = lambda s: tmp_path / "drawn" if s.data == "synthetic" else None
     monkeypatch.setitem(sys.modules, "fake_source", fake)
-    monkeypatch.setitem(datasets.SOURCES, "synthetic", "fake_source:synthetic_folder")
+    monkeypatch.setitem(sources.SOURCES, "synthetic", "fake_source:synthetic_folder")
     d = load("synthetic")
     assert (d.name, d.synthetic, len(d.usable)) == ("synthetic", True, 12)
     assert "synthetic images" in show_wall(d, 2).get_suptitle() and "synthetic images" in show_sizes(d).get_title()
@@ -421,7 +427,7 @@ def fake_medmnist(monkeypatch, fail_at=None):
                    "chestmnist": {"task": "multi-label, binary-class"}, "organmnist3d": {"task": "multi-class"}}
     module.Blood = Blood
     monkeypatch.setitem(sys.modules, "medmnist", module)
-    monkeypatch.setattr(datasets, "load_torchvision", lambda: None)
+    monkeypatch.setattr(core, "load_torchvision", lambda: None)
 
 
 def test_medmnist_becomes_png_files_with_its_own_split_once(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ def test_every_notebook_and_every_guide_has_its_page(site):
 
 def test_every_public_function_is_described_with_its_parameters(site):
     page = (site / "features.html").read_text()
-    import leuknb.features as room
+    pass
 
     for name in room.__all__:
         if callable(getattr(room, name)) and getattr(room, name).__module__ == "leuknb.features": assert f'id="{name.lower()}"' in page, name
@@ -58,7 +58,7 @@ def test_every_public_function_is_described_with_its_parameters(site):
 
 
 def test_a_settings_page_lists_every_setting_with_its_default_and_meaning(site):
-    from leuknb.core import Settings
+    from leuknb.settings import Settings
 
     page = (site / "core.html").read_text()
     table = page[page.index('id="settings"'):]

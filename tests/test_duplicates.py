@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from leuknb.core import View, SyntheticSettings, rng, sha256
-from leuknb.duplicates import blocks, candidate_pairs, clusters_of, find_duplicates, grey, invariants, working_copy
-from leuknb.preprocess import view
-from leuknb.synthetic import draw_batch
+from leuknb.core import rng, sha256
+from leuknb.settings import SyntheticSettings, View
+from leuknb.data.descriptors import blocks, grey, invariants, working_copy
+from leuknb.auditing.duplicates import candidate_pairs, clusters_of, find_duplicates
+from leuknb.data.images import view
+from leuknb.data.synthetic import draw_batch
 
 KINDS = ("re-encoded", "resized", "turned", "cropped", "all at once")
 

@@ -17,10 +17,16 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, p
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from threadpoolctl import threadpool_limits
 
-from leuknb import evaluate as ev
-from leuknb.classify import FOUR, class_scores, make_classifier
-from leuknb.core import InputError, make_settings, rng, stream_seed, to_json
-from leuknb.engine import forest_scores, kind, run_folds, run_labellings
+from leuknb.evaluation import splits
+from leuknb.evaluation import predict
+from leuknb.evaluation import metrics
+from leuknb.evaluation import schemes
+from leuknb.evaluation import permutation
+from leuknb.evaluation import plots as evaluation_plots
+from leuknb.classification.estimators import class_scores, FOUR, make_classifier
+from leuknb.core import InputError, rng, stream_seed, to_json
+from leuknb.settings import make_settings
+from leuknb.auditing.published_table.fitting import forest_scores, kind, run_folds, run_labellings
 
 FEW_TREES = {"ensemble": {"n_estimators": 10}}
 
@@ -46,7 +52,7 @@ def study(k=2, patients=20, each=4, d=30, grouped=True):
 def evaluated(k=2, grouped=True):
     X, table = study(k, patients=20 if k == 2 else 32, grouped=grouped)
     s = make_settings(positive="abnormal" if k == 2 else None, n_splits=8, cv_repeats=2, permutations=20, params=FEW_TREES)
-    return X, table, s, ev.evaluate(X, table, s)
+    return X, table, s, predict.evaluate(X, table, s)
 
 
 # shortcuts against the plain way
@@ -58,7 +64,7 @@ def evaluated(k=2, grouped=True):
                                          ("sklearn.linear_model.LogisticRegression", {})])
 def test_every_fold_equals_the_plain_pipeline(name, params, dtype, k):
     X, y = features(k=k, dtype=dtype)
-    splits = ev.cv_splits(y, folds=4)
+    splits = splits.cv_splits(y, folds=4)
     for s, _, scores, called in run_folds(X, y, splits, [name], {name: params}, seed=5, scheme="cv"):
         train, test = splits[s]
         with threadpool_limits(1): plain = make_classifier(name, seed=stream_seed(5, name, "cv", s), **params).fit(X[train], y[train])
@@ -69,7 +75,7 @@ def test_every_fold_equals_the_plain_pipeline(name, params, dtype, k):
 def test_the_shortcuts_are_taken_for_the_four_and_equal_on_many_features():
     X, y = features(195, 9216)
     assert [kind(make_classifier(n), len(X)) for n in FOUR] == ["gram", "distances", "plain", "plain"]
-    splits = ev.cv_splits(y, folds=5)[:2]
+    splits = splits.cv_splits(y, folds=5)[:2]
     for s, name, scores, called in run_folds(X, y, splits, ["svm", "knn"], scheme="cv"):
         train, test = splits[s]
         plain = make_classifier(name).fit(X[train], y[train])
@@ -83,7 +89,7 @@ def test_weighed_blocks_give_what_scikit_learn_s_pipeline_gives_in_every_fold_an
     X, y = features(90, 60, k)
     X, params = (X * rng(1, "scales").uniform(0.01, 50, 60)).astype(dtype), {"C": 1.0, "blocks": [7, 50, 3]}
     assert kind(make_classifier("svm", **params), len(X)) == "gram"
-    splits = ev.cv_splits(y, folds=3)
+    splits = splits.cv_splits(y, folds=3)
     permuted = run_labellings(X, np.stack([y, y[::-1]]), splits, "svm", params, seed=2)
     for s, _, scores, called in run_folds(X, y, splits, ["svm"], {"svm": params}, scheme="cv"):
         train, test = splits[s]
@@ -117,7 +123,7 @@ def test_a_forest_equals_scikit_learn_s_bit_by_bit(params, k):
 @pytest.mark.parametrize("name", ["svm", "knn", "tree"])
 def test_permuted_labellings_equal_a_plain_loop(name):
     X, y = features(60, 100)
-    splits = ev.cv_splits(y, folds=3)
+    splits = splits.cv_splits(y, folds=3)
     labellings = np.stack([rng(0, "l", i).permutation(y) for i in range(4)])
     ours = run_labellings(X, labellings, splits, name, seed=2)
     for f, (train, test) in enumerate(splits):
@@ -130,11 +136,11 @@ def test_permuted_labellings_equal_a_plain_loop(name):
 def test_every_fit_of_a_large_set_is_of_one_machine_also_where_a_fold_is_small(monkeypatch):
     from sklearn.svm import LinearSVC
 
-    from leuknb import classify, engine
+    from leuknb.classification import estimators
 
-    made, make = [], engine.make_classifier
-    monkeypatch.setattr(classify, "PRIMAL", 50)
-    monkeypatch.setattr(engine, "make_classifier", lambda name, **how: made.append(make(name, **how)) or made[-1])
+    made, make = [], estimators.make_classifier
+    monkeypatch.setattr(estimators, "PRIMAL", 50)
+    monkeypatch.setattr(estimators, "make_classifier", lambda name, **how: made.append(make(name, **how)) or made[-1])
     X, y, parts = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 2, np.arange(60).reshape(3, 20)
     splits = [(np.concatenate(np.delete(parts, i, 0)), parts[i]) for i in range(3)]
     run_folds(X, y, splits, ["svm"], inner=lambda train: [(train[:20], train[20:])], n_jobs=1)
@@ -143,7 +149,7 @@ def test_every_fit_of_a_large_set_is_of_one_machine_also_where_a_fold_is_small(m
 
 def test_the_number_of_threads_changes_no_bit():
     X, y = features(100, 2000)
-    splits = ev.cv_splits(y, folds=5)
+    splits = splits.cv_splits(y, folds=5)
     runs = []
     for jobs, blas in ((1, 1), (2, 1), (2, 2)):
         with threadpool_limits(blas): runs.append(run_folds(X, y, splits, list(FOUR), FEW_TREES, n_jobs=jobs))
@@ -166,7 +172,7 @@ def test_augmented_copies_of_test_images_are_never_used(name):
     X, y = features(60, 40)
     g = rng(0, "copies")
     copies = [X + g.normal(size=X.shape).astype(np.float32) for _ in range(2)]
-    splits = ev.cv_splits(y, folds=3)
+    splits = splits.cv_splits(y, folds=3)
     before = run_folds(X, y, splits, [name], FEW_TREES, copies=copies)
     for s, (train, test) in enumerate(splits):
         spoilt = [c.copy() for c in copies]
@@ -179,7 +185,7 @@ def test_augmented_copies_of_test_images_are_never_used(name):
 def test_training_rows_get_their_copies_and_test_rows_do_not():
     X, y = features(60, 40)
     copies = [X + 0.5, X - 0.5]
-    train, test = splits = ev.random_splits(y)[0]
+    train, test = splits = splits.random_splits(y)[0]
     (_, _, scores, _), = run_folds(X, y, [splits], ["svm"], copies=copies)
     plain = make_classifier("svm").fit(np.concatenate([X[train], *(c[train] for c in copies)]), np.tile(y[train], 3))
     np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
@@ -189,11 +195,11 @@ def test_training_rows_get_their_copies_and_test_rows_do_not():
 def test_no_test_image_changes_what_is_said_of_another(tune):
     X, table = study()
     s = make_settings(positive="abnormal", n_splits=0, cv_repeats=0, params=FEW_TREES, tune=tune)
-    before = ev.evaluate(X, table, s)
+    before = predict.evaluate(X, table, s)
     one = table.index[table.file_name == before.file_name.iloc[0]][0]
     spoilt = X.copy()
     spoilt[one] += 100
-    after = ev.evaluate(spoilt, table, s)
+    after = predict.evaluate(spoilt, table, s)
     others = before.file_name != table.file_name[one]
     pd.testing.assert_frame_equal(before[others], after[others])
 
@@ -201,26 +207,26 @@ def test_no_test_image_changes_what_is_said_of_another(tune):
 def test_tuning_chooses_without_test_labels():
     X, table = study()
     s = make_settings(positive="abnormal", n_splits=0, cv_repeats=0, classifiers=["svm", "knn"], tune=True)
-    before = ev.evaluate(X, table, s)
+    before = predict.evaluate(X, table, s)
     turned = table.label.where(~table.file_name.isin(before.file_name), table.label.map({"normal": "abnormal", "abnormal": "normal"}))
-    who, fake = ev.cases(table, s), ev.cases(table.assign(label=turned), s)
-    split = ev.random_splits(who.label, who.together, 1, 0.2, s.seed, "holdout")
-    after = ev.predict_splits(X, fake, split, s, "holdout")
+    who, fake = predict.cases(table, s), predict.cases(table.assign(label=turned), s)
+    split = splits.random_splits(who.label, who.together, 1, 0.2, s.seed, "holdout")
+    after = predict.predict_splits(X, fake, split, s, "holdout")
     np.testing.assert_array_equal(before.score, after.score)
 
 
 def test_features_that_are_not_numbers_or_do_not_fit_are_refused():
     X, table = study()
     X[3, 2] = np.inf
-    with pytest.raises(InputError, match="1 rows of features"): ev.evaluate(X, table, make_settings(positive="abnormal"))
-    with pytest.raises(InputError, match="do not fit 80 images"): ev.evaluate(X[:5], table, make_settings(positive="abnormal"))
+    with pytest.raises(InputError, match="1 rows of features"): predict.evaluate(X, table, make_settings(positive="abnormal"))
+    with pytest.raises(InputError, match="do not fit 80 images"): predict.evaluate(X[:5], table, make_settings(positive="abnormal"))
 
 
 # splits
 
 def test_the_paper_s_images_give_its_holdout():
     labels = np.repeat(["normal", "abnormal"], [96, 99])
-    (train, test), = ev.random_splits(labels)
+    (train, test), = splits.random_splits(labels)
     assert len(test) == 39 and (labels[test] == "abnormal").sum() == 20 and (labels[test] == "normal").sum() == 19
     assert len(train) == 156 and not set(train) & set(test)
 
@@ -230,7 +236,7 @@ def test_the_paper_s_images_give_its_holdout():
 def test_the_holdout_is_as_large_as_scikit_learn_s(n, share):
     labels = np.arange(n) % 2
     expected = len(train_test_split(np.arange(n), test_size=share, stratify=labels)[1])
-    assert abs(len(ev.random_splits(labels, test_size=share)[0][1]) - expected) <= (abs(n * share - round(n * share)) < 1e-6)
+    assert abs(len(splits.random_splits(labels, test_size=share)[0][1]) - expected) <= (abs(n * share - round(n * share)) < 1e-6)
 
 
 patients = st.lists(st.tuples(st.integers(1, 9), st.floats(0, 1)), min_size=12, max_size=40)
@@ -252,7 +258,7 @@ def enough(labels, groups, folds):
 def test_no_patient_straddles_a_split_whatever_the_patients(people, seed):
     labels, groups = cohort(people, seed)
     if not enough(labels, groups, 4): return
-    for train, test in ev.random_splits(labels, groups, 3, 0.25, seed):
+    for train, test in splits.random_splits(labels, groups, 3, 0.25, seed):
         assert not set(groups[train]) & set(groups[test]) and len(train) + len(test) == len(labels)
         assert set(labels[train]) == set(labels[test]) == {"blast", "mature"}
 
@@ -262,7 +268,7 @@ def test_no_patient_straddles_a_split_whatever_the_patients(people, seed):
 def test_folds_of_patients_cover_every_image_once_and_keep_patients_together(people, seed, folds):
     labels, groups = cohort(people, seed)
     if not enough(labels, groups, folds + 1): return
-    splits = ev.cv_splits(labels, groups, folds, 2, seed)
+    splits = splits.cv_splits(labels, groups, folds, 2, seed)
     for repeat in (splits[:folds], splits[folds:]):
         assert sorted(np.concatenate([t for _, t in repeat])) == list(range(len(labels)))
         for train, test in repeat:
@@ -275,45 +281,45 @@ def test_folds_of_patients_are_at_least_as_even_as_scikit_learn_s():
     for seed in range(10):
         g = rng(seed, "even")
         labels, groups = cohort([(int(g.integers(1, 13)), g.beta(1, 1)) for _ in range(50)], seed)
-        ours.append(spread(labels, [t for _, t in ev.cv_splits(labels, groups, 5, 1, seed)]))
+        ours.append(spread(labels, [t for _, t in splits.cv_splits(labels, groups, 5, 1, seed)]))
         theirs.append(spread(labels, [t for _, t in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(labels, labels, groups)]))
     assert np.mean(ours) <= np.mean(theirs)
 
 
 def test_a_holdout_of_patients_is_near_the_share_asked_for():
     labels, groups = cohort([(int(n), p) for n, p in zip(rng(0, "n").integers(1, 10, 60), rng(0, "p").random(60))], 0)
-    for _, test in ev.random_splits(labels, groups, 40):
+    for _, test in splits.random_splits(labels, groups, 40):
         for c in ("blast", "mature"): assert abs((labels[test] == c).sum() - 0.2 * (labels == c).sum()) <= 2
 
 
 def test_splits_differ_from_each_other_and_repeat_with_the_seed():
     labels, groups = cohort([(5, i % 2) for i in range(30)], 0)
     for who in (None, groups):
-        a, b = ev.random_splits(labels, who, 30, seed=3), ev.random_splits(labels, who, 30, seed=3)
+        a, b = splits.random_splits(labels, who, 30, seed=3), splits.random_splits(labels, who, 30, seed=3)
         assert all(np.array_equal(x[1], y[1]) for x, y in zip(a, b))
         assert len({tuple(t) for _, t in a}) > 25
-        assert np.array_equal(ev.random_splits(labels, who, 5, seed=3)[4][1], a[4][1])
+        assert np.array_equal(splits.random_splits(labels, who, 5, seed=3)[4][1], a[4][1])
 
 
 @pytest.mark.parametrize("labels,groups,error", [
     (["a"] * 9, None, "only one class"), (["a"] * 9 + ["b"], None, "class 'b' has 1 images"),
     (["a"] * 5 + ["b"] * 5, ["p", "q", "r", "s", "t"] + ["z"] * 5, "'b' are of one group"), (["a", "b"] * 3, ["p", "p", "q", "q", "q", "q"], "ask for at most 2")])
 def test_too_few_images_or_patients_are_told_in_words(labels, groups, error):
-    with pytest.raises(InputError, match=error): ev.cv_splits(labels, groups, folds=3 if groups and len(labels) == 6 else 2)
+    with pytest.raises(InputError, match=error): splits.cv_splits(labels, groups, folds=3 if groups and len(labels) == 6 else 2)
 
 
 def test_two_classes_need_a_positive_one():
     _, table = study()
-    with pytest.raises(InputError, match="which of the classes"): ev.cases(table)
-    with pytest.raises(InputError, match="positive class 'abnormall' is not known"): ev.cases(table, make_settings(positive="abnormall"))
-    assert ev.cases(table, make_settings(positive="normal")).classes == ["abnormal", "normal"]
+    with pytest.raises(InputError, match="which of the classes"): predict.cases(table)
+    with pytest.raises(InputError, match="positive class 'abnormall' is not known"): predict.cases(table, make_settings(positive="abnormall"))
+    assert predict.cases(table, make_settings(positive="normal")).classes == ["abnormal", "normal"]
 
 
 def test_groups_given_by_the_caller_replace_those_of_the_table():
     X, table = study(grouped=False)
     s = make_settings(positive="abnormal", n_splits=3, cv_repeats=1, classifiers=["knn"])
     clusters = np.where(np.arange(len(table)) < 40, (np.arange(len(table)) // 2).astype(str), "")
-    p = ev.evaluate(X, table, s, groups=clusters)
+    p = predict.evaluate(X, table, s, groups=clusters)
     assert "cv_ungrouped" in set(p.scheme)
     for _, part in p[p.scheme == "splits"].groupby("split"):
         assert set(part.group.value_counts().drop("", errors="ignore")) <= {2}
@@ -328,8 +334,8 @@ counts = st.integers(0, 40)
 @settings(max_examples=100, deadline=None)
 def test_rates_equal_scikit_learn_s_and_are_nan_where_undefined(tp, fn, fp, tn):
     y, called = [1] * (tp + fn) + [0] * (fp + tn), [1] * tp + [0] * fn + [1] * fp + [0] * tn
-    pairs = [(ev.accuracy, accuracy_score, tp + fn + fp + tn, {}), (ev.precision, precision_score, tp + fp, {}), (ev.sensitivity, recall_score, tp + fn, {}),
-             (ev.specificity, recall_score, fp + tn, {"pos_label": 0}), (ev.f1, f1_score, 2 * tp + fp + fn, {})]
+    pairs = [(metrics.accuracy, accuracy_score, tp + fn + fp + tn, {}), (metrics.precision, precision_score, tp + fp, {}), (metrics.sensitivity, recall_score, tp + fn, {}),
+             (metrics.specificity, recall_score, fp + tn, {"pos_label": 0}), (metrics.f1, f1_score, 2 * tp + fp + fn, {})]
     for ours, theirs, denominator, options in pairs:
         value = ours(tp, fn, fp, tn)
         if denominator == 0: assert np.isnan(value)
@@ -342,7 +348,7 @@ def test_macro_rates_equal_scikit_learn_s(k, seed):
     g = rng(seed, "macro")
     y = np.concatenate([np.arange(k), g.integers(0, k, 60)])
     called = np.concatenate([np.arange(k), g.integers(0, k, 60)])
-    found = ev.macro_rates(ev.confusion(y, called, list(range(k))))
+    found = metrics.macro_rates(metrics.confusion(y, called, list(range(k))))
     assert found["accuracy"] == pytest.approx(accuracy_score(y, called))
     assert found["sensitivity"] == pytest.approx(recall_score(y, called, average="macro")) == pytest.approx(balanced_accuracy_score(y, called))
     assert found["precision"] == pytest.approx(precision_score(y, called, average="macro"))
@@ -352,7 +358,7 @@ def test_macro_rates_equal_scikit_learn_s(k, seed):
 
 def test_holdout_numbers_are_those_of_the_table_with_exact_intervals():
     X, table, s, p = evaluated(grouped=False)
-    section = ev.holdout_metrics(p, "abnormal", len(table), s.seed)
+    section = schemes.holdout_metrics(p, "abnormal", len(table), s.seed)
     for m, v in section["models"].items():
         t = p[(p.scheme == "holdout") & (p.model == m)]
         assert v["tp"] == ((t.label == "abnormal") & (t.predicted == "abnormal")).sum() and v["tp"] + v["fn"] + v["fp"] + v["tn"] == section["n_test"] == 16
@@ -367,33 +373,33 @@ def test_metrics_survive_the_csv_they_are_published_with(k):
     _, table, s, p = evaluated(k)
     positive = "abnormal" if k == 2 else None
     again = pd.read_csv(io.StringIO(p.to_csv(index=False)), keep_default_na=False)
-    for section in (lambda t: ev.holdout_metrics(t, positive, len(table)), lambda t: ev.splits_metrics(t, positive), lambda t: ev.cv_metrics(t, positive), ev.grouped_gap):
+    for section in (lambda t: schemes.holdout_metrics(t, positive, len(table)), lambda t: schemes.splits_metrics(t, positive), lambda t: schemes.cv_metrics(t, positive), schemes.grouped_gap):
         assert to_json(section(p)) == to_json(section(again))
         json.loads(to_json(section(p)))
 
 
 def test_the_same_settings_give_the_same_table():
     X, table, s, p = evaluated()
-    assert ev.evaluate(X, table, s, n_jobs=1).to_csv(index=False) == p.to_csv(index=False)
+    assert predict.evaluate(X, table, s, n_jobs=1).to_csv(index=False) == p.to_csv(index=False)
 
 
 def test_every_scheme_asked_for_is_there_and_no_other():
     X, table, s, p = evaluated()
     assert {k: v for k, v in p.groupby("scheme").split.nunique().items()} == {"holdout": 1, "splits": 8, "cv": 10, "cv_ungrouped": 10}
-    few = ev.evaluate(X, table.assign(group=""), s.model_copy(update={"n_splits": 0}))
+    few = predict.evaluate(X, table.assign(group=""), s.model_copy(update={"n_splits": 0}))
     assert set(few.scheme) == {"holdout", "cv"}
-    only = ev.evaluate(X, table, s.model_copy(update={"n_splits": 0, "cv_repeats": 0}))
+    only = predict.evaluate(X, table, s.model_copy(update={"n_splits": 0, "cv_repeats": 0}))
     assert set(only.scheme) == {"holdout"}
     assert list(p.columns) == ["file_name", "label", "group", "model", "scheme", "split", "score", "predicted"]
 
 
 def test_split_table_holds_each_split_s_own_metrics():
     _, _, _, p = evaluated()
-    row = ev.split_table(p, "abnormal").set_index(["model", "split"]).loc[("tree", 5)]
+    row = schemes.split_table(p, "abnormal").set_index(["model", "split"]).loc[("tree", 5)]
     t = p[(p.scheme == "splits") & (p.model == "tree") & (p.split == 5)]
     assert row.accuracy == pytest.approx((t.label == t.predicted).mean())
     assert row.auroc == pytest.approx(roc_auc_score(t.label == "abnormal", t.score))
-    found = ev.splits_metrics(p, "abnormal")["models"]["tree"]["accuracy"]
+    found = schemes.splits_metrics(p, "abnormal")["models"]["tree"]["accuracy"]
     values = [(t.label == t.predicted).mean() for _, t in p[(p.scheme == "splits") & (p.model == "tree")].groupby("split")]
     assert (found["mean"], found["sd"], found["min"]) == pytest.approx((np.mean(values), np.std(values, ddof=1), min(values)))
     assert found["quantiles"]["0.5"] == pytest.approx(np.median(values))
@@ -401,9 +407,9 @@ def test_split_table_holds_each_split_s_own_metrics():
 
 def test_cv_metrics_are_the_mean_over_repeats_of_all_images():
     _, _, _, p = evaluated()
-    section = ev.cv_metrics(p, "abnormal")
+    section = schemes.cv_metrics(p, "abnormal")
     assert (section["n_folds"], section["n_repeats"], section["grouped"]) == (5, 2, True)
-    assert ev.cv_metrics(p, "abnormal", "cv_ungrouped")["grouped"] is False
+    assert schemes.cv_metrics(p, "abnormal", "cv_ungrouped")["grouped"] is False
     t = p[(p.scheme == "cv") & (p.model == "svm")]
     repeats = [t[t.split // 5 == r] for r in range(2)]
     found = section["models"]["svm"]
@@ -415,7 +421,7 @@ def test_cv_metrics_are_the_mean_over_repeats_of_all_images():
 
 def test_many_classes_get_macro_and_per_class_metrics():
     _, table, _, p = evaluated(4)
-    v = ev.holdout_metrics(p, None, len(table))["models"]["svm"]
+    v = schemes.holdout_metrics(p, None, len(table))["models"]["svm"]
     t = p[(p.scheme == "holdout") & (p.model == "svm")]
     each = t[[f"score_kind{i}" for i in range(4)]].to_numpy()
     assert v["f1"] == pytest.approx(f1_score(t.label, t.predicted, average="macro"))
@@ -423,7 +429,7 @@ def test_many_classes_get_macro_and_per_class_metrics():
     assert np.sum(v["confusion"]) == len(t) and set(v["per_class"]) == {f"kind{i}" for i in range(4)}
     assert v["per_class"]["kind1"]["sensitivity"] == pytest.approx(recall_score(t.label, t.predicted, labels=["kind1"], average=None)[0])
     np.testing.assert_allclose(t.score, each.max(1))
-    for m in ev.METRICS: assert v["ci"][m][0] <= v[m] <= v["ci"][m][1]
+    for m in metrics.METRICS: assert v["ci"][m][0] <= v[m] <= v["ci"][m][1]
 
 
 def test_macro_intervals_hold_the_truth_about_as_often_as_promised():
@@ -433,7 +439,7 @@ def test_macro_intervals_hold_the_truth_about_as_often_as_promised():
     for _ in range(draws):
         y = np.repeat(np.arange(k), n // k)
         called = np.where(g.random(n) < truth, y, (y + g.integers(1, k, n)) % k)
-        found = ev._macro(y, called[:, None], np.eye(k)[called][:, None, :], None, k)
+        found = schemes._macro(y, called[:, None], np.eye(k)[called][:, None, :], None, k)
         for i, (m, true) in enumerate((("sensitivity", truth), ("specificity", 1 - (1 - truth) / (k - 1)), ("auroc", (truth + 1 - (1 - truth) / (k - 1)) / 2))):
             hits[i] += found["ci"][m][0] <= true <= found["ci"][m][1]
     assert (hits / draws > 0.91).all(), hits / draws
@@ -442,8 +448,8 @@ def test_macro_intervals_hold_the_truth_about_as_often_as_promised():
 def test_grouped_against_ungrouped_counts_what_recognising_patients_was_worth():
     X, table = study(patients=30, d=15)
     X = np.repeat(rng(0, "look").normal(size=(30, 15)), 4, 0).astype(np.float32) + 0.01 * rng(0, "noise").normal(size=X.shape).astype(np.float32)  # looks, no disease
-    p = ev.evaluate(X, table, make_settings(positive="abnormal", n_splits=0, cv_repeats=2, classifiers=["knn"]))
-    gap = ev.grouped_gap(p)["knn"]
+    p = predict.evaluate(X, table, make_settings(positive="abnormal", n_splits=0, cv_repeats=2, classifiers=["knn"]))
+    gap = schemes.grouped_gap(p)["knn"]
     assert gap["ungrouped"] > 0.95 and 0.25 < gap["grouped"] < 0.75
     assert gap["difference"] == pytest.approx(gap["ungrouped"] - gap["grouped"]) and gap["ci"][0] > 0.1
 
@@ -456,23 +462,23 @@ def test_shuffling_respects_folds_and_patients(people, seed):
     labels, groups = cohort(people, seed)
     y = (labels == "blast").astype(int)
     fold = np.unique(groups, return_inverse=True)[1] % 3
-    moved = ev.shuffled(y, fold, groups, rng(seed, "shuffle"))
+    moved = permutation.shuffled(y, fold, groups, rng(seed, "shuffle"))
     for g in set(groups):
         mine = groups == g
         if len(set(y[mine])) == 1: assert len(set(moved[mine])) == 1  # one label stays one label
         else: assert sorted(moved[mine]) == sorted(y[mine])  # several are shuffled inside
-    alone = ev.shuffled(y, fold, None, rng(seed, "shuffle"))
+    alone = permutation.shuffled(y, fold, None, rng(seed, "shuffle"))
     for f in range(3): assert alone[fold == f].sum() == y[fold == f].sum()
 
 
 def test_the_permutation_test_judges_the_first_repeat_of_the_cross_validation():
     X, table, s, p = evaluated()
-    result = ev.permutation_test(X, table, s)
+    result = permutation.permutation_test(X, table, s)
     t = p[(p.scheme == "cv") & (p.model == "svm") & (p.split < 5)]
     assert result["observed"] == pytest.approx((t.label == t.predicted).mean())
     assert result["p"] == pytest.approx((1 + (result["null"] >= result["observed"] - 1e-12).sum()) / 21)
-    assert len(result["null"]) == 20 and "null" in ev.permutation_section(result)
-    one = ev.permutation_test(X, table, s, n_jobs=1)
+    assert len(result["null"]) == 20 and "null" in permutation.permutation_section(result)
+    one = permutation.permutation_test(X, table, s, n_jobs=1)
     np.testing.assert_array_equal(one["null"], result["null"])
 
 
@@ -482,14 +488,14 @@ def test_labels_drawn_by_lot_give_ordinary_p_values():
     p = []
     for i in range(30):
         label = rng(i, "lot").permutation(np.repeat(["blast", "mature"], 24))
-        p.append(ev.permutation_test(X, pd.DataFrame({"file_name": [str(j) for j in range(48)], "label": label}), s)["p"])
+        p.append(permutation.permutation_test(X, pd.DataFrame({"file_name": [str(j) for j in range(48)], "label": label}), s)["p"])
     assert 0.3 < np.mean(p) < 0.75 and np.mean(np.array(p) <= 0.1) <= 0.3
 
 
 def test_large_sets_are_permuted_on_a_part_with_whole_patients():
     X, table = study(patients=240, each=4, d=5)
     s = make_settings(positive="abnormal", permutations=5)
-    assert 380 <= ev.permutation_test(X, table, s)["n_images"] <= 420
+    assert 380 <= permutation.permutation_test(X, table, s)["n_images"] <= 420
 
 
 # figures
@@ -501,9 +507,9 @@ def test_figures_say_when_data_are_synthetic(k):
     X, table, s, p = evaluated(k)
     positive = "abnormal" if k == 2 else None
     for synthetic in (False, True):
-        figures = [ev.plot_bars(ev.holdout_metrics(p, positive, len(table)), synthetic), ev.plot_confusions(p, positive, synthetic), ev.plot_roc(p, positive, synthetic),
-                   ev.plot_roc(p, positive, synthetic, scheme="cv"), ev.plot_lottery(p, positive, synthetic), ev.plot_grouped(p, synthetic),
-                   ev.plot_permutation(ev.permutation_test(X, table, s), synthetic)]
+        figures = [evaluation_plots.plot_bars(schemes.holdout_metrics(p, positive, len(table)), synthetic), evaluation_plots.plot_confusions(p, positive, synthetic), evaluation_plots.plot_roc(p, positive, synthetic),
+                   evaluation_plots.plot_roc(p, positive, synthetic, scheme="cv"), evaluation_plots.plot_lottery(p, positive, synthetic), evaluation_plots.plot_grouped(p, synthetic),
+                   evaluation_plots.plot_permutation(permutation.permutation_test(X, table, s), synthetic)]
         for fig in figures:
             text = (fig.get_suptitle() or "") + "".join(ax.get_title() for ax in fig.axes)
             assert ("synthetic" in text) == synthetic
@@ -515,8 +521,8 @@ def test_a_classifier_of_another_name_is_drawn_and_named():
 
     X, table = study()
     s = make_settings(positive="abnormal", n_splits=4, cv_repeats=1, classifiers=["sklearn.linear_model.LogisticRegression", "svm"])
-    p = ev.evaluate(X, table, s)
-    fig = ev.plot_lottery(p, "abnormal")
+    p = predict.evaluate(X, table, s)
+    fig = evaluation_plots.plot_lottery(p, "abnormal")
     assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["LogisticRegression", "SVM"]
     plt.close(fig)
     t = p[(p.scheme == "holdout") & (p.model == s.classifiers[0])]

@@ -14,17 +14,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 from sklearn.svm import SVC
 
-from leuknb.casebook import choose_cases, explain_predictions, refit_holdout, short_name
-from leuknb.classify import make_classifier, scores
-from leuknb.core import InputError, SyntheticSettings, UnreadableImage, make_settings
-from leuknb.datasets import load_dataset
-from leuknb.evaluate import evaluate
-from leuknb.explain import (Evidence, LinearScore, NotLinear, Part, evidence_map, explain_image, extractor_of, grad_cam, linear_score,
-                            neighbours, torch_score)
-from leuknb.faithfulness import areas, curves, map_correlations, share_inside, with_random_weights
-from leuknb.features import extract
-from leuknb.preprocess import resize, view
-from leuknb.synthetic import draw_batch
+from leuknb.explanation.examples import choose_cases, explain_predictions, refit_holdout, short_name
+from leuknb.classification.estimators import make_classifier, scores
+from leuknb.core import InputError
+from leuknb.settings import make_settings, SyntheticSettings
+from leuknb.data.images import UnreadableImage
+from leuknb.data.datasets import load_dataset
+from leuknb.cli.predict import evaluate
+from leuknb.explanation.evidence import (
+    Evidence, evidence_map, explain_image, extractor_of, grad_cam, linear_score, LinearScore, neighbours, NotLinear,
+    Part, torch_score)
+from leuknb.explanation.faithfulness import areas, curves, map_correlations, share_inside, with_random_weights
+from leuknb.features.extraction import extract
+from leuknb.data.images import resize, view
+from leuknb.data.synthetic import draw_batch
 
 VIEWS = ["identity", "fliplr", "flipud", "rot180", "transpose", "rot90", "rot270", "antitranspose"]
 

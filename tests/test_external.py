@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from leuknb import external
-from leuknb.classify import make_classifier
-from leuknb.core import InputError, fingerprint, make_settings, sha256
-from leuknb.datasets import Dataset
-from leuknb.evaluate import evaluate
+from leuknb.evaluation import shift
+from leuknb.evaluation import external
+from leuknb.classification.estimators import make_classifier
+from leuknb.core import fingerprint, InputError, sha256
+from leuknb.settings import make_settings
+from leuknb.data.datasets import Dataset
+from leuknb.cli.predict import evaluate
 
 SETTINGS = make_settings(classifiers=["svm", "knn"], n_splits=0, cv_folds=3, cv_repeats=2)
 
@@ -32,7 +34,7 @@ def drawn(name, n, classes=("abnormal", "normal"), positive="abnormal", shift=0.
 @pytest.fixture(autouse=True)
 def no_files(monkeypatch):
     "Colours need files; the tests here are about numbers."
-    monkeypatch.setattr(external, "colour_drift", lambda *a: {"red": {"difference": 1.0, "ci": [0.9, 1.1]}})
+    monkeypatch.setattr(shift, "colour_drift", lambda *a: {"red": {"difference": 1.0, "ci": [0.9, 1.1]}})
 
 
 def test_each_classifier_is_fitted_on_all_images_and_asked_about_the_other_set():
@@ -59,7 +61,7 @@ def test_classes_called_otherwise_are_matched_by_which_is_positive_and_turn_no_n
 def test_classes_that_cannot_be_matched_are_refused_with_both_lists(classes, positive):
     here = drawn("here", 20)[1]
     with pytest.raises(InputError, match=f"abnormal, normal.*{classes[0]}, {classes[1]}"):
-        external.match_classes(here, dataclasses.replace(here, name="there", classes=classes, positive=positive))
+        shift.match_classes(here, dataclasses.replace(here, name="there", classes=classes, positive=positive))
 
 
 def test_more_than_two_classes_are_matched_by_name():
@@ -119,16 +121,16 @@ def test_the_permutation_test_of_the_energy_distance_keeps_its_level_with_patien
         draw = np.random.default_rng(i)
         people = [np.repeat(draw.normal(size=(10, 3)), 4, axis=0) + 0.3 * draw.normal(size=(40, 3)) for _ in range(2)]
         groups = [np.repeat([f"{s}{k}" for k in range(10)], 4) for s in "ab"]
-        p.append(external.energy_distance(*people, *groups, permutations=99, seed=i)["p"])
+        p.append(shift.energy_distance(*people, *groups, permutations=99, seed=i)["p"])
     assert np.mean(np.array(p) <= 0.1) <= 0.2
-    blind = [external.energy_distance(np.repeat(np.random.default_rng(i).normal(size=(10, 3)), 4, axis=0), np.repeat(np.random.default_rng(i + 99).normal(size=(10, 3)), 4, axis=0), permutations=99)["p"] for i in range(20)]
+    blind = [shift.energy_distance(np.repeat(np.random.default_rng(i).normal(size=(10, 3)), 4, axis=0), np.repeat(np.random.default_rng(i + 99).normal(size=(10, 3)), 4, axis=0), permutations=99)["p"] for i in range(20)]
     assert np.mean(np.array(blind) <= 0.1) > 0.5, "without patients the test would cry wolf: the one above is no accident"
 
 
 def test_a_patient_photographed_ten_times_counts_once_in_a_standardised_difference():
     draw = np.random.default_rng(0)
     a, b = draw.normal(size=12), draw.normal(size=12) + 1
-    one = external.standardised_difference(np.repeat(a, 10), np.repeat(b, 10), np.repeat(np.arange(12), 10), np.repeat(np.arange(12), 10))
+    one = shift.standardised_difference(np.repeat(a, 10), np.repeat(b, 10), np.repeat(np.arange(12), 10), np.repeat(np.arange(12), 10))
     se = math.sqrt(a.var(ddof=1) / 12 + b.var(ddof=1) / 12)
     assert one[1][1] - one[0] == pytest.approx(2.074 * se / math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2), rel=0.06)
 

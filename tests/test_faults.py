@@ -17,10 +17,12 @@ import pytest
 from conftest import leuknb
 from PIL import Image
 
-from leuknb.core import fingerprint, make_settings
-from leuknb.datasets import load_dataset
-from leuknb.features import extract, recipe_of
-from leuknb.store import FeatureStore, cache_info, prune
+from leuknb.core import fingerprint
+from leuknb.settings import make_settings
+from leuknb.data.datasets import load_dataset
+from leuknb.features.extraction import extract, recipe_of
+from leuknb.features.store import FeatureStore
+from leuknb.cli.cache import cache_info, prune
 
 KILLS = int(os.environ.get("LEUKNB_FAULTS", 0))
 QUICK = ["--set", "n_splits=4", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100", "--set", "image_size=64", "--set", "cases=2"]
@@ -166,7 +168,7 @@ def test_a_read_only_place_for_results_is_told_before_anything_is_computed(image
 RESUME = """
 import sys
 import leuknb.store
-leuknb.store.BLOCK_ROWS = 4
+leuknb.features.store.BLOCK_ROWS = 4
 from leuknb.core import make_settings
 from leuknb.datasets import load_dataset
 from leuknb.features import extract
@@ -313,7 +315,7 @@ def test_weights_changed_behind_an_unchanged_time_are_noticed(tmp_path, monkeypa
     import torch
 
     from leuknb.core import load_torchvision
-    from leuknb.features import describe
+    from leuknb.features.backbones.backbones import describe
 
     monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
     torch.manual_seed(0)

@@ -18,9 +18,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from leuknb import features as F
-from leuknb.core import InputError, LeuknbError, make_settings
-from leuknb.datasets import load_dataset
+from leuknb.features import backbones
+from leuknb.features import network
+from leuknb.features import extraction
+from leuknb.core import InputError, LeuknbError
+from leuknb.settings import make_settings
+from leuknb.data.datasets import load_dataset
 
 STAGES = ["blocks.1", "blocks.2", "blocks.4", "blocks.6"]
 
@@ -57,7 +60,7 @@ def weights(tmp_path_factory) -> Path:
     import torch
 
     path = tmp_path_factory.mktemp("weights") / "alexnet_random.pth"
-    torch.save(F.build("alexnet").state_dict(), path)
+    torch.save(backbones.build("alexnet").state_dict(), path)
     return path
 
 
@@ -85,9 +88,9 @@ print("torch" in sys.modules)
 SLOW = """
 import leuknb.features as F, time, leuknb.store as S
 S.BLOCK_ROWS = 2
-forward = F._Reader.__call__
+forward = network.Reader.__call__
 def slowly(self, images): time.sleep(1.5); print("pass", flush=True); return forward(self, images)
-F._Reader.__call__ = slowly
+network.Reader.__call__ = slowly
 """
 
 
@@ -112,7 +115,7 @@ def test_neighbours_place_and_threads_do_not_change_an_images_features():
     import torch
 
     images = [picture(i) for i in range(11)]
-    cnn, before = F.CNNFeatures(layers=["blocks.4", "penultimate"]).fit(), torch.get_num_threads()
+    cnn, before = extraction.CNNFeatures(layers=["blocks.4", "penultimate"]).fit(), torch.get_num_threads()
     together = cnn.transform(images)
     np.testing.assert_array_equal(cnn.transform(images[::-1])[::-1], together)
     np.testing.assert_array_equal(np.vstack([cnn.transform([i]) for i in images[:2]]), together[:2])
@@ -124,7 +127,7 @@ def test_neighbours_place_and_threads_do_not_change_an_images_features():
 
 
 def test_two_threads_may_transform_at_once():
-    images, cnn, got = [picture(i) for i in range(8)], F.CNNFeatures(layers=["blocks.2"]).fit(), {}
+    images, cnn, got = [picture(i) for i in range(8)], extraction.CNNFeatures(layers=["blocks.2"]).fit(), {}
     both = [threading.Thread(target=lambda k=k: got.update({k: cnn.transform(images[k:])})) for k in (0, 1)]
     for t in both: t.start()
     for t in both: t.join()
@@ -135,43 +138,43 @@ def test_rows_follow_the_table_skipped_images_have_none_and_twins_are_computed_o
     settings = make_settings(data=str(folder))
     dataset = load_dataset(settings)
     computed = []
-    square = F._square
-    monkeypatch.setattr(F, "_square", lambda dataset, file, *rest: computed.append(file) or square(dataset, file, *rest))
-    X = F.extract(dataset, settings, store=tmp_path)
+    square = extraction._square
+    monkeypatch.setattr(extraction, "_square", lambda dataset, file, *rest: computed.append(file) or square(dataset, file, *rest))
+    X = extraction.extract(dataset, settings, store=tmp_path)
     files = list(dataset.usable.file_name)
     assert X.shape == (12, 1280) and X.dtype == np.float32 and "normal/05_broken.png" not in files
     assert len(computed) == 11
     np.testing.assert_array_equal(X[files.index("normal/10.png")], X[files.index("normal/00.png")])
-    np.testing.assert_array_equal(X, F.CNNFeatures().fit_transform([folder / f for f in files]))
+    np.testing.assert_array_equal(X, extraction.CNNFeatures().fit_transform([folder / f for f in files]))
 
 
 def test_a_damaged_store_is_computed_again_to_the_same_bytes(folder, tmp_path):
     settings = make_settings(data=str(folder), layers=["blocks.1"])
     dataset = load_dataset(settings)
-    first = F.extract(dataset, settings, store=tmp_path)
+    first = extraction.extract(dataset, settings, store=tmp_path)
     for segment in tmp_path.rglob("*.segment"):
         data = bytearray(segment.read_bytes())
         data[-10] ^= 1
         segment.write_bytes(data)
-    assert F.extract(dataset, settings, store=tmp_path).tobytes() == first.tobytes()
+    assert extraction.extract(dataset, settings, store=tmp_path).tobytes() == first.tobytes()
 
 
 def test_whatever_shapes_a_feature_has_a_place_of_its_own_in_the_store(weights):
     base = make_settings()
     changes = [{"layers": ["blocks.4"]}, {"pooling": "max"}, {"views": ["fliplr"]}, {"image_size": 128}, {"backbone": "alexnet", "weights": str(weights)}]
-    recipes = [F.recipe_of(make_settings(**c)) for c in ({}, *changes)] + [F.recipe_of(base, copy=k) for k in (1, 2)]
-    recipes += [F.recipe_of(make_settings(seed=1), copy=1), F.recipe_of(make_settings(augmentations=["flip"]), copy=1)]
-    assert len({F.fingerprint(r) for r in recipes}) == len(recipes)
+    recipes = [extraction.recipe_of(make_settings(**c)) for c in ({}, *changes)] + [extraction.recipe_of(base, copy=k) for k in (1, 2)]
+    recipes += [extraction.recipe_of(make_settings(seed=1), copy=1), extraction.recipe_of(make_settings(augmentations=["flip"]), copy=1)]
+    assert len({core.fingerprint(r) for r in recipes}) == len(recipes)
     same = [{"seed": 5}, {"batch_size": 4}, {"image_size": 224}, {"layers": ["penultimate"]}, {"classifiers": ["svm"]}]
-    assert {F.fingerprint(F.recipe_of(make_settings(device="cpu", **c))) for c in same} == {F.fingerprint(F.recipe_of(make_settings(device="cpu")))}
+    assert {core.fingerprint(extraction.recipe_of(make_settings(device="cpu", **c))) for c in same} == {core.fingerprint(extraction.recipe_of(make_settings(device="cpu")))}
 
 
 def test_augmented_copies_differ_from_the_image_and_are_drawn_the_same_again(folder, tmp_path):
     settings = make_settings(data=str(folder), layers=["blocks.1"])
     dataset = load_dataset(settings)
-    plain, copied = (F.extract(dataset, settings, copy=k, store=tmp_path / "a") for k in (0, 1))
+    plain, copied = (extraction.extract(dataset, settings, copy=k, store=tmp_path / "a") for k in (0, 1))
     assert (plain != copied).any(1).all()
-    np.testing.assert_array_equal(F.extract(dataset, settings, copy=1, store=tmp_path / "b"), copied)
+    np.testing.assert_array_equal(extraction.extract(dataset, settings, copy=1, store=tmp_path / "b"), copied)
 
 
 def test_an_image_that_changed_since_it_was_listed_never_reaches_the_store(folder, tmp_path):
@@ -179,33 +182,33 @@ def test_an_image_that_changed_since_it_was_listed_never_reaches_the_store(folde
     settings = make_settings(data=str(tmp_path / "data"), layers=["blocks.1"])
     dataset = load_dataset(settings)
     (tmp_path / "data" / "normal" / "00.png").write_bytes(png(77))
-    with pytest.raises(LeuknbError, match="normal/00.png was changed"): F.extract(dataset, settings, store=tmp_path / "store")
+    with pytest.raises(LeuknbError, match="normal/00.png was changed"): extraction.extract(dataset, settings, store=tmp_path / "store")
 
 
 def test_the_paper_preset_runs_through_with_a_file_of_random_weights(folder, weights, tmp_path):
     settings = make_settings("paper", data=str(folder), weights=str(weights))
-    X = F.extract(load_dataset(settings), settings, store=tmp_path)
+    X = extraction.extract(load_dataset(settings), settings, store=tmp_path)
     assert X.shape == (12, 4096) and (X < 0).any(), "fc7 is read before its ReLU"
 
 
 def test_alexnets_layers_have_the_papers_widths_and_an_in_place_relu_does_not_reach_into_them(weights):
     images = [picture(0), picture(1)]
-    both = F.CNNFeatures("alexnet", layers=["fc6", "fc7"], image_size=227, weights=str(weights)).fit_transform(images)
-    fc6 = F.CNNFeatures("alexnet", layers=["fc6"], image_size=227, weights=str(weights)).fit_transform(images)
+    both = extraction.CNNFeatures("alexnet", layers=["fc6", "fc7"], image_size=227, weights=str(weights)).fit_transform(images)
+    fc6 = extraction.CNNFeatures("alexnet", layers=["fc6"], image_size=227, weights=str(weights)).fit_transform(images)
     np.testing.assert_array_equal(both[:, :4096], fc6)
     assert (fc6 < 0).any()
-    pool5 = F.CNNFeatures("alexnet", layers=["pool5"], pooling="flatten", image_size=227, weights=str(weights)).fit_transform(images)
+    pool5 = extraction.CNNFeatures("alexnet", layers=["pool5"], pooling="flatten", image_size=227, weights=str(weights)).fit_transform(images)
     assert pool5.shape == (2, 9216)
-    assert F.CNNFeatures("alexnet", weights=str(weights)).fit_transform(images).min() >= 0, "what the classifier sees is behind the ReLU"
+    assert extraction.CNNFeatures("alexnet", weights=str(weights)).fit_transform(images).min() >= 0, "what the classifier sees is behind the ReLU"
 
 
 def test_stages_stand_side_by_side_and_views_are_averaged_in_any_order():
     images = [picture(0), picture(1)]
     views = ["identity", "fliplr", "flipud", "transpose"]
-    X = F.CNNFeatures(layers=STAGES, views=views).fit_transform(images)
+    X = extraction.CNNFeatures(layers=STAGES, views=views).fit_transform(images)
     assert X.shape == (2, 24 + 40 + 112 + 320)
-    np.testing.assert_array_equal(F.CNNFeatures(layers=STAGES, views=views[::-1]).fit_transform(images), X)
-    one_by_one = np.mean([F.CNNFeatures(layers=STAGES, views=[v]).fit_transform(images) for v in views], 0)
+    np.testing.assert_array_equal(extraction.CNNFeatures(layers=STAGES, views=views[::-1]).fit_transform(images), X)
+    one_by_one = np.mean([extraction.CNNFeatures(layers=STAGES, views=[v]).fit_transform(images) for v in views], 0)
     np.testing.assert_allclose(X, one_by_one, rtol=1e-4, atol=1e-5)
 
 
@@ -215,16 +218,16 @@ def test_stages_stand_side_by_side_and_views_are_averaged_in_any_order():
 def test_other_networks_of_torchvision_and_timm_give_features(name, layers, width, tmp_path):
     import torch
 
-    torch.save(F.build(name).state_dict(), tmp_path / "w.pth")
-    X = F.CNNFeatures(name, layers=layers, weights=str(tmp_path / "w.pth")).fit_transform([picture(0)])
+    torch.save(backbones.build(name).state_dict(), tmp_path / "w.pth")
+    X = extraction.CNNFeatures(name, layers=layers, weights=str(tmp_path / "w.pth")).fit_transform([picture(0)])
     assert X.shape == (1, width) and np.isfinite(X).all()
 
 
 def test_the_second_call_of_a_module_is_another_layer(tmp_path):
     import torch
 
-    torch.save(F.build("resnet18").state_dict(), tmp_path / "w.pth")
-    cnn = lambda layer: F.CNNFeatures("resnet18", layers=[layer], weights=str(tmp_path / "w.pth")).fit_transform([picture(0)])
+    torch.save(backbones.build("resnet18").state_dict(), tmp_path / "w.pth")
+    cnn = lambda layer: extraction.CNNFeatures("resnet18", layers=[layer], weights=str(tmp_path / "w.pth")).fit_transform([picture(0)])
     np.testing.assert_array_equal(cnn("layer1.0.relu_1"), cnn("layer1.0"))
     assert (cnn("layer1.0.relu") != cnn("layer1.0")).any()
 
@@ -235,20 +238,20 @@ def test_missing_weights_without_a_network_are_one_clear_error_within_seconds(mo
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("LEUKNB_OFFLINE", "1")
     monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
-    F.backbone_names()
+    backbones.backbone_names()
     start = time.monotonic()
-    with pytest.raises(InputError) as e: F.CNNFeatures("alexnet").fit()
+    with pytest.raises(InputError) as e: extraction.CNNFeatures("alexnet").fit()
     assert time.monotonic() - start < 5
     for part in ("alexnet-owt-7be5be79.pth", str(tmp_path), "--set weights=PATH", "efficientnet_lite0"): assert part in str(e.value)
     assert e.value.exit_code == 2
 
 
 def test_a_server_that_does_not_answer_is_given_up_within_seconds(monkeypatch):
-    monkeypatch.setattr(F, "NETWORK_SECONDS", 0.3)
+    monkeypatch.setattr(backbones, "NETWORK_SECONDS", 0.3)
     for v in ("LEUKNB_OFFLINE", "HF_HUB_OFFLINE"): monkeypatch.delenv(v, raising=False)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
-        assert "timed out" in F._unreachable(f"http://127.0.0.1:{silent.getsockname()[1]}/w.pth")
+        assert "timed out" in backbones._unreachable(f"http://127.0.0.1:{silent.getsockname()[1]}/w.pth")
         assert time.monotonic() - start < 3
 
 
@@ -258,29 +261,29 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(tmp_path):
 
     path = tmp_path / "weights.pth"
     path.write_bytes(pickle.dumps({"features.0.weight": Hostile()}))
-    with pytest.raises(InputError, match="weights.pth"): F.CNNFeatures("alexnet", weights=str(path)).fit()
+    with pytest.raises(InputError, match="weights.pth"): extraction.CNNFeatures("alexnet", weights=str(path)).fit()
     assert not (tmp_path / "ran").exists()
 
 
 def test_weights_of_another_network_are_refused_with_the_first_mismatches(tmp_path, weights):
     import torch
 
-    with pytest.raises(InputError, match="does not fit.*296"): F.CNNFeatures("efficientnet_lite0", weights=str(weights)).fit()
-    torch.save(F.build("resnet18").state_dict(), tmp_path / "r.pth")
-    with pytest.raises(InputError, match=r"features.0.weight is missing"): F.CNNFeatures("alexnet", weights=str(tmp_path / "r.pth")).fit()
+    with pytest.raises(InputError, match="does not fit.*296"): extraction.CNNFeatures("efficientnet_lite0", weights=str(weights)).fit()
+    torch.save(backbones.build("resnet18").state_dict(), tmp_path / "r.pth")
+    with pytest.raises(InputError, match=r"features.0.weight is missing"): extraction.CNNFeatures("alexnet", weights=str(tmp_path / "r.pth")).fit()
 
 
 def test_a_file_whose_name_promises_another_hash_is_refused(tmp_path, weights):
     promised = tmp_path / "alexnet-owt-7be5be79.pth"
     promised.write_bytes(weights.read_bytes())
-    with pytest.raises(InputError, match="7be5be79"): F.CNNFeatures("alexnet", weights=str(promised)).fit()
+    with pytest.raises(InputError, match="7be5be79"): extraction.CNNFeatures("alexnet", weights=str(promised)).fit()
 
 
 def test_safetensors_and_pth_of_the_same_weights_give_the_same_features(tmp_path, weights):
     from safetensors.torch import save_file
 
-    save_file(F.read_weights(weights), tmp_path / "w.safetensors")
-    a, b = (F.CNNFeatures("alexnet", layers=["pool5"], weights=str(w)).fit_transform([picture(0)]) for w in (weights, tmp_path / "w.safetensors"))
+    save_file(backbones.read_weights(weights), tmp_path / "w.safetensors")
+    a, b = (extraction.CNNFeatures("alexnet", layers=["pool5"], weights=str(w)).fit_transform([picture(0)]) for w in (weights, tmp_path / "w.safetensors"))
     np.testing.assert_array_equal(a, b)
 
 
@@ -289,19 +292,19 @@ def test_safetensors_and_pth_of_the_same_weights_give_the_same_features(tmp_path
     ({"layers": "blocks.1"}, "list of names"), ({"pooling": "men"}, "mean"), ({"views": []}, "identity"), ({"views": ["rot9"]}, "rot90"), ({"image_size": 0}, "32 to 2048"),
     ({"image_size": 64.5}, "whole number"), ({"batch_size": True}, "whole number"), ({"device": "gpu"}, "cuda"), ({"weights": "nowhere.pth"}, "nowhere.pth")])
 def test_a_bad_parameter_is_named_with_what_is_accepted(bad, said):
-    with pytest.raises(InputError, match=said): F.CNNFeatures(**bad).fit()
+    with pytest.raises(InputError, match=said): extraction.CNNFeatures(**bad).fit()
 
 
 def test_a_device_that_is_absent_is_refused():
     import torch
 
     if torch.cuda.is_available(): pytest.skip("this machine has the device")
-    with pytest.raises(InputError, match="cpu"): F.CNNFeatures(device="cuda").fit()
+    with pytest.raises(InputError, match="cpu"): extraction.CNNFeatures(device="cuda").fit()
 
 
 @pytest.mark.parametrize("bad", ["one.png", b"bytes", np.zeros((9, 9, 3), np.uint8), [np.zeros((9, 9, 3))], [np.zeros((9, 9, 4), np.uint8)], [None], [b""], ["absent.png"], 3])
 def test_what_is_no_list_of_images_is_refused(bad):
-    with pytest.raises(InputError): F.CNNFeatures(layers=["blocks.1"]).fit().transform(bad)
+    with pytest.raises(InputError): extraction.CNNFeatures(layers=["blocks.1"]).fit().transform(bad)
 
 
 # CNNFeatures as scikit-learn wants it
@@ -318,14 +321,14 @@ def applicable_checks():
 
 @pytest.mark.parametrize("check", applicable_checks(), ids=lambda c: c.__name__)
 def test_it_passes_the_estimator_checks_that_apply(check):
-    check("CNNFeatures", F.CNNFeatures())
+    check("CNNFeatures", extraction.CNNFeatures())
 
 
 @pytest.mark.filterwarnings("ignore:Can't test estimator")
 def test_check_estimator_itself_passes():
     from sklearn.utils.estimator_checks import check_estimator
 
-    check_estimator(F.CNNFeatures())
+    check_estimator(extraction.CNNFeatures())
 
 
 def test_it_clones_pickles_and_stands_first_in_a_pipeline_over_paths_bytes_and_arrays(folder):
@@ -335,7 +338,7 @@ def test_it_clones_pickles_and_stands_first_in_a_pipeline_over_paths_bytes_and_a
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    cnn = F.CNNFeatures(layers=["blocks.1"], image_size=64).fit()
+    cnn = extraction.CNNFeatures(layers=["blocks.1"], image_size=64).fit()
     assert clone(cnn).get_params() == cnn.get_params()
     images = [picture(i) for i in range(6)]
     np.testing.assert_array_equal(cnn.transform(images), cnn.transform([png(i) for i in range(6)]))
@@ -349,18 +352,18 @@ def test_it_clones_pickles_and_stands_first_in_a_pipeline_over_paths_bytes_and_a
 def test_parquet_holds_the_rows_in_table_order(folder, tmp_path):
     settings = make_settings(data=str(folder), layers=["blocks.1"])
     dataset = load_dataset(settings)
-    X = F.extract(dataset, settings, store=tmp_path / "store")
-    back = pd.read_parquet(F.write_features(dataset, X, tmp_path / "features"))
+    X = extraction.extract(dataset, settings, store=tmp_path / "store")
+    back = pd.read_parquet(extraction.write_features(dataset, X, tmp_path / "features"))
     assert list(back.columns[:3]) == ["file_name", "label", "f0"] and list(back.file_name) == list(dataset.usable.file_name)
     np.testing.assert_array_equal(back.iloc[:, 2:].to_numpy(), X)
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="cannot be written"): F.write_features(dataset, X, tmp_path / "file")
+    with pytest.raises(InputError, match="cannot be written"): extraction.write_features(dataset, X, tmp_path / "file")
 
 
 def test_backbones_are_listed_without_building_or_fetching_any(monkeypatch):
-    monkeypatch.setattr(F, "build", None)
-    monkeypatch.setattr(F, "_unreachable", None)
-    table = F.backbones()
+    monkeypatch.setattr(backbones, "build", None)
+    monkeypatch.setattr(backbones, "_unreachable", None)
+    table = backbones.backbones()
     assert {"efficientnet_lite0", "alexnet", "resnet18", "vit_tiny_patch16_224"} <= set(table.backbone) and len(table) > 1000
     assert table.ready[table.backbone == "efficientnet_lite0"].item() and table.backbone[0] == "efficientnet_lite0"
 
@@ -373,7 +376,7 @@ def test_real_blasts_are_told_apart_as_well_as_these_features_can(real_data):
 
     settings = make_settings(data=str(real_data("blast195")))
     dataset = load_dataset(settings)
-    X = F.extract(dataset, settings)
+    X = extraction.extract(dataset, settings)
     accuracy = cross_val_score(make_pipeline(StandardScaler(), SVC(kernel="linear")), X, dataset.y, cv=StratifiedShuffleSplit(100, test_size=0.2, random_state=0))
     assert 0.80 < accuracy.mean() < 0.86
 
@@ -391,7 +394,7 @@ WHAT = [{}, {"pooling": "max", "layers": ["blocks.2", "penultimate"]}, {"pooling
 def test_the_compiled_network_gives_torchs_numbers_whatever_is_asked_of_it(how):
     pytest.importorskip("onnxruntime")
     images = [picture(i) for i in range(3)]
-    torch, compiled = (F.CNNFeatures(engine=e, **how).fit() for e in ("torch", "onnx"))
+    torch, compiled = (extraction.CNNFeatures(engine=e, **how).fit() for e in ("torch", "onnx"))
     a, b = torch.transform(images), compiled.transform(images)
     assert list(torch.get_feature_names_out()) == list(compiled.get_feature_names_out())
     assert abs(a - b).max() < 1e-4 * abs(a).max() and cosines(a, b).min() > 0.99999
@@ -399,7 +402,7 @@ def test_the_compiled_network_gives_torchs_numbers_whatever_is_asked_of_it(how):
 
 def test_the_compiled_networks_bytes_do_not_hang_on_neighbours_or_runs():
     pytest.importorskip("onnxruntime")
-    images, cnn = [picture(i) for i in range(11)], F.CNNFeatures(layers=["blocks.2"], engine="onnx").fit()
+    images, cnn = [picture(i) for i in range(11)], extraction.CNNFeatures(layers=["blocks.2"], engine="onnx").fit()
     together = cnn.transform(images)
     np.testing.assert_array_equal(cnn.transform(images), together)
     np.testing.assert_array_equal(cnn.transform(images[::-1])[::-1], together)
@@ -419,30 +422,30 @@ def test_a_second_run_of_a_compiled_network_on_new_images_needs_no_torch(folder,
 
 
 def test_bfloat16_keeps_the_direction_of_dense_networks_and_is_refused_for_depthwise_ones_and_graphs(weights):
-    from leuknb.graphs import has_bfloat16
+    from leuknb.features.onnx import has_bfloat16
 
     for engine in ("auto", "torch"):
-        with pytest.raises(InputError, match="efficientnet_lite0"): F.CNNFeatures(engine=engine, precision="bfloat16").fit()
+        with pytest.raises(InputError, match="efficientnet_lite0"): extraction.CNNFeatures(engine=engine, precision="bfloat16").fit()
     if importlib.util.find_spec("onnxruntime"):
-        with pytest.raises(InputError, match="engine=torch"): F.CNNFeatures("alexnet", weights=str(weights), engine="onnx", precision="bfloat16").fit()
+        with pytest.raises(InputError, match="engine=torch"): extraction.CNNFeatures("alexnet", weights=str(weights), engine="onnx", precision="bfloat16").fit()
     if not has_bfloat16(): pytest.skip("this CPU has no bfloat16")
     images = [picture(i) for i in range(3)]
-    exact, fast = (F.CNNFeatures("alexnet", weights=str(weights), engine="torch", precision=p).fit_transform(images) for p in ("float32", "bfloat16"))
+    exact, fast = (extraction.CNNFeatures("alexnet", weights=str(weights), engine="torch", precision=p).fit_transform(images) for p in ("float32", "bfloat16"))
     assert cosines(exact, fast).min() > 0.999 and (exact != fast).any()
 
 
 def test_engines_never_share_a_place_in_the_store():
     pytest.importorskip("onnxruntime")
-    recipes = [F.make_recipe(engine=e) for e in ("torch", "onnx")]
-    assert F.fingerprint(recipes[0]) != F.fingerprint(recipes[1]) and [r["engine"] for r in recipes] == ["torch", "onnx"]
+    recipes = [extraction.make_recipe(engine=e) for e in ("torch", "onnx")]
+    assert core.fingerprint(recipes[0]) != core.fingerprint(recipes[1]) and [r["engine"] for r in recipes] == ["torch", "onnx"]
 
 
 def test_auto_without_onnx_runtime_is_torch_and_asking_for_it_names_the_command(monkeypatch):
-    from leuknb import graphs
+    from leuknb.features import onnx
 
-    monkeypatch.setattr(graphs, "has_onnx", lambda: False)
-    assert F.make_recipe()["engine"] == "torch"
-    with pytest.raises(InputError, match="pip install"): F.make_recipe(engine="onnx")
+    monkeypatch.setattr(onnx, "has_onnx", lambda: False)
+    assert extraction.make_recipe()["engine"] == "torch"
+    with pytest.raises(InputError, match="pip install"): extraction.make_recipe(engine="onnx")
 
 
 def test_the_engines_lead_to_the_same_predictions_on_synthetic_and_real_smears(real_data):
@@ -454,7 +457,7 @@ def test_the_engines_lead_to_the_same_predictions_on_synthetic_and_real_smears(r
 
     for data in ("synthetic", str(real_data("blast195"))):
         dataset = load_dataset(make_settings(data=data, synthetic={"n_images": 60}))
-        a, b = (F.extract(dataset, make_settings(data=data, engine=e)) for e in ("torch", "onnx"))
+        a, b = (extraction.extract(dataset, make_settings(data=data, engine=e)) for e in ("torch", "onnx"))
         said = [cross_val_predict(make_pipeline(StandardScaler(), SVC(kernel="linear")), X, dataset.y, cv=5) for X in (a, b)]
         assert cosines(a, b).min() > 0.9999
         np.testing.assert_array_equal(*said)
@@ -466,30 +469,30 @@ def test_a_gpu_pass_copies_from_pinned_memory_on_a_queue_of_its_own_thread(monke
     import torch
 
     seen = []
-    net = F._Network(F.describe("alexnet", weights), ("pool5",), "mean", ("identity",), 227, "cpu")
-    expected = net(np.stack([F.resize(picture(0), 227)]))
+    net = network.Network(backbones.describe("alexnet", weights), ("pool5",), "mean", ("identity",), 227, "cpu")
+    expected = net(np.stack([images.resize(picture(0), 227)]))
     net.device = "cuda"
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda t: seen.append("pinned") or t)
     monkeypatch.setattr(torch.cuda, "Stream", lambda: seen.append("queue") or "queue")
     monkeypatch.setattr(torch.cuda, "stream", lambda s: contextlib.nullcontext())
     to = torch.Tensor.to
     monkeypatch.setattr(torch.Tensor, "to", lambda t, *a, **k: (seen.append(k) or t) if a and a[0] == "cuda" else to(t, *a, **k))
-    for _ in range(2): np.testing.assert_array_equal(net(np.stack([F.resize(picture(0), 227)])), expected)
-    assert seen.count("queue") == 1 and seen.count("pinned") == 2 and {"non_blocking": True} in seen and F._workers(net) == 2
+    for _ in range(2): np.testing.assert_array_equal(net(np.stack([images.resize(picture(0), 227)])), expected)
+    assert seen.count("queue") == 1 and seen.count("pinned") == 2 and {"non_blocking": True} in seen and extraction._workers(net) == 2
 
 
 def test_the_preset_papers_numbers_on_the_simulator_do_not_move(tmp_path):
     import torch
 
-    from leuknb.evaluate import evaluate
+    from leuknb.cli.predict import evaluate
 
     g = np.random.default_rng(227)
-    drawn = {k: torch.from_numpy(g.standard_normal(v.shape, np.float32) * np.float32((2 / max(v[0].numel(), 1)) ** 0.5 if v.ndim > 1 else 0.01)) for k, v in F.build("alexnet").state_dict().items()}
+    drawn = {k: torch.from_numpy(g.standard_normal(v.shape, np.float32) * np.float32((2 / max(v[0].numel(), 1)) ** 0.5 if v.ndim > 1 else 0.01)) for k, v in backbones.build("alexnet").state_dict().items()}
     torch.save(drawn, tmp_path / "drawn.pth")
     settings = make_settings("paper", weights=str(tmp_path / "drawn.pth"), synthetic={"n_images": 24}, n_splits=0, cv_folds=2, cv_repeats=1, permutations=0, bootstrap=100)
-    recipe, dataset = F.recipe_of(settings), load_dataset(settings)
+    recipe, dataset = extraction.recipe_of(settings), load_dataset(settings)
     assert (recipe["engine"], recipe["precision"], recipe["batch"]) == ("torch", "float32", 8)
-    X, copied = (F.extract(dataset, settings, copy=k, store=tmp_path / "store") for k in (0, 1))
+    X, copied = (extraction.extract(dataset, settings, copy=k, store=tmp_path / "store") for k in (0, 1))
     told = evaluate(X, dataset, settings, (copied,))
     told = told[told.scheme == "holdout"].sort_values(["model", "file_name"])
     np.testing.assert_allclose(X[[0, 11, 23]][:, [0, 1000, 4095]].ravel(), PAPER["features"], rtol=2e-4, atol=2e-4)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from leuknb.core import Settings
-from leuknb.report import parameter_names, report_notebook
+from leuknb.settings import Settings
+from leuknb.reporting.run import parameter_names, report_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))

@@ -19,14 +19,18 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from sklearn.datasets import load_sample_images
 
-from leuknb.bundle import TRUSTED, pack_estimators, read_bundle, read_manifest, unpack_estimators
-from leuknb.classify import make_classifier
-from leuknb.core import InputError, fingerprint, make_settings, sha256
-from leuknb.datasets import load_dataset
-from leuknb.evaluate import cases, cv_splits, predict_splits
-from leuknb.features import extract
-from leuknb.model import BATCH, LIKE, UNLIKE, UNREAD, Model, train, write_predictions
-from leuknb.novelty import Conformal, Detector, fit_conformal, fit_detector, misfit, patient_weights, upper_limit
+from leuknb.modeling.persistence import pack_estimators, read_bundle, read_manifest, TRUSTED, unpack_estimators
+from leuknb.classification.estimators import make_classifier
+from leuknb.core import fingerprint, InputError, sha256
+from leuknb.settings import make_settings
+from leuknb.data.datasets import load_dataset
+from leuknb.evaluation.splits import cv_splits
+from leuknb.cli.predict import cases, predict_splits
+from leuknb.features.extraction import extract
+from leuknb.modeling.training import train
+from leuknb.modeling.model import BATCH, LIKE, Model, UNLIKE, UNREAD, write_predictions
+from leuknb.modeling.out_of_distribution import Detector, fit_detector, patient_weights, upper_limit
+from leuknb.modeling.conformal import Conformal, fit_conformal, misfit
 
 SETTINGS = make_settings(audit=False, bootstrap=100, synthetic={"n_images": 80, "difficulty": 0.2})
 
@@ -104,7 +108,7 @@ def test_a_folder_that_is_no_model_is_never_replaced(tmp_path, bundle):
 
 
 def test_a_training_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("leuknb.model.write_bundle", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr("leuknb.modeling.persistence.write_bundle", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(InputError, match="No space left"): train(SETTINGS, tmp_path / "model")
     assert os.listdir(tmp_path) == []
 
@@ -190,7 +194,7 @@ def test_a_stream_without_end_is_answered_a_batch_at_a_time(model, smears):
 
 def test_large_images_wait_in_small_batches(model, monkeypatch):
     sizes = []
-    monkeypatch.setattr("leuknb.model.MOST_PIXELS", 100_000)
+    monkeypatch.setattr("leuknb.modeling.model.MOST_PIXELS", 100_000)
     monkeypatch.setattr(Model, "features", lambda self, images: sizes.append(len(images)) or np.zeros((len(images), self.manifest.n_features), np.float32))
     model.predict([np.zeros((200, 200, 3), np.uint8)] * 40)
     assert sizes == [8] * 5
@@ -447,7 +451,7 @@ def test_the_detector_turns_away_few_new_patients_and_what_lies_elsewhere():
 def alexnet_weights(tmp_path_factory):
     import torch
 
-    from leuknb.features import build
+    from leuknb.features.backbones.backbones import build
 
     path = tmp_path_factory.mktemp("weights") / "alexnet_random.pth"
     torch.save(build("alexnet").state_dict(), path)
@@ -456,8 +460,8 @@ def alexnet_weights(tmp_path_factory):
 
 def agreement(model, images):
     "Largest differences of scores and probabilities between leuknb and onnxruntime."
-    from leuknb.exchange import export_onnx, onnx_answers, onnx_arrays
-    from leuknb.model import probabilities
+    from leuknb.modeling.onnx_export import export_onnx, onnx_answers, onnx_arrays
+    from leuknb.modeling.training import probabilities
 
     import tempfile
     from pathlib import Path
@@ -486,7 +490,7 @@ def test_onnx_of_alexnet_from_a_local_weights_file(three_classes, alexnet_weight
 
 def test_onnx_with_the_white_cells_mask_as_an_input_of_its_own(tmp_path, smears):
     pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")
-    from leuknb.exchange import onnx_inputs
+    from leuknb.modeling.onnx_export import onnx_inputs
 
     settings = make_settings(**{**SETTINGS.model_dump(), "layers": ["blocks.2"], "pooling": "covariance", "region": "cell", "frames": ["whole", "cell"], "views": ["identity", "fliplr"],
                                 "cv_folds": 3, "synthetic": {"n_images": 16, "difficulty": 0.2}, "params": {"svm": {"C": 0.001}}})
@@ -496,10 +500,10 @@ def test_onnx_with_the_white_cells_mask_as_an_input_of_its_own(tmp_path, smears)
 
 
 def test_onnx_refuses_what_is_not_linear_and_names_the_missing_package(model, monkeypatch, tmp_path):
-    from leuknb import exchange
+    from leuknb.modeling import onnx_export
 
     forest = Model(model.manifest, [object()], model.rules, model.settings)
-    with pytest.raises(InputError, match="only linear ones"): exchange.export_onnx(forest, tmp_path / "m.onnx")
+    with pytest.raises(InputError, match="only linear ones"): onnx_export.export_onnx(forest, tmp_path / "m.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(InputError, match=r"pip install leuknb\[onnx\]"): exchange.export_onnx(model, tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=r"pip install leuknb\[onnx\]"): onnx_export.export_onnx(model, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()

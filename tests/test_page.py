@@ -21,11 +21,11 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 
 from conftest import needs_weasyprint
 
-from leuknb.browse import images_html, threshold_html, threshold_steps
+from leuknb.reporting.interactive import images_html, threshold_html, threshold_steps
 from leuknb.core import InputError
-from leuknb.figures import figure_html
-from leuknb.page import page_html, pdf, policy
-from leuknb.report import to_html
+from leuknb.reporting.figures import figure_html
+from leuknb.reporting.html import page_html, pdf, policy
+from leuknb.reporting.run import to_html
 
 CHROMIUM = os.environ.get("LEUKNB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 POSITIVE, NEGATIVE = "abnormal <b>&amp;", "normal</script>"

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms
 
-from leuknb.core import InputError, UnreadableImage, load_torchvision, rng
-from leuknb.preprocess import KINDS, augment, augmented, decode, resize, stain_jitter, to_rgb, view
+from leuknb.core import InputError, load_torchvision, rng
+from leuknb.data.images import UnreadableImage
+from leuknb.data.images import decode, resize, to_rgb, view
+from leuknb.data.augment.augment import augment, augmented, KINDS, stain_jitter
 
 VIEWS = ("identity", "fliplr", "flipud", "rot180", "transpose", "rot90", "rot270", "antitranspose")
 ROWS, COLUMNS = np.meshgrid(np.arange(40), np.arange(56), indexing="ij")

@@ -11,7 +11,9 @@ from statsmodels.stats.proportion import proportion_confint
 
 from leuknb.core import InputError, to_json
 from leuknb.paper import COUNTS
-from leuknb.published import RATES, check_table, exact_intervals, fitting, implied_sizes, mcnemar_extremes, paper_table, printed, rates_of, read_table
+from leuknb.auditing.published_table import (
+    check_table, exact_intervals, fitting, implied_sizes, mcnemar_extremes, paper_table, printed, RATES, rates_of,
+    read_table)
 
 matrices = st.tuples(*[st.integers(0, 40)] * 4).filter(lambda c: c[0] + c[1] and c[2] + c[3])
 

@@ -14,10 +14,12 @@ from conftest import leuknb, leuknb_here, needs_weasyprint
 from PIL import Image
 from test_page import browser  # noqa: F401 (a fixture)
 
-from leuknb.core import InputError, Settings
-from leuknb.evaluate import holdout_metrics, splits_metrics
-from leuknb.page import policy
-from leuknb.report import DATASET_COLUMNS, RunFailed, report_notebook, run_report, to_html, write_pdf
+from leuknb.core import InputError
+from leuknb.settings import Settings
+from leuknb.evaluation.schemes import holdout_metrics, splits_metrics
+from leuknb.reporting.html import policy
+from leuknb.reporting.study import DATASET_COLUMNS
+from leuknb.reporting.run import report_notebook, run_report, RunFailed, to_html, write_pdf
 
 QUICK = ["--set", "n_splits=6", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100", "--set", "cases=2"]
 SMALL = ["--set", "synthetic.n_images=48", "--set", "synthetic.images_per_patient=3"]

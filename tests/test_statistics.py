@@ -14,7 +14,10 @@ from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from leuknb import statistics as s
+from leuknb.evaluation import metrics
+from leuknb.evaluation import intervals
+from leuknb.evaluation import comparison
+from leuknb.evaluation import power
 from leuknb.core import InputError
 
 quick = settings(max_examples=40, deadline=None)
@@ -34,12 +37,12 @@ def study(seed=0, n=60, repeats=None, groups=None, ties=False):
 # ---- one proportion
 
 def test_intervals_of_the_seed_papers_table_are_the_published_ones():
-    low, high = s.clopper_pearson([38, 37, 34, 30], 39)
+    low, high = intervals.clopper_pearson([38, 37, 34, 30], 39)
     np.testing.assert_allclose(100 * low, [86.5, 82.7, 72.6, 60.7], atol=0.05)
     np.testing.assert_allclose(100 * high, [99.9, 99.4, 95.7, 88.9], atol=0.05)
 
 
-@pytest.mark.parametrize("ours, theirs", [(s.clopper_pearson, "beta"), (s.wilson, "wilson")])
+@pytest.mark.parametrize("ours, theirs", [(intervals.clopper_pearson, "beta"), (intervals.wilson, "wilson")])
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
 def test_proportion_intervals_agree_with_statsmodels(ours, theirs, level):
     for n in (1, 2, 39, 195, 20_000):
@@ -51,7 +54,7 @@ def test_proportion_intervals_agree_with_statsmodels(ours, theirs, level):
 @given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_counting_failures_instead_of_successes_mirrors_the_interval(kn):
     k, n = kn
-    for f in (s.clopper_pearson, s.wilson):
+    for f in (intervals.clopper_pearson, intervals.wilson):
         low, high = f(k, n)
         mirrored = f(n - k, n)
         assert 0 <= low <= k / n <= high <= 1
@@ -59,9 +62,9 @@ def test_counting_failures_instead_of_successes_mirrors_the_interval(kn):
 
 
 def test_nothing_of_nothing_is_undefined_and_impossible_counts_are_refused():
-    assert np.isnan(s.clopper_pearson(0, 0)).all() and np.isnan(s.wilson(0, 0)).all()
-    with pytest.raises(InputError, match="between 0 and its n"): s.wilson(3, 2)
-    with pytest.raises(InputError, match="level"): s.clopper_pearson(1, 2, 95)
+    assert np.isnan(intervals.clopper_pearson(0, 0)).all() and np.isnan(intervals.wilson(0, 0)).all()
+    with pytest.raises(InputError, match="between 0 and its n"): intervals.wilson(3, 2)
+    with pytest.raises(InputError, match="level"): intervals.clopper_pearson(1, 2, 95)
 
 
 # ---- rates and AUROC
@@ -70,7 +73,7 @@ def test_nothing_of_nothing_is_undefined_and_impossible_counts_are_refused():
 @given(st.integers(0, 10_000), st.booleans())
 def test_metrics_agree_with_scikit_learn(seed, ties):
     y, said, score, _ = study(seed, ties=ties)
-    ours = s.metrics(y, said, score)
+    ours = intervals.metrics(y, said, score)
     theirs = {"accuracy": sk.accuracy_score(y, said), "sensitivity": sk.recall_score(y, said), "specificity": sk.recall_score(1 - y, 1 - said),
               "f1": sk.f1_score(y, said), "balanced_accuracy": sk.balanced_accuracy_score(y, said), "auroc": sk.roc_auc_score(y, score)}
     if said.any(): theirs["precision"] = sk.precision_score(y, said)
@@ -80,14 +83,14 @@ def test_metrics_agree_with_scikit_learn(seed, ties):
 def test_auroc_is_the_mann_whitney_statistic():
     y, _, score, _ = study(5, ties=True)
     u = stats.mannwhitneyu(score[y == 1], score[y == 0]).statistic
-    assert s.auroc(y, score) == pytest.approx(u / (y.sum() * (1 - y).sum()))
+    assert metrics.auroc(y, score) == pytest.approx(u / (y.sum() * (1 - y).sum()))
 
 
 def test_undefined_rates_are_nan_not_zero():
-    assert math.isnan(s.metrics([0, 1, 1], [0, 0, 0])["precision"])
-    assert math.isnan(s.metrics([1, 1], [1, 0])["specificity"])
-    assert math.isnan(s.auroc([0, 0], [1.0, 2.0]))
-    nothing = s.metric_intervals([0, 1, 1], [0, 0, 0])["precision"]
+    assert math.isnan(intervals.metrics([0, 1, 1], [0, 0, 0])["precision"])
+    assert math.isnan(intervals.metrics([1, 1], [1, 0])["specificity"])
+    assert math.isnan(metrics.auroc([0, 0], [1.0, 2.0]))
+    nothing = intervals.metric_intervals([0, 1, 1], [0, 0, 0])["precision"]
     assert math.isnan(nothing.estimate) and math.isnan(nothing.low)
 
 
@@ -112,17 +115,17 @@ def test_fast_delong_equals_the_direct_one(seed, ties):
     y, _, a, _ = study(seed, ties=ties)
     b = np.round(a + np.random.default_rng(seed + 1).standard_normal(len(a)), 0 if ties else 9)
     if min(y.sum(), (1 - y).sum()) < 2: return
-    areas, cover = s.delong_covariance(y, np.column_stack([a, b]))
+    areas, cover = intervals.delong_covariance(y, np.column_stack([a, b]))
     direct_areas, direct_cover = direct_delong(y, a, b)
     np.testing.assert_allclose(areas, direct_areas, atol=1e-12)
     np.testing.assert_allclose(cover, direct_cover, atol=1e-12)
     z = (direct_areas[0] - direct_areas[1]) / np.sqrt(max(direct_cover[0, 0] + direct_cover[1, 1] - 2 * direct_cover[0, 1], 1e-300))
-    if abs(z) < 30: assert s.delong_test(y, a, b)["p"] == pytest.approx(2 * stats.norm.sf(abs(z)), abs=1e-9)
+    if abs(z) < 30: assert comparison.delong_test(y, a, b)["p"] == pytest.approx(2 * stats.norm.sf(abs(z)), abs=1e-9)
 
 
 def test_obuchowskis_variance_with_one_image_a_group_is_close_to_delongs():
     y, _, score, _ = study(3, n=400)
-    apart, grouped = s.delong_covariance(y, score)[1][0, 0], s.delong_covariance(y, score, np.arange(400))[1][0, 0]
+    apart, grouped = intervals.delong_covariance(y, score)[1][0, 0], intervals.delong_covariance(y, score, np.arange(400))[1][0, 0]
     assert grouped == pytest.approx(apart, rel=0.02)
 
 
@@ -131,9 +134,9 @@ def test_obuchowskis_variance_with_one_image_a_group_is_close_to_delongs():
 def test_auroc_and_its_intervals_know_only_the_order_of_the_scores(seed):
     y, said, score, groups = study(seed, n=80, groups=20)
     stretched = np.exp(score / 3) * 5 - 2
-    assert s.delong_interval(y, score, groups) == s.delong_interval(y, stretched, groups)
+    assert intervals.delong_interval(y, score, groups) == intervals.delong_interval(y, stretched, groups)
     for method in ("score", "bca"):
-        assert s.metric_intervals(y, said, score, groups, method, resamples=100)["auroc"] == s.metric_intervals(y, said, stretched, groups, method, resamples=100)["auroc"]
+        assert intervals.metric_intervals(y, said, score, groups, method, resamples=100)["auroc"] == intervals.metric_intervals(y, said, stretched, groups, method, resamples=100)["auroc"]
 
 
 # ---- groups
@@ -142,41 +145,41 @@ def test_auroc_and_its_intervals_know_only_the_order_of_the_scores(seed):
 @given(st.integers(0, 10_000), st.booleans(), st.integers(1, 3))
 def test_leave_outs_equal_recomputing_without_the_group(seed, ties, repeats):
     y, said, score, groups = study(seed, 40, repeats, 8, ties)
-    lay = s._layout(y, said, score, groups)
-    left, names = s._left_out(lay), np.unique(groups)
+    lay = intervals._layout(y, said, score, groups)
+    left, names = intervals._left_out(lay), np.unique(groups)
     for g, name in enumerate(names):
         kept = groups != name
-        again = s.metrics(y[kept], said[kept], score[kept])
-        for m in s.METRICS: assert left[m][g] == pytest.approx(again[m], abs=1e-12, nan_ok=True), m
+        again = intervals.metrics(y[kept], said[kept], score[kept])
+        for m in metrics.METRICS: assert left[m][g] == pytest.approx(again[m], abs=1e-12, nan_ok=True), m
 
 
 def test_weights_equal_copied_rows():
     y, said, score, groups = study(2, 50, 3, 12, ties=True)
-    lay, names = s._layout(y, said, score, groups), np.unique(groups)
-    drawn = s._resampled(lay, 25, seed=9)
-    weights = np.concatenate(list(s._draws(s.rng(9, "cluster_bootstrap"), 12, 25)))
+    lay, names = intervals._layout(y, said, score, groups), np.unique(groups)
+    drawn = intervals._resampled(lay, 25, seed=9)
+    weights = np.concatenate(list(intervals._draws(core.rng(9, "cluster_bootstrap"), 12, 25)))
     for b in range(25):
         rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in range(12) for _ in range(int(weights[b, g]))])
-        again = s.metrics(y[rows], said[rows], score[rows])
-        for m in s.METRICS: assert drawn[m][b] == pytest.approx(again[m], abs=1e-12, nan_ok=True), m
+        again = intervals.metrics(y[rows], said[rows], score[rows])
+        for m in metrics.METRICS: assert drawn[m][b] == pytest.approx(again[m], abs=1e-12, nan_ok=True), m
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "auroc"])
 def test_bca_agrees_with_scipy(metric):
     y, said, score, _ = study(8, 70)
-    functions = {"accuracy": lambda i: np.mean(y[i] == said[i]), "f1": lambda i: sk.f1_score(y[i], said[i]), "auroc": lambda i: s.auroc(y[i], score[i])}
+    functions = {"accuracy": lambda i: np.mean(y[i] == said[i]), "f1": lambda i: sk.f1_score(y[i], said[i]), "auroc": lambda i: metrics.auroc(y[i], score[i])}
     theirs = stats.bootstrap((np.arange(70),), lambda i: functions[metric](i.astype(int)), n_resamples=4000, method="BCa", vectorized=False,
                              rng=np.random.default_rng(1)).confidence_interval
-    ours = s.cluster_bootstrap(y, said, score, resamples=20_000)[metric]
+    ours = intervals.cluster_bootstrap(y, said, score, resamples=20_000)[metric]
     assert ours.method == "bca"
     np.testing.assert_allclose(ours[1:3], theirs, atol=0.02)
 
 
 def test_percentiles_stand_in_where_bca_is_undefined_and_say_so():
     y = np.arange(30) % 2
-    found = s.cluster_bootstrap(y, y, y + 0.1, np.arange(30) // 3, resamples=200)
+    found = intervals.cluster_bootstrap(y, y, y + 0.1, np.arange(30) // 3, resamples=200)
     assert found["accuracy"].method.startswith("percentile (BCa undefined") and found["auroc"][:3] == (1, 1, 1)
-    lone = s.cluster_bootstrap([0, 0, 1], [0, 1, 1], resamples=300)["sensitivity"]
+    lone = intervals.cluster_bootstrap([0, 0, 1], [0, 1, 1], resamples=300)["sensitivity"]
     assert "resamples undefined" in lone.method
 
 
@@ -185,10 +188,10 @@ def test_percentiles_stand_in_where_bca_is_undefined_and_say_so():
 def test_order_of_images_and_repeats_and_copies_of_repeats_change_nothing(seed, method):
     y, said, score, groups = study(seed, 40, 2, 9)
     order = np.random.default_rng(seed).permutation(40)
-    one = s.metric_intervals(y, said, score, groups, method, resamples=100)
-    other = s.metric_intervals(y[order], said[order][:, ::-1], score[order][:, ::-1], groups[order], method, resamples=100)
-    twice = s.metric_intervals(y, np.hstack([said, said]), np.hstack([score, score]), groups, method, resamples=100)
-    for m in s.METRICS:
+    one = intervals.metric_intervals(y, said, score, groups, method, resamples=100)
+    other = intervals.metric_intervals(y[order], said[order][:, ::-1], score[order][:, ::-1], groups[order], method, resamples=100)
+    twice = intervals.metric_intervals(y, np.hstack([said, said]), np.hstack([score, score]), groups, method, resamples=100)
+    for m in metrics.METRICS:
         np.testing.assert_allclose(one[m][:3], other[m][:3], atol=1e-9)
         if m not in ("precision", "f1"): np.testing.assert_allclose(one[m][:3], twice[m][:3], atol=1e-9)
 
@@ -197,7 +200,7 @@ def test_order_of_images_and_repeats_and_copies_of_repeats_change_nothing(seed, 
 @given(st.integers(0, 10_000))
 def test_calling_normal_positive_swaps_sensitivity_and_specificity(seed):
     y, said, score, groups = study(seed, 60, None, 15)
-    one, other = s.metric_intervals(y, said, score, groups), s.metric_intervals(1 - y, 1 - said, -score, groups)
+    one, other = intervals.metric_intervals(y, said, score, groups), intervals.metric_intervals(1 - y, 1 - said, -score, groups)
     for a, b in (("sensitivity", "specificity"), ("accuracy", "accuracy"), ("balanced_accuracy", "balanced_accuracy"), ("auroc", "auroc")):
         np.testing.assert_allclose(one[a][:3], other[b][:3], atol=1e-7)
 
@@ -207,7 +210,7 @@ def test_calling_normal_positive_swaps_sensitivity_and_specificity(seed):
 def test_copying_every_image_within_its_patient_teaches_nothing(seed, times):
     y, said, score, groups = study(seed, 50, None, 12)
     copied = [np.repeat(v, times) for v in (y, said, groups)]
-    one, many = s.metric_intervals(y, said, groups=groups, method="score"), s.metric_intervals(copied[0], copied[1], groups=copied[2], method="score")
+    one, many = intervals.metric_intervals(y, said, groups=groups, method="score"), intervals.metric_intervals(copied[0], copied[1], groups=copied[2], method="score")
     for m in ("accuracy", "sensitivity", "specificity", "balanced_accuracy"):
         if 0 < one[m].estimate < 1 and 0 < one["sensitivity"].estimate < 1 and 0 < one["specificity"].estimate < 1:
             np.testing.assert_allclose(one[m][:3], many[m][:3], atol=1e-9)
@@ -217,7 +220,7 @@ def test_copying_every_image_within_its_patient_teaches_nothing(seed, times):
 @given(st.integers(0, 10_000), st.sampled_from(["auto", "score", "bca", "percentile"]))
 def test_ends_stay_within_zero_and_one_and_around_the_estimate(seed, method):
     y, said, score, groups = study(seed, 24, None, 6)
-    for m, i in s.metric_intervals(y, said, score, groups, method, resamples=100).items():
+    for m, i in intervals.metric_intervals(y, said, score, groups, method, resamples=100).items():
         if math.isnan(i.low): continue
         assert -1e-12 <= i.low <= i.high <= 1 + 1e-12, m
         if method in ("auto", "score"): assert i.low - 1e-9 <= i.estimate <= i.high + 1e-9, m
@@ -229,37 +232,37 @@ def test_patients_widen_and_a_single_patient_says_nothing():
     y = np.arange(200) // 5 % 2
     score = 2 * y + r.standard_normal(40).repeat(5) + 0.5 * r.standard_normal(200)
     said = score > 1
-    apart, grouped = s.metric_intervals(y, said, score, method="score"), s.metric_intervals(y, said, score, groups)
+    apart, grouped = intervals.metric_intervals(y, said, score, method="score"), intervals.metric_intervals(y, said, score, groups)
     assert grouped["auroc"].high - grouped["auroc"].low > apart["auroc"].high - apart["auroc"].low
     alone = ["one"] * 200
-    assert s.metric_intervals(y, said, groups=alone)["accuracy"][1:3] == (0.0, 1.0)
-    assert s.cluster_bootstrap(y, said, groups=alone)["accuracy"].method == "undefined: one group"
-    assert s.effective_images(said == y, alone) == 1 and 20 < s.effective_images(said == y, groups) < 200
-    assert s.effective_images(said == y, np.arange(200)) == pytest.approx(199)
+    assert intervals.metric_intervals(y, said, groups=alone)["accuracy"][1:3] == (0.0, 1.0)
+    assert intervals.cluster_bootstrap(y, said, groups=alone)["accuracy"].method == "undefined: one group"
+    assert intervals.effective_images(said == y, alone) == 1 and 20 < intervals.effective_images(said == y, groups) < 200
+    assert intervals.effective_images(said == y, np.arange(200)) == pytest.approx(199)
 
 
 def test_exact_f1_interval_is_that_of_a_binomial_share():
     y, said, _, _ = study(4)
     tp, wrong = ((y == 1) & (said == 1)).sum(), (y != said).sum()
     share = np.array(proportion_confint(tp, tp + wrong, 0.05, "beta"))
-    np.testing.assert_allclose(s.metric_intervals(y, said)["f1"][1:3], 2 * share / (1 + share), atol=1e-9)
+    np.testing.assert_allclose(intervals.metric_intervals(y, said)["f1"][1:3], 2 * share / (1 + share), atol=1e-9)
 
 
 def test_misfits_are_refused_in_words():
-    with pytest.raises(InputError, match="do not fit"): s.metrics([0, 1], [0, 1, 1])
-    with pytest.raises(InputError, match="0 \\(normal\\) or 1"): s.auroc([1, 2], [0.1, 0.2])
-    with pytest.raises(InputError, match="NaN"): s.auroc([0, 1], [0.1, math.nan])
-    with pytest.raises(InputError, match="same shape"): s.metrics([0, 1], [0, 1], [0.1, 0.2, 0.3])
-    with pytest.raises(InputError, match="at least one image"): s.metrics([], [])
-    with pytest.raises(InputError, match="predicted is not accepted"): s.metrics([0, 1], ["normal", "abnormal"])
-    with pytest.raises(InputError, match="did you mean 'score'"): s.metric_intervals([0, 1], [0, 1], method="scor")
-    with pytest.raises(InputError, match="exact"): s.metric_intervals([0, 1], [0, 1], groups=["a", "a"], method="exact")
+    with pytest.raises(InputError, match="do not fit"): intervals.metrics([0, 1], [0, 1, 1])
+    with pytest.raises(InputError, match="0 \\(normal\\) or 1"): metrics.auroc([1, 2], [0.1, 0.2])
+    with pytest.raises(InputError, match="NaN"): metrics.auroc([0, 1], [0.1, math.nan])
+    with pytest.raises(InputError, match="same shape"): intervals.metrics([0, 1], [0, 1], [0.1, 0.2, 0.3])
+    with pytest.raises(InputError, match="at least one image"): intervals.metrics([], [])
+    with pytest.raises(InputError, match="predicted is not accepted"): intervals.metrics([0, 1], ["normal", "abnormal"])
+    with pytest.raises(InputError, match="did you mean 'score'"): intervals.metric_intervals([0, 1], [0, 1], method="scor")
+    with pytest.raises(InputError, match="exact"): intervals.metric_intervals([0, 1], [0, 1], groups=["a", "a"], method="exact")
 
 
 def test_twenty_thousand_images_do_not_need_a_quadratic_table():
     y, said, score, _ = study(0, 20_000)
-    assert s.metric_intervals(y, said, score, np.arange(20_000) // 5)["auroc"].low > 0.5
-    assert s.delong_interval(y, score).low > 0.5
+    assert intervals.metric_intervals(y, said, score, np.arange(20_000) // 5)["auroc"].low > 0.5
+    assert intervals.delong_interval(y, score).low > 0.5
 
 
 # ---- cross-validation
@@ -267,7 +270,7 @@ def test_twenty_thousand_images_do_not_need_a_quadratic_table():
 def test_corrected_t_is_the_plain_t_test_when_training_sets_do_not_overlap():
     d = np.random.default_rng(0).normal(0.02, 0.05, 20)
     plain = stats.ttest_1samp(d, 0)
-    ours = s.corrected_resampled_ttest(d, 1e12, 1)
+    ours = comparison.corrected_resampled_ttest(d, 1e12, 1)
     assert ours["p"] == pytest.approx(plain.pvalue, rel=1e-6)
     np.testing.assert_allclose(ours["ci"], plain.confidence_interval(), rtol=1e-6)
 
@@ -275,18 +278,18 @@ def test_corrected_t_is_the_plain_t_test_when_training_sets_do_not_overlap():
 def test_corrected_t_by_hand():
     d = np.array([0.1, 0.0, 0.2, 0.1])  # mean 0.1, s^2 = 0.02 / 3
     t = 0.1 / math.sqrt((1 / 4 + 1 / 4) * 0.02 / 3)
-    ours = s.corrected_resampled_ttest(d, 80, 20)
+    ours = comparison.corrected_resampled_ttest(d, 80, 20)
     assert ours["statistic"] == pytest.approx(t) and ours["p"] == pytest.approx(2 * stats.t.sf(t, 3))
-    interval = s.nadeau_bengio_interval(d, 80, 20)
+    interval = intervals.nadeau_bengio_interval(d, 80, 20)
     np.testing.assert_allclose(interval[1:3], ours["ci"])
-    assert s.corrected_resampled_ttest(d, 80, 20, n_groups=3)["p"] == pytest.approx(2 * stats.t.sf(t, 2))
+    assert comparison.corrected_resampled_ttest(d, 80, 20, n_groups=3)["p"] == pytest.approx(2 * stats.t.sf(t, 2))
 
 
 def test_corrected_t_of_equal_models_and_of_too_few_splits():
-    assert s.corrected_resampled_ttest([0.0] * 5, 4, 1)["p"] == 1.0
-    assert s.corrected_resampled_ttest([0.5] * 5, 4, 1)["p"] == 0.0
-    assert math.isnan(s.nadeau_bengio_interval([0.9], 4, 1).low)
-    with pytest.raises(InputError, match="n_train"): s.nadeau_bengio_interval([0.9, 0.8], 0, 1)
+    assert comparison.corrected_resampled_ttest([0.0] * 5, 4, 1)["p"] == 1.0
+    assert comparison.corrected_resampled_ttest([0.5] * 5, 4, 1)["p"] == 0.0
+    assert math.isnan(intervals.nadeau_bengio_interval([0.9], 4, 1).low)
+    with pytest.raises(InputError, match="n_train"): intervals.nadeau_bengio_interval([0.9, 0.8], 0, 1)
 
 
 # ---- paired tests
@@ -294,13 +297,13 @@ def test_corrected_t_of_equal_models_and_of_too_few_splits():
 @quick
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_exact_mcnemar_agrees_with_statsmodels(b, c):
-    assert s.mcnemar_exact(b, c) == pytest.approx(sm_mcnemar([[5, b], [c, 5]], exact=True).pvalue if b + c else 1.0, abs=1e-12)
-    assert s.mcnemar_exact(b, c) == s.mcnemar_exact(c, b) >= s.mcnemar_exact(b, c, mid_p=True)
+    assert comparison.mcnemar_exact(b, c) == pytest.approx(sm_mcnemar([[5, b], [c, 5]], exact=True).pvalue if b + c else 1.0, abs=1e-12)
+    assert comparison.mcnemar_exact(b, c) == comparison.mcnemar_exact(c, b) >= comparison.mcnemar_exact(b, c, mid_p=True)
 
 
 def test_mcnemar_reproduces_published_examples():
-    assert [round(s.mcnemar_exact(b, 0), 3) for b in (1, 4, 8)] == [1.0, 0.125, 0.008]  # the seed paper's table, at its most favourable
-    assert round(s.mcnemar_exact(1, 7), 3) == 0.070 and round(s.mcnemar_exact(1, 7, mid_p=True), 3) == 0.039  # Fagerland 2013, airway responsiveness
+    assert [round(comparison.mcnemar_exact(b, 0), 3) for b in (1, 4, 8)] == [1.0, 0.125, 0.008]  # the seed paper's table, at its most favourable
+    assert round(comparison.mcnemar_exact(1, 7), 3) == 0.070 and round(comparison.mcnemar_exact(1, 7, mid_p=True), 3) == 0.039  # Fagerland 2013, airway responsiveness
 
 
 @quick
@@ -311,12 +314,12 @@ def test_sign_flips_agree_with_trying_them_all(leads, mid):
     observed = abs(d.sum())
     beyond, equal = np.mean(np.abs(sums) > observed), np.mean(np.abs(sums) == observed)
     expected = 1.0 if observed == 0 else beyond + equal * (0.5 if mid else 1)
-    assert s.sign_flip_exact(d, mid) == pytest.approx(expected, abs=1e-12)
+    assert comparison.sign_flip_exact(d, mid) == pytest.approx(expected, abs=1e-12)
 
 
 def test_sign_flips_of_single_images_are_mcnemars_test():
     for b, c in ((0, 0), (3, 1), (12, 4), (300, 250)):
-        assert s.sign_flip_exact([1] * b + [-1] * c) == pytest.approx(s.mcnemar_exact(b, c), abs=1e-10)
+        assert comparison.sign_flip_exact([1] * b + [-1] * c) == pytest.approx(comparison.mcnemar_exact(b, c), abs=1e-10)
 
 
 def cells_to_rows(both, only_a, only_b, none):
@@ -324,7 +327,7 @@ def cells_to_rows(both, only_a, only_b, none):
 
 
 def test_newcombes_method_10_reproduces_the_published_example():
-    found = s.paired_difference(*cells_to_rows(1, 1, 7, 12), continuity=True)  # Fagerland 2014, airway responsiveness: -0.507 to -0.026
+    found = comparison.paired_difference(*cells_to_rows(1, 1, 7, 12), continuity=True)  # Fagerland 2014, airway responsiveness: -0.507 to -0.026
     np.testing.assert_allclose(found[:3], (-6 / 21, -0.507, -0.026), atol=5e-4)
 
 
@@ -342,9 +345,9 @@ def test_paired_difference_agrees_with_solving_the_score_equations(both, only_a,
     phi = np.corrcoef(a, b)[0, 1] if a.std() > 0 and b.std() > 0 else 0.0
     p1, p2 = a.mean(), b.mean()
     low = p1 - p2 - math.sqrt(max((p1 - ends[0][0]) ** 2 - 2 * phi * (p1 - ends[0][0]) * (ends[1][1] - p2) + (ends[1][1] - p2) ** 2, 0))
-    found = s.paired_difference(a, b)
+    found = comparison.paired_difference(a, b)
     assert found.low == pytest.approx(low, abs=1e-6)
-    assert found.low == pytest.approx(-s.paired_difference(b, a).high, abs=1e-9)
+    assert found.low == pytest.approx(-comparison.paired_difference(b, a).high, abs=1e-9)
 
 
 @quick
@@ -352,7 +355,7 @@ def test_paired_difference_agrees_with_solving_the_score_equations(both, only_a,
 def test_cochrans_q_agrees_with_statsmodels(seed):
     right = np.random.default_rng(seed).random((40, 4)) < [0.9, 0.8, 0.8, 0.6]
     theirs = sm_cochrans_q(right.astype(int))
-    q, p = s.cochran_q(right)
+    q, p = comparison.cochran_q(right)
     assert q == pytest.approx(theirs.statistic) and p == pytest.approx(theirs.pvalue)
 
 
@@ -362,28 +365,28 @@ def test_cochrans_q_and_mcnemar_agree_with_mlxtend():
     r = np.random.default_rng(0)
     y = r.integers(0, 2, 100)
     said = [np.where(r.random(100) < p, y, 1 - y) for p in (0.9, 0.85, 0.7)]
-    np.testing.assert_allclose(s.cochran_q(np.column_stack([m == y for m in said])), cochrans_q(y, *said), rtol=1e-9)
+    np.testing.assert_allclose(comparison.cochran_q(np.column_stack([m == y for m in said])), cochrans_q(y, *said), rtol=1e-9)
     a, b = said[0] == y, said[2] == y
     table = np.array([[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]])
-    assert s.mcnemar_exact(table[0, 1], table[1, 0]) == pytest.approx(mcnemar(table, exact=True)[1])
+    assert comparison.mcnemar_exact(table[0, 1], table[1, 0]) == pytest.approx(mcnemar(table, exact=True)[1])
 
 
 @quick
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_agrees_with_statsmodels(p):
-    np.testing.assert_allclose(s.holm(p), multipletests(p, method="holm")[1], atol=1e-12)
+    np.testing.assert_allclose(comparison.holm(p), multipletests(p, method="holm")[1], atol=1e-12)
 
 
 def test_holm_leaves_out_what_is_no_test():
-    np.testing.assert_allclose(s.holm([0.01, math.nan, 0.04]), [0.02, math.nan, 0.04])
+    np.testing.assert_allclose(comparison.holm([0.01, math.nan, 0.04]), [0.02, math.nan, 0.04])
 
 
 def test_permutation_p_agrees_with_scipy_and_is_never_zero():
     r = np.random.default_rng(0)
     data = (r.normal(0.5, 1, 30), r.normal(0, 1, 30))
     theirs = stats.permutation_test(data, lambda a, b: a.mean() - b.mean(), vectorized=False, n_resamples=400, alternative="greater", rng=r)
-    assert s.permutation_p(theirs.statistic, theirs.null_distribution) == pytest.approx(theirs.pvalue)
-    assert s.permutation_p(2, np.zeros(999)) == 0.001 and s.permutation_p(0, []) == 1.0
+    assert comparison.permutation_p(theirs.statistic, theirs.null_distribution) == pytest.approx(theirs.pvalue)
+    assert comparison.permutation_p(2, np.zeros(999)) == 0.001 and comparison.permutation_p(0, []) == 1.0
 
 
 # ---- tables and words
@@ -403,25 +406,25 @@ def predictions(right, scheme="holdout", splits=None, groups=None):
 def test_holdout_comparison_is_mcnemar_with_holm_and_cochran():
     r = np.random.default_rng(2)
     right = {m: r.random(39) < p for m, p in (("svm", 0.97), ("ensemble", 0.95), ("knn", 0.87), ("tree", 0.5))}
-    found = s.compare_models(predictions(right).sample(frac=1, random_state=0))
+    found = comparison.compare_models(predictions(right).sample(frac=1, random_state=0))
     pairs = [c for c in found if c["test"] != "cochran_q"]
     assert len(pairs) == 6 and all(list(c) == ["a", "b", "test", "statistic", "p", "difference", "ci", "p_adjusted"] or set(c) ==
                                    {"a", "b", "test", "statistic", "p", "p_adjusted", "difference", "ci"} for c in found)
     for c in pairs:
         a, b = right[c["a"]], right[c["b"]]
-        assert c["test"] == "mcnemar_exact" and c["p"] == s.mcnemar_exact((a & ~b).sum(), (~a & b).sum())
+        assert c["test"] == "mcnemar_exact" and c["p"] == comparison.mcnemar_exact((a & ~b).sum(), (~a & b).sum())
         assert c["difference"] == pytest.approx(a.mean() - b.mean()) and c["ci"][0] <= c["difference"] <= c["ci"][1]
     np.testing.assert_allclose([c["p_adjusted"] for c in pairs], multipletests([c["p"] for c in pairs], method="holm")[1])
     q = sm_cochrans_q(np.column_stack([right[c] for c in dict.fromkeys(x["a"] for x in found if x["a"] != "all")] + [right[pairs[-1]["b"]]]).astype(int))
     assert found[-1]["statistic"] == pytest.approx(q.statistic) and found[-1]["difference"] is None
-    for exact, mid in zip(found, s.compare_models(predictions(right), mid_p=True)[:6]): assert mid["test"] == "mcnemar_mid_p" and mid["p"] <= exact["p"]
+    for exact, mid in zip(found, comparison.compare_models(predictions(right), mid_p=True)[:6]): assert mid["test"] == "mcnemar_mid_p" and mid["p"] <= exact["p"]
 
 
 def test_patients_on_the_holdout_are_flipped_as_a_whole():
     right = {"svm": np.ones(20, bool), "tree": np.arange(20) >= 8}
-    found = s.compare_models(predictions(right, groups=[f"p{i // 4}" for i in range(20)]))[0]
+    found = comparison.compare_models(predictions(right, groups=[f"p{i // 4}" for i in range(20)]))[0]
     assert found["test"] == "sign_flip_exact" and found["p"] == 0.5  # eight images, but two patients
-    assert s.compare_models(predictions(right))[0]["p"] < 0.01
+    assert comparison.compare_models(predictions(right))[0]["p"] < 0.01
 
 
 def test_cross_validation_is_compared_over_its_folds():
@@ -429,43 +432,43 @@ def test_cross_validation_is_compared_over_its_folds():
     n, repeats = 50, 4
     splits = np.column_stack([r.permutation(n) % 5 + 5 * k for k in range(repeats)])
     right = {m: r.random((n, repeats)) < p for m, p in (("svm", 0.95), ("tree", 0.7))}
-    found = s.compare_models(predictions(right, "cv", splits), "cv")[0]
+    found = comparison.compare_models(predictions(right, "cv", splits), "cv")[0]
     d = [right["svm"][splits == f].mean() - right["tree"][splits == f].mean() for f in range(20)]
-    expected = s.corrected_resampled_ttest(d, 40, 10, 50)
+    expected = comparison.corrected_resampled_ttest(d, 40, 10, 50)
     assert found["test"] == "corrected_resampled_t" and found["p"] == pytest.approx(expected["p"]) and found["ci"] == pytest.approx(expected["ci"])
 
 
 def test_exchanging_the_models_turns_the_comparison_around():
     r = np.random.default_rng(0)
     t = predictions({m: r.random(60) < p for m, p in (("svm", 0.9), ("tree", 0.6))})
-    one, other = (s.compare_models(t, models=m)[0] for m in (["svm", "tree"], ["tree", "svm"]))
+    one, other = (comparison.compare_models(t, models=m)[0] for m in (["svm", "tree"], ["tree", "svm"]))
     assert one["p"] == other["p"] and one["difference"] == -other["difference"]
     np.testing.assert_allclose(one["ci"], [-other["ci"][1], -other["ci"][0]], atol=1e-12)
-    assert s.sentence(one) == s.sentence(other)
+    assert comparison.sentence(one) == comparison.sentence(other)
 
 
 def test_sentences_follow_from_the_numbers():
     c = {"a": "svm", "b": "ensemble", "test": "corrected_resampled_t", "statistic": 0.6, "p": 0.5, "p_adjusted": 1.0, "difference": 0.012, "ci": [-0.029, 0.051]}
-    assert s.sentence(c) == "these data cannot tell svm from ensemble: difference 1.2 points, interval -2.9 to 5.1"
-    assert s.sentence({**c, "b": "tree", "difference": -0.2, "ci": [-0.3, -0.1], "p": 1e-5, "p_adjusted": 1e-4}) == \
+    assert comparison.sentence(c) == "these data cannot tell svm from ensemble: difference 1.2 points, interval -2.9 to 5.1"
+    assert comparison.sentence({**c, "b": "tree", "difference": -0.2, "ci": [-0.3, -0.1], "p": 1e-5, "p_adjusted": 1e-4}) == \
         "tree is better than svm by 20.0 points, interval 10.0 to 30.0"
-    assert s.sentence({**c, "p": 0.02, "p_adjusted": 0.12}).endswith("p 0.020 would count alone, not among all the pairs tried")
-    assert "too few splits" in s.sentence({**c, "p": math.nan, "p_adjusted": math.nan})
+    assert comparison.sentence({**c, "p": 0.02, "p_adjusted": 0.12}).endswith("p 0.020 would count alone, not among all the pairs tried")
+    assert "too few splits" in comparison.sentence({**c, "p": math.nan, "p_adjusted": math.nan})
     q = {"a": "all", "b": "all", "test": "cochran_q", "statistic": 20.0, "p": 1e-5, "p_adjusted": 1e-5, "difference": None, "ci": None}
-    assert s.sentence(q).startswith("not all models") and s.sentence({**q, "p": 0.4}).startswith("these data cannot tell the models apart")
+    assert comparison.sentence(q).startswith("not all models") and comparison.sentence({**q, "p": 0.4}).startswith("these data cannot tell the models apart")
 
 
 def test_tables_that_do_not_align_are_refused():
     t = predictions({"svm": np.ones(6, bool), "tree": np.ones(6, bool)})
-    with pytest.raises(InputError, match="did you mean 'holdout'"): s.compare_models(t, "holdot")
-    with pytest.raises(InputError, match="equally often"): s.aligned(pd.concat([t, t.iloc[:2].assign(split=1)]), "svm", "holdout")
-    with pytest.raises(InputError, match="not tried on the same images"): s.compare_models(t.iloc[:-1])
+    with pytest.raises(InputError, match="did you mean 'holdout'"): comparison.compare_models(t, "holdot")
+    with pytest.raises(InputError, match="equally often"): comparison.aligned(pd.concat([t, t.iloc[:2].assign(split=1)]), "svm", "holdout")
+    with pytest.raises(InputError, match="not tried on the same images"): comparison.compare_models(t.iloc[:-1])
 
 
 def test_aligned_puts_images_down_and_repeats_across():
     right = np.arange(12).reshape(4, 3) % 2 == 0
     t = predictions({"svm": right}, "cv").sample(frac=1, random_state=3)
-    found = s.aligned(t, "svm", "cv")
+    found = comparison.aligned(t, "svm", "cv")
     assert found.groups is None and (found.right == right).all() and list(found.file_name) == sorted(found.file_name)
 
 
@@ -477,24 +480,24 @@ def test_power_agrees_with_enumerating_all_tables():
     keep = b + c <= n
     b, c = b[keep], c[keep]
     chance = stats.multinomial.pmf(np.column_stack([b, c, n - b - c]), n, [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance])
-    reject = [s.mcnemar_exact(i, j) <= 0.05 for i, j in zip(b, c)]
-    assert s.mcnemar_power(n, difference, discordance) == pytest.approx(chance @ reject, abs=1e-12)
+    reject = [comparison.mcnemar_exact(i, j) <= 0.05 for i, j in zip(b, c)]
+    assert power.mcnemar_power(n, difference, discordance) == pytest.approx(chance @ reject, abs=1e-12)
 
 
 @quick
 @given(st.integers(10, 600), st.floats(0.01, 0.9))
 def test_smallest_difference_is_where_the_power_is_reached(n, discordance):
-    d = s.smallest_difference(n, discordance)
-    assert s.mcnemar_power(n, d, max(d, discordance)) == pytest.approx(0.8, abs=2e-3)
-    assert s.mcnemar_power(n, 0, discordance) <= 0.05
+    d = power.smallest_difference(n, discordance)
+    assert power.mcnemar_power(n, d, max(d, discordance)) == pytest.approx(0.8, abs=2e-3)
+    assert power.mcnemar_power(n, 0, discordance) <= 0.05
 
 
 def test_too_few_images_find_no_difference_at_all():
-    assert math.isnan(s.smallest_difference(5, 0.2))
-    with pytest.raises(InputError, match="discordance"): s.mcnemar_power(20, 0.4, 0.2)
+    assert math.isnan(power.smallest_difference(5, 0.2))
+    with pytest.raises(InputError, match="discordance"): power.mcnemar_power(20, 0.4, 0.2)
 
 
 def test_expected_width_agrees_with_simulation():
     k = np.random.default_rng(0).binomial(39, 0.9, 200_000)
     low, high = proportion_confint(k, 39, 0.05, "beta")
-    assert s.interval_width(39, 0.9) == pytest.approx((high - low).mean(), abs=1e-3)
+    assert power.interval_width(39, 0.9) == pytest.approx((high - low).mean(), abs=1e-3)

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leuknb.core import InputError, LeuknbError, fingerprint, write_atomic
-from leuknb.store import FeatureStore, cache_info, matrix, pack_block, prune, release
+from leuknb.core import fingerprint, InputError, LeuknbError, write_atomic
+from leuknb.features.store import FeatureStore, matrix, pack_block, release
+from leuknb.cli.cache import cache_info, prune
 
 
 def name(i: int) -> str: return hashlib.sha256(str(i).encode()).hexdigest()
@@ -101,7 +102,7 @@ def test_a_block_of_another_width_counts_as_not_stored(tmp_path):
 
 
 def test_a_row_is_on_disk_seconds_after_it_was_computed(tmp_path, monkeypatch):
-    monkeypatch.setattr("leuknb.store.BLOCK_SECONDS", 0.05)
+    monkeypatch.setattr("leuknb.features.store.BLOCK_SECONDS", 0.05)
     with FeatureStore(tmp_path).writer() as out:
         out.append(name(0), row(0))
         time.sleep(0.06)
@@ -123,13 +124,13 @@ def test_the_store_keeps_few_files_and_little_beside_the_numbers(tmp_path):
 
 def test_rows_of_a_mapped_matrix_are_those_of_an_ordinary_one(tmp_path, monkeypatch):
     fill(tmp_path, range(600))
-    monkeypatch.setattr("leuknb.store.MAPPED_BYTES", 2_000)
+    monkeypatch.setattr("leuknb.features.store.MAPPED_BYTES", 2_000)
     assert check(tmp_path, [*range(599, -1, -1), 7, 7]) == 602
     assert [p.suffix for p in tmp_path.iterdir()] == [".segment"]
 
 
 def test_a_mapped_matrix_can_be_written_released_and_grown_old_like_any_other(tmp_path, monkeypatch):
-    monkeypatch.setattr("leuknb.store.MAPPED_BYTES", 2_000)
+    monkeypatch.setattr("leuknb.features.store.MAPPED_BYTES", 2_000)
     rows = matrix(1000, 8, tmp_path / "new")
     rows[5:9] = 3
     release(rows)

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from leuknb import sweep
-from leuknb.core import InputError, Settings, make_settings
-from leuknb.statistics import corrected_resampled_ttest, mcnemar_exact
+from leuknb.experiments import compare
+from leuknb.experiments import sweep
+from leuknb.core import InputError
+from leuknb.settings import make_settings, Settings
+from leuknb.evaluation.comparison import corrected_resampled_ttest, mcnemar_exact
 
 QUICK = make_settings(image_size=64, n_splits=0, cv_folds=3, cv_repeats=1, permutations=0, bootstrap=100, audit=False, cases=0, classifiers=["svm"],
                       synthetic={"n_images": 24, "images_per_patient": 2})
@@ -41,7 +43,7 @@ def test_each_member_is_a_whole_report_the_failed_one_is_named_and_the_others_ar
 
 
 def test_a_member_is_the_run_that_the_report_alone_would_make(swept, tmp_path):
-    from leuknb.report import run_report
+    from leuknb.reporting.run import run_report
 
     alone = run_report(QUICK.model_copy(update={"seed": 1}), tmp_path / "alone", tell=lambda line: None)
     for name in ("metrics.json", "predictions.csv", "dataset.csv"): assert (alone / name).read_bytes() == (swept[0].folder / "seed-1" / name).read_bytes()
@@ -120,7 +122,7 @@ def test_members_that_share_features_are_extracted_once():
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory): return sweep.read_runs(sweep.example_runs(tmp_path_factory.mktemp("runs")))
+def runs(tmp_path_factory): return compare.read_runs(compare.example_runs(tmp_path_factory.mktemp("runs")))
 
 
 def folds(run):
@@ -130,7 +132,7 @@ def folds(run):
 
 
 def test_pairs_are_compared_over_the_splits_of_all_shared_seeds_with_all_pairs_counted(runs):
-    found = sweep.compare_pairs(runs)
+    found = compare.compare_pairs(runs)
     by = {(r.config, r.seed): r for r in runs}
     for p in found:
         d = np.concatenate([folds(by[p["a"], s]) - folds(by[p["b"], s]) for s in (0, 1)])
@@ -143,26 +145,26 @@ def test_runs_of_other_images_or_other_splits_are_never_paired(runs):
     import dataclasses
 
     other = dataclasses.replace(runs[-1], metrics={**runs[-1].metrics, "dataset": {**runs[-1].metrics["dataset"], "fingerprint": "another"}}, config="elsewhere")
-    found = sweep.compare_pairs([runs[0], other])
-    assert not found and sweep.price_of_picking([runs[0], other]) is None
+    found = compare.compare_pairs([runs[0], other])
+    assert not found and compare.price_of_picking([runs[0], other]) is None
     shuffled = runs[2].predictions.assign(split=lambda t: (t["split"] * 3 + 1) % 8)
-    assert not sweep.compare_pairs([runs[0], dataclasses.replace(runs[2], predictions=shuffled)])
-    assert not sweep.compare_pairs([runs[0], dataclasses.replace(runs[3])]), "another seed has other splits"
+    assert not compare.compare_pairs([runs[0], dataclasses.replace(runs[2], predictions=shuffled)])
+    assert not compare.compare_pairs([runs[0], dataclasses.replace(runs[3])]), "another seed has other splits"
 
 
 def test_without_cross_validation_runs_are_compared_on_their_holdout(runs):
     import dataclasses
 
     bare = [dataclasses.replace(r, predictions=r.predictions[r.predictions.scheme == "holdout"].assign(group="")) for r in runs if r.seed == 0]
-    assert sweep.scheme_of(bare) == "holdout"
-    p = sweep.compare_pairs(bare)[0]
+    assert compare.scheme_of(bare) == "holdout"
+    p = compare.compare_pairs(bare)[0]
     right = [(r.predictions.sort_values("file_name").predicted == r.predictions.sort_values("file_name").label).to_numpy() for r in bare]
     assert p["test"] == "mcnemar_exact" and p["p"] == pytest.approx(mcnemar_exact(int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())))
-    assert sweep.rank(bare)["accuracy"].tolist() == sorted((r.mean() for r in right), reverse=True)
+    assert compare.rank(bare)["accuracy"].tolist() == sorted((r.mean() for r in right), reverse=True)
 
 
 def test_more_seeds_do_not_count_as_more_patients(runs):
-    both, first = sweep.rank(runs), sweep.rank([r for r in runs if r.seed == 0])
+    both, first = compare.rank(runs), compare.rank([r for r in runs if r.seed == 0])
     width = lambda t: (t["accuracy_high"] - t["accuracy_low"]).mean()
     assert width(both) > 0.8 * width(first)
 
@@ -170,7 +172,7 @@ def test_more_seeds_do_not_count_as_more_patients(runs):
 def test_the_price_of_picking_agrees_with_the_plain_way_and_vanishes_for_twins():
     draw = np.random.default_rng(3)
     right, groups = draw.random((60, 5)) < 0.7, np.repeat(np.arange(20), 3)
-    found = sweep.best_of_many(right, groups, 2000, 1)
+    found = compare.best_of_many(right, groups, 2000, 1)
     values = []
     for _ in range(2000):
         drawn = draw.integers(20, size=20)
@@ -179,22 +181,22 @@ def test_the_price_of_picking_agrees_with_the_plain_way_and_vanishes_for_twins()
         means = right[inside].mean(0)
         values.append(right[outside][:, means > means.max() - 1e-12].mean())
     assert found["corrected"] == pytest.approx(np.mean(values), abs=0.01) and found["naive"] == right.mean(0).max()
-    twins = sweep.best_of_many(right[:, [0, 0, 0]], groups, 500)
+    twins = compare.best_of_many(right[:, [0, 0, 0]], groups, 500)
     assert abs(twins["optimism"]) < 0.01 and twins["picked"] == pytest.approx([1 / 3] * 3)
 
 
 def test_run_folders_that_are_torn_or_missing_are_named(tmp_path):
-    with pytest.raises(InputError, match="holds no run folder"): sweep.read_runs(tmp_path)
+    with pytest.raises(InputError, match="holds no run folder"): compare.read_runs(tmp_path)
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / "run.json").write_text("{")
-    with pytest.raises(InputError, match="torn is no run folder"): sweep.read_runs(tmp_path)
+    with pytest.raises(InputError, match="torn is no run folder"): compare.read_runs(tmp_path)
 
 
 def test_a_class_called_NA_survives_being_read(tmp_path):
-    folder = sweep.example_runs(tmp_path, 10, {"a": 3.0}, (0,))
+    folder = compare.example_runs(tmp_path, 10, {"a": 3.0}, (0,))
     path = next(folder.glob("*/predictions.csv"))
     path.write_text(path.read_text().replace("normal", "NA").replace("abNA", "abnormal"))
-    assert set(sweep.read_runs(folder)[0].predictions["label"]) == {"NA", "abnormal"}
+    assert set(compare.read_runs(folder)[0].predictions["label"]) == {"NA", "abnormal"}
 
 
 def test_the_table_of_a_sweep_holds_plain_numbers(swept):
@@ -203,7 +205,7 @@ def test_the_table_of_a_sweep_holds_plain_numbers(swept):
 
 
 def test_the_comparison_notebook_runs_by_hand_with_its_defaults():
-    cell = next(c for c in nbformat.read(Path(sweep.report_notebook("sweep")), 4).cells if "parameters" in c.metadata.get("tags", []))
+    cell = next(c for c in nbformat.read(Path(run.report_notebook("sweep")), 4).cells if "parameters" in c.metadata.get("tags", []))
     scope = {}
     exec(cell.source, scope)  # noqa: S102
     assert {k: v for k, v in scope.items() if not k.startswith("__")} == {"folder": None, "names": None, "failed": {}}

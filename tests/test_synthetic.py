@@ -17,24 +17,11 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from leuknb.core import InputError, Settings, SyntheticSettings, rng
-from leuknb.synthetic import (
-    CELL_TYPES,
-    COPY_KINDS,
-    MICROSCOPES,
-    STAINS,
-    beer_lambert,
-    copy_picture,
-    draw_batch,
-    draw_patient,
-    draw_planned,
-    draw_smear,
-    draw_traits,
-    plan_smears,
-    read_masks,
-    synthetic_folder,
-    write_smears,
-)
+from leuknb.core import InputError, rng
+from leuknb.settings import Settings, SyntheticSettings
+from leuknb.data.smears import beer_lambert, CELL_TYPES, draw_patient, draw_smear, draw_traits, MICROSCOPES, STAINS
+from leuknb.data.synthetic import (
+    COPY_KINDS, copy_picture, draw_batch, draw_planned, plan_smears, read_masks, synthetic_folder, write_smears)
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +271,7 @@ def test_two_runs_at_once_end_with_one_whole_set(tmp_path, monkeypatch):
 
 
 def test_a_run_that_breaks_leaves_nothing(tmp_path, monkeypatch):
-    import leuknb.synthetic as synthetic
+    from leuknb.data import synthetic
 
     def broken(*args): raise OSError("disk full")
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 from inputs import SEEDS
 
-from leuknb.core import InputError, Settings, UnreadableImage, make_settings, parse_changes, to_json
-from leuknb.datasets import defused, read_metadata
-from leuknb.preprocess import decode
-from leuknb.published import check_table, read_table
+from leuknb.core import InputError, to_json
+from leuknb.settings import make_settings, parse_changes, Settings
+from leuknb.data.images import UnreadableImage
+from leuknb.core import defused
+from leuknb.data.layouts import read_metadata
+from leuknb.data.images import decode
+from leuknb.auditing.published_table import check_table, read_table
 
 
 @cache
@@ -50,7 +53,7 @@ def settings(data):
 
 
 def weights(data):
-    from leuknb.features import read_weights
+    from leuknb.features.backbones.backbones import read_weights
 
     path = scratch() / ("w.safetensors" if data[:1] == b"s" else "w.pth")
     path.write_bytes(data[1:])

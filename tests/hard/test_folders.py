@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 from inputs import SEEDS, picture
 
-from leuknb.core import InputError, make_settings
-from leuknb.datasets import load_dataset
+from leuknb.core import InputError
+from leuknb.settings import make_settings
+from leuknb.data.datasets import load_dataset
 
 NAMES = {  # odd names of files in a class folder -> what must come of them
     "plain.png": "ok", "<img src=x onerror=alert(1)>.png": "ok", "<script>alert(document.domain)<\\script>.png": "ok", "\" onload=\"alert(1).png": "ok", "' onload='alert(1).png": "ok",

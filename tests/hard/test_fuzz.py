@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from leuknb.core import InputError
-from leuknb.published import check_table, read_table
+from leuknb.auditing.published_table import check_table, read_table
 
 SOME = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 

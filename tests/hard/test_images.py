@@ -49,7 +49,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(found):
 def test_an_honest_jpeg_in_many_passes_and_a_tiff_of_many_small_jpegs_are_read():
     from PIL import Image
 
-    from leuknb.core import open_image
+    from leuknb.data.images import open_image
 
     large = Image.effect_noise((900, 900), 60).convert("RGB")
     assert open_image(inputs.saved(large, "JPEG", progressive=True)).size == (900, 900)

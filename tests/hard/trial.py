@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from leuknb.core import UnreadableImage
-from leuknb.datasets import inspect_file
-from leuknb.preprocess import decode, resize
+from leuknb.data.images import UnreadableImage
+from leuknb.data.datasets import inspect_file
+from leuknb.data.images import decode, resize
 
 SECONDS, BYTES = 20, 1_500_000_000  # of processor time and of memory, for one file
 

@@ -47,7 +47,6 @@ def plain_way(case: str, backbone, files: list[Path]):
 
     from leuknb.features import backbones
     from leuknb.features import network
-    from leuknb.features import extraction
     from leuknb.data.segmentation import frames_of
 
     model = backbones.build(backbone.name).eval()
@@ -120,9 +119,7 @@ def flops(case: str, backbone) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from leuknb.features import backbones
     from leuknb.features import network
-    from leuknb.features import extraction
 
     s = make_settings("best")
     layers, views, frames = (tuple(s.layers), len(s.views), 2) if case == "best" else (("penultimate",), 1, 1)
@@ -136,7 +133,6 @@ def measure(case: str, files: list[Path], folder: Path, repeats: int) -> list[di
     import torch
 
     from leuknb.features import backbones
-    from leuknb.features import network
     from leuknb.features import extraction
     from leuknb.features.onnx import has_bfloat16, has_onnx, HOLDS_BFLOAT16
 

@@ -18,7 +18,7 @@ from leuknb.evaluation import metrics
 from leuknb.evaluation import intervals
 from leuknb.evaluation import comparison
 from leuknb.evaluation import power
-from leuknb.core import InputError
+from leuknb.core import InputError, rng
 
 quick = settings(max_examples=40, deadline=None)
 
@@ -157,7 +157,7 @@ def test_weights_equal_copied_rows():
     y, said, score, groups = study(2, 50, 3, 12, ties=True)
     lay, names = intervals._layout(y, said, score, groups), np.unique(groups)
     drawn = intervals._resampled(lay, 25, seed=9)
-    weights = np.concatenate(list(intervals._draws(core.rng(9, "cluster_bootstrap"), 12, 25)))
+    weights = np.concatenate(list(intervals._draws(rng(9, "cluster_bootstrap"), 12, 25)))
     for b in range(25):
         rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in range(12) for _ in range(int(weights[b, g]))])
         again = intervals.metrics(y[rows], said[rows], score[rows])

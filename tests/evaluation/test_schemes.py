@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, p
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from threadpoolctl import threadpool_limits
 
-from leuknb.evaluation import splits
+from leuknb.evaluation import splits as splitting
 from leuknb.evaluation import predict
 from leuknb.evaluation import metrics
 from leuknb.evaluation import schemes
@@ -64,7 +64,7 @@ def evaluated(k=2, grouped=True):
                                          ("sklearn.linear_model.LogisticRegression", {})])
 def test_every_fold_equals_the_plain_pipeline(name, params, dtype, k):
     X, y = features(k=k, dtype=dtype)
-    splits = splits.cv_splits(y, folds=4)
+    splits = splitting.cv_splits(y, folds=4)
     for s, _, scores, called in run_folds(X, y, splits, [name], {name: params}, seed=5, scheme="cv"):
         train, test = splits[s]
         with threadpool_limits(1): plain = make_classifier(name, seed=stream_seed(5, name, "cv", s), **params).fit(X[train], y[train])
@@ -75,7 +75,7 @@ def test_every_fold_equals_the_plain_pipeline(name, params, dtype, k):
 def test_the_shortcuts_are_taken_for_the_four_and_equal_on_many_features():
     X, y = features(195, 9216)
     assert [kind(make_classifier(n), len(X)) for n in FOUR] == ["gram", "distances", "plain", "plain"]
-    splits = splits.cv_splits(y, folds=5)[:2]
+    splits = splitting.cv_splits(y, folds=5)[:2]
     for s, name, scores, called in run_folds(X, y, splits, ["svm", "knn"], scheme="cv"):
         train, test = splits[s]
         plain = make_classifier(name).fit(X[train], y[train])
@@ -89,7 +89,7 @@ def test_weighed_blocks_give_what_scikit_learn_s_pipeline_gives_in_every_fold_an
     X, y = features(90, 60, k)
     X, params = (X * rng(1, "scales").uniform(0.01, 50, 60)).astype(dtype), {"C": 1.0, "blocks": [7, 50, 3]}
     assert kind(make_classifier("svm", **params), len(X)) == "gram"
-    splits = splits.cv_splits(y, folds=3)
+    splits = splitting.cv_splits(y, folds=3)
     permuted = run_labellings(X, np.stack([y, y[::-1]]), splits, "svm", params, seed=2)
     for s, _, scores, called in run_folds(X, y, splits, ["svm"], {"svm": params}, scheme="cv"):
         train, test = splits[s]
@@ -123,7 +123,7 @@ def test_a_forest_equals_scikit_learn_s_bit_by_bit(params, k):
 @pytest.mark.parametrize("name", ["svm", "knn", "tree"])
 def test_permuted_labellings_equal_a_plain_loop(name):
     X, y = features(60, 100)
-    splits = splits.cv_splits(y, folds=3)
+    splits = splitting.cv_splits(y, folds=3)
     labellings = np.stack([rng(0, "l", i).permutation(y) for i in range(4)])
     ours = run_labellings(X, labellings, splits, name, seed=2)
     for f, (train, test) in enumerate(splits):
@@ -149,7 +149,7 @@ def test_every_fit_of_a_large_set_is_of_one_machine_also_where_a_fold_is_small(m
 
 def test_the_number_of_threads_changes_no_bit():
     X, y = features(100, 2000)
-    splits = splits.cv_splits(y, folds=5)
+    splits = splitting.cv_splits(y, folds=5)
     runs = []
     for jobs, blas in ((1, 1), (2, 1), (2, 2)):
         with threadpool_limits(blas): runs.append(run_folds(X, y, splits, list(FOUR), FEW_TREES, n_jobs=jobs))
@@ -172,7 +172,7 @@ def test_augmented_copies_of_test_images_are_never_used(name):
     X, y = features(60, 40)
     g = rng(0, "copies")
     copies = [X + g.normal(size=X.shape).astype(np.float32) for _ in range(2)]
-    splits = splits.cv_splits(y, folds=3)
+    splits = splitting.cv_splits(y, folds=3)
     before = run_folds(X, y, splits, [name], FEW_TREES, copies=copies)
     for s, (train, test) in enumerate(splits):
         spoilt = [c.copy() for c in copies]
@@ -185,7 +185,7 @@ def test_augmented_copies_of_test_images_are_never_used(name):
 def test_training_rows_get_their_copies_and_test_rows_do_not():
     X, y = features(60, 40)
     copies = [X + 0.5, X - 0.5]
-    train, test = splits = splits.random_splits(y)[0]
+    train, test = splits = splitting.random_splits(y)[0]
     (_, _, scores, _), = run_folds(X, y, [splits], ["svm"], copies=copies)
     plain = make_classifier("svm").fit(np.concatenate([X[train], *(c[train] for c in copies)]), np.tile(y[train], 3))
     np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
@@ -210,7 +210,7 @@ def test_tuning_chooses_without_test_labels():
     before = predict.evaluate(X, table, s)
     turned = table.label.where(~table.file_name.isin(before.file_name), table.label.map({"normal": "abnormal", "abnormal": "normal"}))
     who, fake = predict.cases(table, s), predict.cases(table.assign(label=turned), s)
-    split = splits.random_splits(who.label, who.together, 1, 0.2, s.seed, "holdout")
+    split = splitting.random_splits(who.label, who.together, 1, 0.2, s.seed, "holdout")
     after = predict.predict_splits(X, fake, split, s, "holdout")
     np.testing.assert_array_equal(before.score, after.score)
 
@@ -226,7 +226,7 @@ def test_features_that_are_not_numbers_or_do_not_fit_are_refused():
 
 def test_the_paper_s_images_give_its_holdout():
     labels = np.repeat(["normal", "abnormal"], [96, 99])
-    (train, test), = splits.random_splits(labels)
+    (train, test), = splitting.random_splits(labels)
     assert len(test) == 39 and (labels[test] == "abnormal").sum() == 20 and (labels[test] == "normal").sum() == 19
     assert len(train) == 156 and not set(train) & set(test)
 
@@ -236,7 +236,7 @@ def test_the_paper_s_images_give_its_holdout():
 def test_the_holdout_is_as_large_as_scikit_learn_s(n, share):
     labels = np.arange(n) % 2
     expected = len(train_test_split(np.arange(n), test_size=share, stratify=labels)[1])
-    assert abs(len(splits.random_splits(labels, test_size=share)[0][1]) - expected) <= (abs(n * share - round(n * share)) < 1e-6)
+    assert abs(len(splitting.random_splits(labels, test_size=share)[0][1]) - expected) <= (abs(n * share - round(n * share)) < 1e-6)
 
 
 patients = st.lists(st.tuples(st.integers(1, 9), st.floats(0, 1)), min_size=12, max_size=40)
@@ -258,7 +258,7 @@ def enough(labels, groups, folds):
 def test_no_patient_straddles_a_split_whatever_the_patients(people, seed):
     labels, groups = cohort(people, seed)
     if not enough(labels, groups, 4): return
-    for train, test in splits.random_splits(labels, groups, 3, 0.25, seed):
+    for train, test in splitting.random_splits(labels, groups, 3, 0.25, seed):
         assert not set(groups[train]) & set(groups[test]) and len(train) + len(test) == len(labels)
         assert set(labels[train]) == set(labels[test]) == {"blast", "mature"}
 
@@ -268,7 +268,7 @@ def test_no_patient_straddles_a_split_whatever_the_patients(people, seed):
 def test_folds_of_patients_cover_every_image_once_and_keep_patients_together(people, seed, folds):
     labels, groups = cohort(people, seed)
     if not enough(labels, groups, folds + 1): return
-    splits = splits.cv_splits(labels, groups, folds, 2, seed)
+    splits = splitting.cv_splits(labels, groups, folds, 2, seed)
     for repeat in (splits[:folds], splits[folds:]):
         assert sorted(np.concatenate([t for _, t in repeat])) == list(range(len(labels)))
         for train, test in repeat:
@@ -281,31 +281,31 @@ def test_folds_of_patients_are_at_least_as_even_as_scikit_learn_s():
     for seed in range(10):
         g = rng(seed, "even")
         labels, groups = cohort([(int(g.integers(1, 13)), g.beta(1, 1)) for _ in range(50)], seed)
-        ours.append(spread(labels, [t for _, t in splits.cv_splits(labels, groups, 5, 1, seed)]))
+        ours.append(spread(labels, [t for _, t in splitting.cv_splits(labels, groups, 5, 1, seed)]))
         theirs.append(spread(labels, [t for _, t in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(labels, labels, groups)]))
     assert np.mean(ours) <= np.mean(theirs)
 
 
 def test_a_holdout_of_patients_is_near_the_share_asked_for():
     labels, groups = cohort([(int(n), p) for n, p in zip(rng(0, "n").integers(1, 10, 60), rng(0, "p").random(60))], 0)
-    for _, test in splits.random_splits(labels, groups, 40):
+    for _, test in splitting.random_splits(labels, groups, 40):
         for c in ("blast", "mature"): assert abs((labels[test] == c).sum() - 0.2 * (labels == c).sum()) <= 2
 
 
 def test_splits_differ_from_each_other_and_repeat_with_the_seed():
     labels, groups = cohort([(5, i % 2) for i in range(30)], 0)
     for who in (None, groups):
-        a, b = splits.random_splits(labels, who, 30, seed=3), splits.random_splits(labels, who, 30, seed=3)
+        a, b = splitting.random_splits(labels, who, 30, seed=3), splitting.random_splits(labels, who, 30, seed=3)
         assert all(np.array_equal(x[1], y[1]) for x, y in zip(a, b))
         assert len({tuple(t) for _, t in a}) > 25
-        assert np.array_equal(splits.random_splits(labels, who, 5, seed=3)[4][1], a[4][1])
+        assert np.array_equal(splitting.random_splits(labels, who, 5, seed=3)[4][1], a[4][1])
 
 
 @pytest.mark.parametrize("labels,groups,error", [
     (["a"] * 9, None, "only one class"), (["a"] * 9 + ["b"], None, "class 'b' has 1 images"),
     (["a"] * 5 + ["b"] * 5, ["p", "q", "r", "s", "t"] + ["z"] * 5, "'b' are of one group"), (["a", "b"] * 3, ["p", "p", "q", "q", "q", "q"], "ask for at most 2")])
 def test_too_few_images_or_patients_are_told_in_words(labels, groups, error):
-    with pytest.raises(InputError, match=error): splits.cv_splits(labels, groups, folds=3 if groups and len(labels) == 6 else 2)
+    with pytest.raises(InputError, match=error): splitting.cv_splits(labels, groups, folds=3 if groups and len(labels) == 6 else 2)
 
 
 def test_two_classes_need_a_positive_one():

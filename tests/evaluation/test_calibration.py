@@ -12,7 +12,7 @@ from sklearn.metrics import brier_score_loss, roc_curve
 from leuknb.evaluation import calibration
 from leuknb.evaluation import thresholds
 from leuknb.evaluation import plots as evaluation_plots
-from leuknb.core import InputError
+from leuknb.core import InputError, rng
 from leuknb.evaluation.intervals.metrics import auroc
 
 quick = settings(max_examples=30, deadline=None)
@@ -149,7 +149,7 @@ def test_few_abnormal_images_promise_no_specificity():
 
 def test_bootstrap_of_the_operating_point_equals_copying_rows():
     y, score, groups = study(n=30, groups=10)
-    names, generator, values = np.unique(groups), core.rng(4, "operating_point"), []
+    names, generator, values = np.unique(groups), rng(4, "operating_point"), []
     for _ in range(200):
         rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in generator.integers(10, size=10)])
         if 0 < y[rows].mean() < 1: values.append(thresholds.operating_point(y[rows], score[rows], 0.9).specificity)

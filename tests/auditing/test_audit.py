@@ -15,7 +15,7 @@ from leuknb import core
 from leuknb.data import descriptors
 from leuknb.auditing import quality
 from leuknb.auditing import shortcuts
-from leuknb.auditing import audit
+from leuknb.auditing import audit as auditing
 from leuknb.reporting import audit_page
 from leuknb.core import InputError
 from leuknb.settings import make_settings, SyntheticSettings
@@ -50,7 +50,7 @@ def clean(batch, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def clean_audit(clean): return audit.run_audit(clean, QUICK)
+def clean_audit(clean): return auditing.run_audit(clean, QUICK)
 
 
 def test_a_clean_set_raises_no_warning_and_ends_with_0(clean_audit):
@@ -61,7 +61,7 @@ def test_a_clean_set_raises_no_warning_and_ends_with_0(clean_audit):
 
 
 def test_the_audit_gives_the_same_answer_twice(clean, clean_audit):
-    assert json.dumps(audit.run_audit(clean, QUICK).metrics) == json.dumps(clean_audit.metrics)
+    assert json.dumps(auditing.run_audit(clean, QUICK).metrics) == json.dumps(clean_audit.metrics)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def planted(batch, tmp_path_factory):
 
 
 def test_rotated_reencoded_and_relabelled_copies_are_caught_conflicts_first(planted):
-    audit = audit.run_audit(planted, QUICK)
+    audit = auditing.run_audit(planted, QUICK)
     assert audit.exit_code == 3 and audit.metrics["label_conflicts"] == 2
     assert audit.metrics["exact_duplicates"] + audit.metrics["near_duplicates"] == 4
     assert "more than one label" in audit.warnings[0] and audit.duplicates["conflict"].tolist()[:4] == [True] * 4
@@ -86,14 +86,14 @@ def test_rotated_reencoded_and_relabelled_copies_are_caught_conflicts_first(plan
 
 
 def test_copies_become_groups_that_no_fold_divides(planted):
-    audit = audit.run_audit(planted, QUICK)
+    audit = auditing.run_audit(planted, QUICK)
     assert (audit.clusters != "").sum() == 8 and len(set(audit.groups)) == len(planted.usable) - 4
     for train, test in cv_splits(planted.labels, audit.groups, 5, 2): assert not set(audit.groups[train]) & set(audit.groups[test])
 
 
 def test_a_patient_on_both_sides_of_a_given_split_is_a_leak(clean):
     split = replace(clean, table=clean.table.assign(split=["train", "test"] * (len(clean.table) // 2)))
-    leaks = audit.find_leaks(split, np.full(len(split.usable), ""))
+    leaks = auditing.find_leaks(split, np.full(len(split.usable), ""))
     divided = split.usable.groupby("group")["split"].nunique() > 1
     assert sorted(leaks["name"]) == sorted(divided.index[divided]) and set(leaks["what"]) == {"group"}
 
@@ -103,45 +103,45 @@ def test_our_grouped_folds_leak_nothing_and_ungrouped_ones_are_seen(clean):
     settings = make_settings(classifiers=["svm"])
     folds = lambda groups: predict_splits(X, who, cv_splits(who.label, groups, 4, 2), settings, "cv")
     none = np.full(len(clean.usable), "")
-    assert len(audit.find_leaks(clean, none, folds(who.together))) == 0
-    assert len(audit.find_leaks(clean, none, folds(None))) > 0
+    assert len(auditing.find_leaks(clean, none, folds(who.together))) == 0
+    assert len(auditing.find_leaks(clean, none, folds(None))) > 0
 
 
 def test_a_file_fact_that_follows_the_label_is_warned_of_in_words(batch, tmp_path):
     jpeg = lambda rgb, q: (lambda f: (Image.fromarray(rgb).save(f, "JPEG", quality=q), f.getvalue())[1])(io.BytesIO())
     files = [jpeg(rgb, 92 if y else 75) for rgb, y in zip(batch.rgb, batch.y)]
-    audit = audit.run_audit(write(tmp_path, files, np.where(batch.y == 1, "abnormal", "normal"), batch.groups), QUICK)
+    audit = auditing.run_audit(write(tmp_path, files, np.where(batch.y == 1, "abnormal", "normal"), batch.groups), QUICK)
     assert any("alone tells the classes apart: AUROC 1.00" in w and "may measure the camera" in w for w in audit.warnings)
     assert {s["probe"]: s["p"] for s in audit.metrics["shortcuts"]}["file"] < 0.02
 
 
 def test_files_that_are_all_equal_give_chance_and_no_crash(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    audit = audit.run_audit(write(tmp_path, [image] * 20, ["normal", "abnormal"] * 10, form="BMP"), make_settings(permutations=20, cv_repeats=1, data="x"))
+    audit = auditing.run_audit(write(tmp_path, [image] * 20, ["normal", "abnormal"] * 10, form="BMP"), make_settings(permutations=20, cv_repeats=1, data="x"))
     assert {s["auroc"] for s in audit.metrics["shortcuts"]} <= {0.5} and audit.metrics["label_conflicts"] == 1
     assert audit.metrics["exact_duplicates"] == 19
 
 
 def test_a_class_of_one_group_cannot_be_probed_and_does_not_crash(batch, tmp_path):
     data = write(tmp_path, batch.rgb[:24], np.where(batch.y[:24] == 1, "abnormal", "normal"), np.where(batch.y[:24] == 1, "A", "N"))
-    audit = audit.run_audit(data, QUICK)
+    audit = auditing.run_audit(data, QUICK)
     assert audit.metrics["shortcuts"] == [] and "Not probed" in audit_page.audit_html(audit, data)
 
 
 def test_several_classes_are_probed_with_the_macro_auroc(real_data):
     data = load_dataset(make_settings(data=str(real_data("pbc"))))
     keep = data.table[data.table["label"].isin(["basophil", "lymphocyte", "neutrophil"])].reset_index(drop=True)
-    audit = audit.run_audit(replace(data, table=keep, classes=["basophil", "lymphocyte", "neutrophil"]), QUICK)
+    audit = auditing.run_audit(replace(data, table=keep, classes=["basophil", "lymphocyte", "neutrophil"]), QUICK)
     assert all(0.4 < s["auroc"] <= 1 and s["ci"][0] <= s["auroc"] <= s["ci"][1] for s in audit.metrics["shortcuts"])
 
 
 def test_a_model_is_ranked_against_the_best_probe_with_paired_predictions(clean):
     signal = np.c_[clean.y * 3.0, np.zeros((len(clean.y), 9))] + np.random.default_rng(0).normal(size=(len(clean.y), 10))
-    over = audit.run_audit(clean, QUICK, X=signal).over
+    over = auditing.run_audit(clean, QUICK, X=signal).over
     assert over["auroc"] > 0.9 and over["difference_ci"][0] > 0 and over["difference_ci"][0] <= over["difference"] <= over["difference_ci"][1]
     who, settings = cases(clean), make_settings(classifiers=["svm"])
     predictions = predict_splits(signal, who, cv_splits(who.label, who.together, 5, 2), settings, "cv")
-    paired = audit.run_audit(clean, QUICK, model_predictions=predictions).over
+    paired = auditing.run_audit(clean, QUICK, model_predictions=predictions).over
     want = np.mean([roc_auc_score(t.label == "abnormal", t.score) for _, t in predictions.groupby(predictions["split"] // 5)])
     assert paired["model"] == "svm" and paired["auroc"] == pytest.approx(want)
 
@@ -150,7 +150,7 @@ def test_the_camera_of_the_confounded_set_is_warned_of_and_the_honest_set_is_not
     settings = make_settings(permutations=200, cv_repeats=1)
     told = {}
     for name in ("confound195", "blast195"):
-        audit = audit.run_audit(load_dataset(make_settings(data=str(real_data(name)))), settings)
+        audit = auditing.run_audit(load_dataset(make_settings(data=str(real_data(name)))), settings)
         told[name] = audit.warnings
         colour = {s["probe"]: s for s in audit.metrics["shortcuts"]}["colour"]
         assert colour["p"] < 0.02  # informative on both
@@ -176,7 +176,7 @@ def test_file_names_cannot_break_out_of_the_page_or_become_formulas(batch, tmp_p
     table = pd.DataFrame({"file_name": names, "label": ["<i>normal</i>", "abnormal"] * 6})
     table.to_csv(tmp_path / "in" / "metadata.csv", index=False)
     data = load_dataset(make_settings(data=str(tmp_path / "in"), positive="abnormal"))
-    audit_page.write_audit(audit.run_audit(data, QUICK), data, tmp_path / "out")
+    audit_page.write_audit(auditing.run_audit(data, QUICK), data, tmp_path / "out")
     page = (tmp_path / "out" / "audit.html").read_text()
     assert "<b onload" not in page and "<i>normal" not in page and "&lt;b onload" in page and "http:" not in page and "https:" not in page
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["schema"] == 1
@@ -185,7 +185,7 @@ def test_file_names_cannot_break_out_of_the_page_or_become_formulas(batch, tmp_p
 
 
 def test_features_that_do_not_fit_the_images_are_told(clean):
-    with pytest.raises(InputError, match="do not fit"): audit.run_audit(clean, QUICK, X=np.zeros((3, 5)))
+    with pytest.raises(InputError, match="do not fit"): auditing.run_audit(clean, QUICK, X=np.zeros((3, 5)))
 
 
 def test_a_damaged_cache_is_looked_at_again(clean):

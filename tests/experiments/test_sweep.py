@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
+from leuknb.reporting.run import report_notebook
 from leuknb.experiments import compare
 from leuknb.experiments import sweep
 from leuknb.core import InputError
@@ -205,7 +206,7 @@ def test_the_table_of_a_sweep_holds_plain_numbers(swept):
 
 
 def test_the_comparison_notebook_runs_by_hand_with_its_defaults():
-    cell = next(c for c in nbformat.read(Path(run.report_notebook("sweep")), 4).cells if "parameters" in c.metadata.get("tags", []))
+    cell = next(c for c in nbformat.read(Path(report_notebook("sweep")), 4).cells if "parameters" in c.metadata.get("tags", []))
     scope = {}
     exec(cell.source, scope)  # noqa: S102
     assert {k: v for k, v in scope.items() if not k.startswith("__")} == {"folder": None, "names": None, "failed": {}}

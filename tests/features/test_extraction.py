@@ -18,10 +18,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from leuknb.data import images
 from leuknb.features import backbones
 from leuknb.features import network
 from leuknb.features import extraction
-from leuknb.core import InputError, LeuknbError
+from leuknb.core import InputError, LeuknbError, fingerprint
 from leuknb.settings import make_settings
 from leuknb.data.datasets import load_dataset
 
@@ -164,9 +165,9 @@ def test_whatever_shapes_a_feature_has_a_place_of_its_own_in_the_store(weights):
     changes = [{"layers": ["blocks.4"]}, {"pooling": "max"}, {"views": ["fliplr"]}, {"image_size": 128}, {"backbone": "alexnet", "weights": str(weights)}]
     recipes = [extraction.recipe_of(make_settings(**c)) for c in ({}, *changes)] + [extraction.recipe_of(base, copy=k) for k in (1, 2)]
     recipes += [extraction.recipe_of(make_settings(seed=1), copy=1), extraction.recipe_of(make_settings(augmentations=["flip"]), copy=1)]
-    assert len({core.fingerprint(r) for r in recipes}) == len(recipes)
+    assert len({fingerprint(r) for r in recipes}) == len(recipes)
     same = [{"seed": 5}, {"batch_size": 4}, {"image_size": 224}, {"layers": ["penultimate"]}, {"classifiers": ["svm"]}]
-    assert {core.fingerprint(extraction.recipe_of(make_settings(device="cpu", **c))) for c in same} == {core.fingerprint(extraction.recipe_of(make_settings(device="cpu")))}
+    assert {fingerprint(extraction.recipe_of(make_settings(device="cpu", **c))) for c in same} == {fingerprint(extraction.recipe_of(make_settings(device="cpu")))}
 
 
 def test_augmented_copies_differ_from_the_image_and_are_drawn_the_same_again(folder, tmp_path):
@@ -437,7 +438,7 @@ def test_bfloat16_keeps_the_direction_of_dense_networks_and_is_refused_for_depth
 def test_engines_never_share_a_place_in_the_store():
     pytest.importorskip("onnxruntime")
     recipes = [extraction.make_recipe(engine=e) for e in ("torch", "onnx")]
-    assert core.fingerprint(recipes[0]) != core.fingerprint(recipes[1]) and [r["engine"] for r in recipes] == ["torch", "onnx"]
+    assert fingerprint(recipes[0]) != fingerprint(recipes[1]) and [r["engine"] for r in recipes] == ["torch", "onnx"]
 
 
 def test_auto_without_onnx_runtime_is_torch_and_asking_for_it_names_the_command(monkeypatch):

@@ -4,9 +4,9 @@ import copy
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from leuknb.reporting.checklists import (
@@ -14,7 +14,7 @@ from leuknb.reporting.checklists import (
     STATUSES, summary_table)
 from leuknb.settings import Settings
 
-NB = Path(__file__).resolve().parent.parent / "nbs" / "reports" / "report.ipynb"
+NB = ROOT / "nbs" / "reports" / "report.ipynb"
 
 
 def model(tp=19, fn=1, fp=1, tn=18):

@@ -26,7 +26,7 @@ from leuknb.core import rng, stream_seed
 from leuknb.settings import make_settings
 from leuknb.auditing.published_table.fitting import run_folds, run_labellings
 from leuknb.evaluation.splits import cv_splits, random_splits
-from leuknb.cli.predict import cases, predict_splits
+from leuknb.evaluation.predict import labelled_images, predict_splits
 from leuknb.evaluation.permutation import shuffled
 
 RESULTS = Path(__file__).parent / "results"
@@ -90,7 +90,7 @@ def lottery(n_splits=200):
     X, y = made_up(195, 1280)
     table = pd.DataFrame({"file_name": [f"{i:03d}.png" for i in range(195)], "label": np.where(y, "abnormal", "normal")})
     settings = make_settings(positive="abnormal")
-    who = cases(table, settings)
+    who = labelled_images(table, settings)
     wall, cpu, _ = timed(lambda: predict_splits(X, who, random_splits(who.label, n=n_splits), settings, "splits"))
     return {"work": f"lottery: {n_splits} splits, 4 models, 1,280 features", "ours_s": wall, "ours_cpu_s": cpu}
 

@@ -28,7 +28,7 @@ from leuknb.data.segmentation import SIDE, white_cell
 from leuknb.classification.estimators import make_classifier, scores
 from leuknb.settings import make_settings
 from leuknb.data.datasets import load_dataset
-from leuknb.cli.predict import evaluate
+from leuknb.evaluation.predict import evaluate
 from leuknb.explanation.evidence import evidence_map, extractor_of, linear_score, neighbours
 from leuknb.explanation.faithfulness import (
     areas, curves, FILLS, localisation, map_correlations, mean_interval, with_random_weights)

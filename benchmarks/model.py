@@ -26,7 +26,7 @@ from leuknb.core import rng
 from leuknb.settings import make_settings
 from leuknb.data.datasets import load_dataset
 from leuknb.evaluation.splits import cv_splits, random_splits
-from leuknb.cli.predict import cases
+from leuknb.evaluation.predict import labelled_images
 from leuknb.features.extraction import CNNFeatures, extract
 from leuknb.modeling.training import _looks_of, _subset, decided, fit_all, fit_rules, in_sets, scores_by, train
 from leuknb.modeling.model import Model
@@ -61,9 +61,9 @@ def turned_away(rules, A, X) -> dict:
 def held_out(X, A, who, settings, n_splits: int) -> dict:
     "Coverage, acceptance and rates over random quarters of the patients, interval over patients."
     found = {k: np.full((len(X), n_splits), np.nan) for k in ("covered", "one_class", "accepted", "right")}
-    for s, (a, b) in enumerate(random_splits(who.label, who.together, n_splits, 0.25, 0, "model benchmark")):
+    for s, (a, b) in enumerate(random_splits(who.label, who.groups, n_splits, 0.25, 0, "model benchmark")):
         mine = _subset(who, a)
-        folds = cv_splits(mine.label, mine.together, settings.cv_folds, 1, s)
+        folds = cv_splits(mine.label, mine.groups, settings.cv_folds, 1, s)
         fits = fit_all(X[a], mine, folds, settings)
         rules = fit_rules(fits, X[a], A[a], mine, folds)
         sets = in_sets(rules, fits.models[1:], X[b])
@@ -74,7 +74,7 @@ def held_out(X, A, who, settings, n_splits: int) -> dict:
     out = {"n_splits": n_splits}
     for name, values in found.items():
         seen = ~np.isnan(values).all(1)
-        interval = proportion_interval(np.nanmean(values[seen], 1), who.together[seen])
+        interval = proportion_interval(np.nanmean(values[seen], 1), who.groups[seen])
         out[name] = {"share": interval.estimate, "ci": [interval.low, interval.high]}
     for c, name in enumerate(who.classes): out[f"covered_{name}"] = float(np.nanmean(found["covered"][who.y == c]))
     return out
@@ -106,8 +106,8 @@ def speed(model: Model, paths: list[Path], n: int = 3) -> dict:
 def measure(preset: str, n_splits: int, timed: bool) -> dict:
     settings = make_settings(preset, data=str(DATA / "deepapl"))
     dataset, pbc = load_dataset(settings), load_dataset(make_settings(preset, data=str(DATA / "pbc")))
-    X, A, who = extract(dataset, settings), _looks_of(dataset, settings), cases(dataset, settings)
-    splits = cv_splits(who.label, who.together, settings.cv_folds, 1, settings.seed)
+    X, A, who = extract(dataset, settings), _looks_of(dataset, settings), labelled_images(dataset, settings)
+    splits = cv_splits(who.label, who.groups, settings.cv_folds, 1, settings.seed)
     rules = fit_rules(fit_all(X, who, splits, settings), X, A, who, splits)
     print(f"{preset}: fitted", flush=True)
     found = {"asked": {"pbc": turned_away(rules, _looks_of(pbc, settings), extract(pbc, settings))}}

@@ -141,7 +141,7 @@ def step_evaluate(work: Path, n: int, classifier: str) -> dict:
     import pandas as pd
 
     from leuknb.settings import make_settings
-    from leuknb.cli.predict import evaluate
+    from leuknb.evaluation.predict import evaluate
     from leuknb.evaluation.schemes import cv_metrics
 
     X, y = made_up(n)

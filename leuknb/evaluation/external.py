@@ -14,7 +14,7 @@ import pandas as pd
 from ..core import InputError
 from ..settings import Settings
 from ..data.datasets import Dataset, load_dataset
-from .predict import cases, predict_splits
+from .predict import labelled_images, predict_splits
 from .schemes import cv_metrics, holdout_metrics
 from .shift import (
     both_sets, colour_drift, failing_where_unlike, feature_drift, match_classes, recentred, size_drift)
@@ -53,7 +53,7 @@ def external_predictions(
         raise InputError(
             f"features of {X.shape[1]} and {X_other.shape[1]} columns do not fit: extract both sets with the same "
             f"settings")
-    both = both_sets(cases(dataset, settings), other, match_classes(dataset, other))
+    both = both_sets(labelled_images(dataset, settings), other, match_classes(dataset, other))
     n, blank = len(X), np.zeros_like(X_other)
     split = [(np.arange(n), np.arange(n, len(both.label)))]
     return predict_splits(np.concatenate([X, X_other]), both, split, settings, scheme,

@@ -11,7 +11,7 @@ from ..core import check_choice, rng
 from ..settings import Settings
 from ..classification.fitting import run_labellings
 from .splits import cv_splits, random_splits
-from .predict import Cases, cases
+from .predict import LabelledImages, labelled_images
 from .metrics import macro_rates
 from .comparison import permutation_p
 
@@ -45,10 +45,10 @@ def shuffled(
     return out
 
 # %% ../../nbs/04_evaluation/07_permutation.ipynb #fe92dbc0
-def _fewer(who: Cases, seed: int) -> np.ndarray:
+def _fewer(who: LabelledImages, seed: int) -> np.ndarray:
     "Indices of at most about `MOST_IMAGES` images, whole groups, classes in proportion."
     n = len(who.label)
-    return np.arange(n) if n <= MOST_IMAGES else random_splits(who.label, who.together, 1, MOST_IMAGES / n, seed,
+    return np.arange(n) if n <= MOST_IMAGES else random_splits(who.label, who.groups, 1, MOST_IMAGES / n, seed,
                                                                "permutation")[0][1]
 
 
@@ -68,9 +68,9 @@ def permutation_test(
     p = (1 + number of null >= observed) / (1 + permutations).
     """
     check_choice(metric, ["accuracy", "balanced_accuracy"], "metric of the permutation test")
-    who = cases(data, settings, groups)
+    who = labelled_images(data, settings, groups)
     some = _fewer(who, settings.seed)
-    y, label, together = who.y[some], who.label[some], None if who.together is None else who.together[some]
+    y, label, together = who.y[some], who.label[some], None if who.groups is None else who.groups[some]
     splits = cv_splits(label, together, settings.cv_folds, 1, settings.seed)
     fold = np.empty(len(y), int)
     for f, (_, test) in enumerate(splits): fold[test] = f

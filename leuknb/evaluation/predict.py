@@ -16,10 +16,10 @@ from ..classification.fitting import run_folds
 from .splits import cv_splits, random_splits
 
 # %% auto #0
-__all__ = ['Cases', 'cases', 'prediction_rows', 'predict_splits', 'evaluate']
+__all__ = ['LabelledImages', 'labelled_images', 'prediction_rows', 'predict_splits', 'evaluate']
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #63759a07
-class Cases(NamedTuple):
+class LabelledImages(NamedTuple):
     "The images of a run, in the order of their feature rows."
     file_name: np.ndarray  # [n] names
     label: np.ndarray  # [n] classes
@@ -27,14 +27,14 @@ class Cases(NamedTuple):
     classes: list[str]  # two: negative, positive; more: sorted
     positive: str | None  # of two classes
     y: np.ndarray  # [n] index of the label in `classes`
-    together: np.ndarray | None  # [n] what must not straddle a split; None when every image stands for itself
+    groups: np.ndarray | None  # [n] what must not straddle a split; None when every image stands for itself
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #f78e64b3
-def cases(
+def labelled_images(
     data,  # a Dataset, or a table with file_name, label and perhaps group
     settings: Settings | None = None,
     groups=None,  # [n] groups instead of the table's own
-) -> Cases:
+) -> LabelledImages:
     """Return the images as evaluation sees them.
 
     Raises `InputError` when two classes are there and none is known as the positive one.
@@ -56,11 +56,11 @@ def cases(
     else: positive = None
     alone = np.where(group == "", "\0" + table["file_name"].astype(str).to_numpy(object), group)
     together = alone if len(set(alone)) < len(alone) else None
-    return Cases(table["file_name"].astype(str).to_numpy(object), label, group, classes, positive,
+    return LabelledImages(table["file_name"].astype(str).to_numpy(object), label, group, classes, positive,
                  np.array([classes.index(v) for v in label]), together)
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #6f0a8681
-def prediction_rows(who: Cases, scheme: str, split: int, model: str, test, scores, predicted) -> dict:
+def prediction_rows(who: LabelledImages, scheme: str, split: int, model: str, test, scores, predicted) -> dict:
     "One split and model as columns of the predictions table."
     columns = {"file_name": who.file_name[test], "label": who.label[test], "group": who.group[test], "model": model,
                "scheme": scheme, "split": split}
@@ -71,7 +71,7 @@ def prediction_rows(who: Cases, scheme: str, split: int, model: str, test, score
 # %% ../../nbs/04_evaluation/01_predict.ipynb #286601e4
 def predict_splits(
     X: np.ndarray,  # [n, n_features]
-    who: Cases,
+    who: LabelledImages,
     splits: list[tuple[np.ndarray, np.ndarray]],  # training and test indices
     settings: Settings,
     scheme: str,  # holdout, splits, cv or cv_ungrouped
@@ -82,7 +82,7 @@ def predict_splits(
 
     Scores are rounded to nine decimals: the last bits are the machine's, not the data's.
     """
-    together = who.together if scheme != "cv_ungrouped" else None
+    together = who.groups if scheme != "cv_ungrouped" else None
 
     def inner(train):
         return [(train[a], train[b]) for a, b in cv_splits(who.label[train], None if together is None
@@ -111,14 +111,14 @@ def evaluate(
     column score_CLASS for each.
     Raises `InputError` for too few images or groups.
     """
-    who = cases(data, settings, groups)
+    who = labelled_images(data, settings, groups)
     if len(who.label) != len(X): raise InputError(f"{len(X)} rows of features do not fit {len(who.label)} images")
     s, parts = settings, []
-    parts.append(("holdout", random_splits(who.label, who.together, 1, s.test_size, s.seed, "holdout")))
-    if s.n_splits: parts.append(("splits", random_splits(who.label, who.together, s.n_splits, s.test_size, s.seed)))
+    parts.append(("holdout", random_splits(who.label, who.groups, 1, s.test_size, s.seed, "holdout")))
+    if s.n_splits: parts.append(("splits", random_splits(who.label, who.groups, s.n_splits, s.test_size, s.seed)))
     if s.cv_repeats:
-        parts.append(("cv", cv_splits(who.label, who.together, s.cv_folds, s.cv_repeats, s.seed)))
-        if who.together is not None:
+        parts.append(("cv", cv_splits(who.label, who.groups, s.cv_folds, s.cv_repeats, s.seed)))
+        if who.groups is not None:
             parts.append(("cv_ungrouped", cv_splits(who.label, None, s.cv_folds, s.cv_repeats, s.seed)))
     return pd.concat([predict_splits(X, who, splits, s, scheme, copies, n_jobs) for scheme, splits in parts],
                      ignore_index=True)

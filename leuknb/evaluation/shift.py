@@ -17,7 +17,7 @@ from ..settings import Settings
 from ..data.datasets import Dataset
 from ..data.descriptors import image_facts
 from .splits import cv_splits
-from .predict import Cases, cases, predict_splits
+from .predict import LabelledImages, labelled_images, predict_splits
 from .intervals import metric_intervals
 from .comparison import permutation_p
 
@@ -50,7 +50,7 @@ def match_classes(
     return found
 
 # %% ../../nbs/04_evaluation/10_shift.ipynb #553381fb
-def both_sets(who: Cases, other: Dataset, same: dict[str, str]) -> Cases:
+def both_sets(who: LabelledImages, other: Dataset, same: dict[str, str]) -> LabelledImages:
     """The images of both sets behind each other, those of the other with this set's class names; a group of the one
     is no group of the other.
     """
@@ -60,7 +60,8 @@ def both_sets(who: Cases, other: Dataset, same: dict[str, str]) -> Cases:
     name = np.concatenate([who.file_name, t["file_name"].to_numpy(object)])
     side = np.repeat(["here", "there"], [len(who.label), len(t)])
     together = np.array([f"{s}/{g or chr(0) + f}" for s, g, f in zip(side, group, name)], object)
-    return Cases(name, label, group, who.classes, who.positive, np.array([who.classes.index(v) for v in label]),
+    return LabelledImages(name, label, group, who.classes, who.positive,
+                          np.array([who.classes.index(v) for v in label]),
                  together if len(set(together)) < len(together) else None)
 
 # %% ../../nbs/04_evaluation/10_shift.ipynb #fc937792
@@ -174,16 +175,16 @@ def set_predictions(
     """Return out-of-fold predictions of which set an image is from (`there` positive), by a linear support vector
     machine, patients kept apart.
     """
-    both = both_sets(cases(dataset, settings), other, match_classes(dataset, other))
+    both = both_sets(labelled_images(dataset, settings), other, match_classes(dataset, other))
     side = np.repeat(["here", "there"], [len(X), len(X_other)]).astype(object)
     who = both._replace(label=side, classes=["here", "there"], positive="there", y=(side == "there").astype(int),
                         file_name=np.array([f"{i}" for i in range(len(side))], object))
     plain = settings.model_copy(update={"classifiers": ["svm"], "params": {"svm": {"C": 0.01}}, "tune": False})
-    folds = cv_splits(side, who.together, min(5, *np.unique(side, return_counts=True)[1].tolist()), 1, settings.seed,
+    folds = cv_splits(side, who.groups, min(5, *np.unique(side, return_counts=True)[1].tolist()), 1, settings.seed,
                       "which set")
     t = predict_splits(np.concatenate([X, X_other]), who, folds, plain, "cv")
     order = t["file_name"].astype(int).argsort(kind="stable")
-    return t.iloc[order].reset_index(drop=True).assign(unit=both.together if both.together is not None
+    return t.iloc[order].reset_index(drop=True).assign(unit=both.groups if both.groups is not None
                                                        else np.arange(len(side)).astype(str))
 
 # %% ../../nbs/04_evaluation/10_shift.ipynb #b31e913e

@@ -22,7 +22,7 @@ from ..features.backbones import PENULTIMATE
 from ..features.extraction import CNNFeatures, extract
 from ..classification.estimators import block_widths
 from ..evaluation.splits import cv_splits, random_splits
-from ..evaluation.predict import cases, predict_splits
+from ..evaluation.predict import labelled_images, predict_splits
 from ..evaluation.intervals import nadeau_bengio_interval
 from ..evaluation.comparison import aligned, corrected_resampled_ttest, holm
 from ..evaluation.schemes import cv_metrics, split_table
@@ -141,10 +141,10 @@ def predictions_of(
     """Return the out-of-fold predictions of one step: scheme cv, patients apart where they are known, and splits,
     images at random.
     """
-    who = cases(dataset, settings)
+    who = labelled_images(dataset, settings)
     run = settings.model_copy(update={"classifiers": ["svm"], "params": {"svm": svm_params(step, names)},
                                       "tune": False})
-    parts = [("cv", cv_splits(who.label, who.together, design.folds, design.repeats, settings.seed))]
+    parts = [("cv", cv_splits(who.label, who.groups, design.folds, design.repeats, settings.seed))]
     if design.splits:
         parts.append(("splits", random_splits(who.label, None, design.splits, settings.test_size, settings.seed)))
     return pd.concat([predict_splits(X, who, splits, run, scheme) for scheme, splits in parts],

@@ -19,7 +19,7 @@ from ..data.images import decode
 from ..classification.estimators import make_classifier
 from ..classification.fitting import choose, distances, kind, one_thread_each, stack, with_copies
 from ..evaluation.splits import cv_splits
-from ..evaluation.predict import Cases, cases
+from ..evaluation.predict import LabelledImages, labelled_images
 from .evidence import explain_image, Explained
 from .plots import (
     cell_edge, colour_bar_label, colour_limit, draw_map, evidence_words, inside_cell, shrunk)
@@ -34,7 +34,7 @@ class Holdout:
     "A classifier fitted on the training part of a run's holdout, and who was on which side."
     model: str
     pipeline: Pipeline  # fitted; its classes are the numbers of `who.classes`
-    who: Cases
+    who: LabelledImages
     train: np.ndarray  # rows of the dataset's usable images
     test: np.ndarray
 
@@ -53,7 +53,7 @@ def refit_holdout(
     Raises `InputError` for a model that was not part of the run.
     """
     model = check_choice(model or settings.classifiers[0], settings.classifiers, "classifier of this run")
-    who = cases(dataset, settings, groups)
+    who = labelled_images(dataset, settings, groups)
     held = set(predictions.loc[predictions["scheme"] == "holdout", "file_name"])
     if not held: raise InputError("the predictions hold no holdout: evaluate the dataset with these settings first")
     tested = np.array([f in held for f in who.file_name])
@@ -66,13 +66,13 @@ def refit_holdout(
         return Holdout(model, pipeline.fit(rows[mine], y[mine]), who, train, test)
 
 
-def _parameters(settings: Settings, who: Cases, model: str, rows, y, train, n_copies: int) -> dict:
+def _parameters(settings: Settings, who: LabelledImages, model: str, rows, y, train, n_copies: int) -> dict:
     """The classifier's parameters on the holdout: the settings' own, or chosen inside its training part as
     `evaluate` chooses them.
     """
     fixed = dict(settings.params.get(model, {}))
     if not settings.tune: return fixed
-    n, together = len(who.label), None if who.together is None else who.together[train]
+    n, together = len(who.label), None if who.groups is None else who.groups[train]
     inner = [(with_copies(train[a], n, n_copies), train[b]) for a,
              b in cv_splits(who.label[train], together, 3, 1, settings.seed, "inner")]
     near = kind(make_classifier(model, **fixed), len(rows)) == "distances"

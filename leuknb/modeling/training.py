@@ -26,7 +26,7 @@ from ..features.extraction import extract, recipe_of
 from ..classification.estimators import class_scores, make_classifier
 from ..classification.fitting import choose, kind, one_thread_each, stack, with_copies
 from ..evaluation.splits import cv_splits
-from ..evaluation.predict import Cases, cases, prediction_rows
+from ..evaluation.predict import LabelledImages, labelled_images, prediction_rows
 from ..evaluation.intervals import metric_intervals, proportion_interval
 from ..evaluation.schemes import cv_metrics
 from ..evaluation.calibration import brier, cross_calibrated, ece, fit_calibrator
@@ -58,13 +58,13 @@ def scores_by(
     return model.scores(X) if isinstance(model, Linear) else class_scores(model, X)
 
 # %% ../../nbs/07_modeling/04_training.ipynb #eebb3df1
-def _pipeline(rows, labels, who: Cases, train, settings: Settings, name, split) -> tuple:
+def _pipeline(rows, labels, who: LabelledImages, train, settings: Settings, name, split) -> tuple:
     "The unfitted headline classifier, its parameters chosen inside the training images when the settings ask for it."
     n, m = len(who.y), len(rows) // len(who.y) - 1
     headline = settings.classifiers[0]
     params = dict(settings.params.get(headline, {}))
     if settings.tune:
-        together = None if who.together is None else who.together[train]
+        together = None if who.groups is None else who.groups[train]
         pairs = [(with_copies(train[a], n, m), train[b]) for a,
                  b in cv_splits(who.label[train], together, 3, 1, settings.seed, "inner")]
         params = choose(headline, params, rows, labels, pairs, len(who.classes),
@@ -95,7 +95,7 @@ def _fitted(pipeline, A: np.ndarray, y: np.ndarray):
 
 def fit_all(
     X: np.ndarray,  # [n, n_features]
-    who: Cases,  # the images, from `leuknb.evaluation.predict.cases`
+    who: LabelledImages,  # the images, from `leuknb.evaluation.predict.labelled_images`
     splits: list,  # folds that cover every image once
     settings: Settings,  # classifiers (the first is taken), params, tune, seed are looked at
     copies=(),  # augmented copies of X
@@ -131,7 +131,7 @@ def fit_rules(
     fits: Fits,
     X: np.ndarray,  # [n, n_features]
     A: np.ndarray,  # [n, 42] looks
-    who: Cases,
+    who: LabelledImages,
     splits: list,  # of `fits`
 ) -> Rules:
     """Return calibrators, threshold, prediction sets and detector, all from images scored by models that did not see
@@ -140,9 +140,9 @@ def fit_rules(
     two = len(who.classes) == 2
     calibrators = [fit_calibrator(fits.held[:, c], (who.y == c).astype(int))
                    for c in ([1] if two else range(len(who.classes)))]
-    threshold = operating_point(who.y, fits.held[:, 1], SENSITIVITY, who.together).threshold if two else None
-    return Rules(calibrators, threshold, fit_conformal(fits.held, who.y, fits.fold, who.together),
-                 fit_detector(A, X, splits, who.together))
+    threshold = operating_point(who.y, fits.held[:, 1], SENSITIVITY, who.groups).threshold if two else None
+    return Rules(calibrators, threshold, fit_conformal(fits.held, who.y, fits.fold, who.groups),
+                 fit_detector(A, X, splits, who.groups))
 
 # %% ../../nbs/07_modeling/04_training.ipynb #641b5c2b
 def probabilities(
@@ -177,24 +177,24 @@ def in_sets(
     return rules.conformal.p_values(np.stack([misfit(scores_by(m, X)) for m in models])) > 1 - COVERAGE + 1e-9
 
 # %% ../../nbs/07_modeling/04_training.ipynb #c3e04420
-def _inner_splits(who: Cases, train, folds: int, seed: int, f: int):
+def _inner_splits(who: LabelledImages, train, folds: int, seed: int, f: int):
     "Folds inside some training images, fewer where patients are few; None when not even two can be made."
-    together = None if who.together is None else who.together[train]
+    together = None if who.groups is None else who.groups[train]
     for k in range(folds, 1, -1):
         try: return cv_splits(who.label[train], together, k, 1, seed, f"check {f}")
         except InputError: continue
     return None
 
 
-def _subset(who: Cases, at: np.ndarray) -> Cases:
-    return Cases(who.file_name[at], who.label[at], who.group[at], who.classes, who.positive, who.y[at],
-                 None if who.together is None else who.together[at])
+def _subset(who: LabelledImages, at: np.ndarray) -> LabelledImages:
+    return LabelledImages(who.file_name[at], who.label[at], who.group[at], who.classes, who.positive, who.y[at],
+                 None if who.groups is None else who.groups[at])
 
 
 def check_held_out(
     X: np.ndarray,  # [n, n_features]
     A: np.ndarray,  # [n, 42] looks
-    who: Cases,
+    who: LabelledImages,
     splits: list,
     settings: Settings,
     copies=(),
@@ -221,11 +221,11 @@ def _share(yes, together) -> dict:
 
 def summarise_checks(
     checked: pd.DataFrame | None,  # of `check_held_out`
-    who: Cases,
+    who: LabelledImages,
 ) -> dict:
     "Return the shares of a check with 95 % intervals over patients."
     if checked is None: return {"done": False}
-    together = who.together
+    together = who.groups
     found = {"done": True, "n_images": len(checked), "n_groups": len(set(together)) if together is not None else None,
              "covered": _share(checked.covered, together), "one_class": _share(checked.set_size == 1, together),
              "accepted": _share(~checked.unlike, together),
@@ -265,9 +265,9 @@ def _looks_of(dataset: Dataset, settings: Settings) -> np.ndarray:  # [n_usable,
         return np.array([row for part in parts for row in part])
 
 
-def _dataset_facts(dataset: Dataset, who: Cases) -> dict:
+def _dataset_facts(dataset: Dataset, who: LabelledImages) -> dict:
     named = dataset.usable[dataset.usable["group"] != ""]
-    together = who.together if who.together is not None else who.file_name
+    together = who.groups if who.groups is not None else who.file_name
     return {"n_images": len(dataset.usable), "n_skipped": len(dataset.table) - len(dataset.usable),
             "counts": dataset.counts,
             "n_groups": int(named["group"].nunique()) or None,
@@ -275,7 +275,7 @@ def _dataset_facts(dataset: Dataset, who: Cases) -> dict:
             "fingerprint": dataset.fingerprint}
 
 
-def _out_of_fold(fits: Fits, who: Cases, splits, settings: Settings) -> tuple[pd.DataFrame, dict]:
+def _out_of_fold(fits: Fits, who: LabelledImages, splits, settings: Settings) -> tuple[pd.DataFrame, dict]:
     "The predictions table of the left-out images, and its metrics."
     model = settings.classifiers[0]
     held = np.round(fits.held, 9) + 0.0
@@ -287,7 +287,7 @@ def _out_of_fold(fits: Fits, who: Cases, splits, settings: Settings) -> tuple[pd
     if who.positive:
         p = cross_calibrated(who.y, fits.held[:, 1], fits.fold)
         found |= {"brier": brier(who.y, p), "ece": ece(who.y, p),
-                  "operating_point": operating_point(who.y, fits.held[:, 1], SENSITIVITY, who.together)._asdict()}
+                  "operating_point": operating_point(who.y, fits.held[:, 1], SENSITIVITY, who.groups)._asdict()}
     return table, found
 
 
@@ -322,8 +322,8 @@ def train(
     copies = [extract(dataset, settings, k) for k in range(1, settings.augment + 1)]
     tell(f"{len(X):,} images, {X.shape[1]:,} features each")
     copied = look_for_copies(dataset, settings)
-    who = cases(dataset, settings, copied.groups)
-    splits = cv_splits(who.label, who.together, settings.cv_folds, 1, settings.seed)
+    who = labelled_images(dataset, settings, copied.groups)
+    splits = cv_splits(who.label, who.groups, settings.cv_folds, 1, settings.seed)
     A = _looks_of(dataset, settings)
     fits = fit_all(X, who, splits, settings, copies)
     rules = fit_rules(fits, X, A, who, splits)
@@ -339,7 +339,7 @@ def train(
     return out
 
 
-def _with_checks(table: pd.DataFrame, who: Cases, checked: pd.DataFrame | None) -> pd.DataFrame:
+def _with_checks(table: pd.DataFrame, who: LabelledImages, checked: pd.DataFrame | None) -> pd.DataFrame:
     "The out-of-fold table in the order of the images, with what the check said of each."
     table = table.rename(columns={"split": "fold"}).set_index("file_name").loc[who.file_name].reset_index()
     if checked is None: return table

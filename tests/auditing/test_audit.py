@@ -21,7 +21,7 @@ from leuknb.core import InputError
 from leuknb.settings import make_settings, SyntheticSettings
 from leuknb.data.datasets import load_dataset
 from leuknb.evaluation.splits import cv_splits
-from leuknb.cli.predict import cases, predict_splits
+from leuknb.evaluation.predict import labelled_images, predict_splits
 from leuknb.data.synthetic import draw_batch
 
 QUICK = make_settings(permutations=100, cv_repeats=1)
@@ -99,11 +99,11 @@ def test_a_patient_on_both_sides_of_a_given_split_is_a_leak(clean):
 
 
 def test_our_grouped_folds_leak_nothing_and_ungrouped_ones_are_seen(clean):
-    X, who = np.random.default_rng(0).normal(size=(len(clean.usable), 12)), cases(clean)
+    X, who = np.random.default_rng(0).normal(size=(len(clean.usable), 12)), labelled_images(clean)
     settings = make_settings(classifiers=["svm"])
     folds = lambda groups: predict_splits(X, who, cv_splits(who.label, groups, 4, 2), settings, "cv")
     none = np.full(len(clean.usable), "")
-    assert len(auditing.find_leaks(clean, none, folds(who.together))) == 0
+    assert len(auditing.find_leaks(clean, none, folds(who.groups))) == 0
     assert len(auditing.find_leaks(clean, none, folds(None))) > 0
 
 
@@ -139,8 +139,8 @@ def test_a_model_is_ranked_against_the_best_probe_with_paired_predictions(clean)
     signal = np.c_[clean.y * 3.0, np.zeros((len(clean.y), 9))] + np.random.default_rng(0).normal(size=(len(clean.y), 10))
     over = auditing.run_audit(clean, QUICK, X=signal).over
     assert over["auroc"] > 0.9 and over["difference_ci"][0] > 0 and over["difference_ci"][0] <= over["difference"] <= over["difference_ci"][1]
-    who, settings = cases(clean), make_settings(classifiers=["svm"])
-    predictions = predict_splits(signal, who, cv_splits(who.label, who.together, 5, 2), settings, "cv")
+    who, settings = labelled_images(clean), make_settings(classifiers=["svm"])
+    predictions = predict_splits(signal, who, cv_splits(who.label, who.groups, 5, 2), settings, "cv")
     paired = auditing.run_audit(clean, QUICK, model_predictions=predictions).over
     want = np.mean([roc_auc_score(t.label == "abnormal", t.score) for _, t in predictions.groupby(predictions["split"] // 5)])
     assert paired["model"] == "svm" and paired["auroc"] == pytest.approx(want)

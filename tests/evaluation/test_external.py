@@ -14,7 +14,7 @@ from leuknb.classification.estimators import make_classifier
 from leuknb.core import fingerprint, InputError, sha256
 from leuknb.settings import make_settings
 from leuknb.data.datasets import Dataset
-from leuknb.cli.predict import evaluate
+from leuknb.evaluation.predict import evaluate
 
 SETTINGS = make_settings(classifiers=["svm", "knn"], n_splits=0, cv_folds=3, cv_repeats=2)
 

@@ -209,8 +209,8 @@ def test_tuning_chooses_without_test_labels():
     s = make_settings(positive="abnormal", n_splits=0, cv_repeats=0, classifiers=["svm", "knn"], tune=True)
     before = predict.evaluate(X, table, s)
     turned = table.label.where(~table.file_name.isin(before.file_name), table.label.map({"normal": "abnormal", "abnormal": "normal"}))
-    who, fake = predict.cases(table, s), predict.cases(table.assign(label=turned), s)
-    split = splitting.random_splits(who.label, who.together, 1, 0.2, s.seed, "holdout")
+    who, fake = predict.labelled_images(table, s), predict.labelled_images(table.assign(label=turned), s)
+    split = splitting.random_splits(who.label, who.groups, 1, 0.2, s.seed, "holdout")
     after = predict.predict_splits(X, fake, split, s, "holdout")
     np.testing.assert_array_equal(before.score, after.score)
 
@@ -310,9 +310,9 @@ def test_too_few_images_or_patients_are_told_in_words(labels, groups, error):
 
 def test_two_classes_need_a_positive_one():
     _, table = study()
-    with pytest.raises(InputError, match="which of the classes"): predict.cases(table)
-    with pytest.raises(InputError, match="positive class 'abnormall' is not known"): predict.cases(table, make_settings(positive="abnormall"))
-    assert predict.cases(table, make_settings(positive="normal")).classes == ["abnormal", "normal"]
+    with pytest.raises(InputError, match="which of the classes"): predict.labelled_images(table)
+    with pytest.raises(InputError, match="positive class 'abnormall' is not known"): predict.labelled_images(table, make_settings(positive="abnormall"))
+    assert predict.labelled_images(table, make_settings(positive="normal")).classes == ["abnormal", "normal"]
 
 
 def test_groups_given_by_the_caller_replace_those_of_the_table():

@@ -20,7 +20,7 @@ from leuknb.core import InputError
 from leuknb.settings import make_settings, SyntheticSettings
 from leuknb.data.images import UnreadableImage
 from leuknb.data.datasets import load_dataset
-from leuknb.cli.predict import evaluate
+from leuknb.evaluation.predict import evaluate
 from leuknb.explanation.evidence import (
     Evidence, evidence_map, explain_image, extractor_of, grad_cam, linear_score, LinearScore, neighbours, NotLinear,
     Part, torch_score)

@@ -20,7 +20,7 @@ from leuknb.core import InputError, LeuknbError, package_versions, sha256
 from leuknb.settings import make_settings
 from leuknb.data.images import UnreadableImage
 from leuknb.data.datasets import load_dataset
-from leuknb.cli.predict import evaluate
+from leuknb.evaluation.predict import evaluate
 from leuknb.features.extraction import extract
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="dask.distributed is not installed")

@@ -485,7 +485,7 @@ def test_a_gpu_pass_copies_from_pinned_memory_on_a_queue_of_its_own_thread(monke
 def test_the_preset_papers_numbers_on_the_simulator_do_not_move(tmp_path):
     import torch
 
-    from leuknb.cli.predict import evaluate
+    from leuknb.evaluation.predict import evaluate
 
     g = np.random.default_rng(227)
     drawn = {k: torch.from_numpy(g.standard_normal(v.shape, np.float32) * np.float32((2 / max(v[0].numel(), 1)) ** 0.5 if v.ndim > 1 else 0.01)) for k, v in backbones.build("alexnet").state_dict().items()}

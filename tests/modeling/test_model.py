@@ -25,7 +25,7 @@ from leuknb.core import fingerprint, InputError, sha256
 from leuknb.settings import make_settings
 from leuknb.data.datasets import load_dataset
 from leuknb.evaluation.splits import cv_splits
-from leuknb.cli.predict import cases, predict_splits
+from leuknb.evaluation.predict import labelled_images, predict_splits
 from leuknb.features.extraction import extract
 from leuknb.modeling.training import train
 from leuknb.modeling.model import BATCH, LIKE, Model, UNLIKE, UNREAD, write_predictions
@@ -81,8 +81,8 @@ def test_the_same_data_and_settings_give_the_same_bytes(bundle, tmp_path):
 
 def test_out_of_fold_scores_are_those_of_the_evaluation(bundle):
     dataset = load_dataset(SETTINGS)
-    who = cases(dataset, SETTINGS)
-    table = predict_splits(extract(dataset, SETTINGS), who, cv_splits(who.label, who.together, 5, 1, 0), make_settings(classifiers=["svm"]), "cv").set_index("file_name")
+    who = labelled_images(dataset, SETTINGS)
+    table = predict_splits(extract(dataset, SETTINGS), who, cv_splits(who.label, who.groups, 5, 1, 0), make_settings(classifiers=["svm"]), "cv").set_index("file_name")
     kept = pd.read_csv(bundle / "out_of_fold.csv").set_index("file_name")
     assert np.allclose(kept["score"], table.loc[kept.index, "score"], atol=1e-6) and (kept["fold"] == table.loc[kept.index, "split"]).all()
 

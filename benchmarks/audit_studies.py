@@ -14,7 +14,7 @@ from PIL import Image
 
 from leuknb.data.descriptors import image_facts
 from leuknb.auditing.shortcuts import judge_probes, run_probes
-from leuknb.cli.audit import run_audit
+from leuknb.auditing.audit import run_audit
 from leuknb.core import rng, sha256
 from leuknb.settings import make_settings, SyntheticSettings, View
 from leuknb.data.datasets import load_dataset

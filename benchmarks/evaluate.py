@@ -24,7 +24,7 @@ from sklearn.base import clone
 from leuknb.classification.estimators import class_scores, FOUR, make_classifier
 from leuknb.core import rng, stream_seed
 from leuknb.settings import make_settings
-from leuknb.auditing.published_table.fitting import run_folds, run_labellings
+from leuknb.classification.fitting import run_folds, run_labellings
 from leuknb.evaluation.splits import cv_splits, random_splits
 from leuknb.evaluation.predict import labelled_images, predict_splits
 from leuknb.evaluation.permutation import shuffled

@@ -35,7 +35,7 @@ from leuknb.evaluation.intervals import proportion_interval
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(os.environ.get("LEUKNB_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
-FIRST = "import sys; from leuknb.model import Model; m = Model.load(sys.argv[1]); print(m.predict(sys.argv[2]).verdict[0])"
+FIRST = "import sys; from leuknb.modeling.model import Model; m = Model.load(sys.argv[1]); print(m.predict(sys.argv[2]).verdict[0])"
 
 
 def strange(seed: int = 0) -> dict[str, list[np.ndarray]]:

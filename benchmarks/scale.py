@@ -128,7 +128,7 @@ def step_default(work: Path, n: int) -> dict:
 
 
 def step_audit(work: Path, n: int) -> dict:
-    from leuknb.cli.audit import run_audit
+    from leuknb.auditing.audit import run_audit
     from leuknb.settings import make_settings
 
     dataset, X = dataset_of(work, n), made_up(n)[0]

@@ -83,7 +83,7 @@ def main():
         rows = [medians(name, [t[name] for t in taken]) for name in COMMANDS]
         rows += reports(cwd, 3 if load < 2 else 1)
     found = {"machine": {"cores": cores(), "processor": platform.machine(), "instruction_sets": list(instruction_sets())}, "load_at_start": load,
-             "note": "with a load above the cores look at cpu_seconds", "rows": rows, "slowest_ms": {m: slowest(f"import {m}") for m in ("leuknb.cli", "leuknb.features", "leuknb.report")}}
+             "note": "with a load above the cores look at cpu_seconds", "rows": rows, "slowest_ms": {m: slowest(f"import {m}") for m in ("leuknb.cli", "leuknb.features.extraction", "leuknb.reporting.run")}}
     for module, parts in found["slowest_ms"].items(): print(module, parts)
     with write_atomic(RESULTS) as f: f.write(to_json(found, indent=1, sort_keys=False) + "\n")
 

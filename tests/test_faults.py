@@ -22,7 +22,7 @@ from leuknb.settings import make_settings
 from leuknb.data.datasets import load_dataset
 from leuknb.features.extraction import extract, recipe_of
 from leuknb.features.store import FeatureStore
-from leuknb.cli.cache import cache_info, prune
+from leuknb.features.cache import cache_info, prune
 
 KILLS = int(os.environ.get("LEUKNB_FAULTS", 0))
 QUICK = ["--set", "n_splits=4", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100", "--set", "image_size=64", "--set", "cases=2"]
@@ -167,12 +167,12 @@ def test_a_read_only_place_for_results_is_told_before_anything_is_computed(image
 
 RESUME = """
 import sys
-import leuknb.store
+import leuknb.features.store
 leuknb.features.store.BLOCK_ROWS = 4
-from leuknb.core import make_settings
-from leuknb.datasets import load_dataset
-from leuknb.features import extract
-import leuknb.cells, torch
+from leuknb.settings import make_settings
+from leuknb.data.datasets import load_dataset
+from leuknb.features.extraction import extract
+import leuknb.data.segmentation, torch
 print("ready", flush=True)
 settings = make_settings(data=sys.argv[1], image_size=64)
 extract(load_dataset(settings), settings, store=sys.argv[2])
@@ -243,8 +243,8 @@ RUN = """
 import sys
 from pathlib import Path
 from leuknb.cli import _told
-from leuknb.core import make_settings
-from leuknb.report import run_report
+from leuknb.settings import make_settings
+from leuknb.reporting.run import run_report
 try: print(run_report(make_settings(seed=int(sys.argv[1])), "run", notebook=Path(sys.argv[2])))
 except Exception as e: sys.exit(_told(e))
 """
@@ -315,7 +315,7 @@ def test_weights_changed_behind_an_unchanged_time_are_noticed(tmp_path, monkeypa
     import torch
 
     from leuknb.core import load_torchvision
-    from leuknb.features.backbones.backbones import describe
+    from leuknb.features.backbones import describe
 
     monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
     torch.manual_seed(0)

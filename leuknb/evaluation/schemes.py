@@ -207,7 +207,7 @@ def cv_metrics(
     interval over images or groups.
 
     `ci` is the score interval for the effective number of images, which held the truth best in simulated studies
-    (`leuknb.statistics`). Beside it `bootstrap`, the BCa
+    (`leuknb.evaluation.intervals`). Beside it `bootstrap`, the BCa
     interval over groups (percentile where BCa is undefined: `method` says which; two classes only), and `folds`,
     mean over single folds and the Nadeau-Bengio interval
     (doi:10.1023/A:1024068626366). With more than two classes macro averages, and `per_class`.

@@ -158,7 +158,7 @@ def is_done(
         f"it with --force")
 
 # %% ../../nbs/09_experiments/01_sweep.ipynb #34ec5593
-_CALL = "from leuknb.sweep import member_process; member_process()"
+_CALL = "from leuknb.experiments.sweep import member_process; member_process()"
 
 
 def member_process() -> None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from leuknb.core import InputError, load_torchvision, rng
 from leuknb.data.images import UnreadableImage
 from leuknb.data.images import decode, resize, to_rgb, view
-from leuknb.data.augment.augment import augment, augmented, KINDS, stain_jitter
+from leuknb.data.augment import augment, augmented, KINDS, stain_jitter
 
 VIEWS = ("identity", "fliplr", "flipud", "rot180", "transpose", "rot90", "rot270", "antitranspose")
 ROWS, COLUMNS = np.meshgrid(np.arange(40), np.arange(56), indexing="ij")

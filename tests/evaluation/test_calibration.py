@@ -13,7 +13,7 @@ from leuknb.evaluation import calibration
 from leuknb.evaluation import thresholds
 from leuknb.evaluation import plots as evaluation_plots
 from leuknb.core import InputError, rng
-from leuknb.evaluation.intervals.metrics import auroc
+from leuknb.evaluation.metrics import auroc
 
 quick = settings(max_examples=30, deadline=None)
 

@@ -26,7 +26,7 @@ from leuknb.evaluation import plots as evaluation_plots
 from leuknb.classification.estimators import class_scores, FOUR, make_classifier
 from leuknb.core import InputError, rng, stream_seed, to_json
 from leuknb.settings import make_settings
-from leuknb.auditing.published_table.fitting import forest_scores, kind, run_folds, run_labellings
+from leuknb.classification.fitting import forest_scores, kind, run_folds, run_labellings
 
 FEW_TREES = {"ensemble": {"n_estimators": 10}}
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from leuknb.experiments import ablation
-from leuknb.cli.ablation import (
+from leuknb.experiments.ablation import (
     chosen, columns_of, Design, feature_names, measure, price, run_ablation, sheet, STEPS, summary, svm_params)
 from leuknb.core import InputError
 from leuknb.settings import make_settings, PRESETS, SyntheticSettings

@@ -76,7 +76,7 @@ def test_a_sweep_on_a_cluster_makes_the_same_results(swept, tmp_path):
 def test_the_kernels_of_members_listen_on_no_port(tmp_path):
     cell = nbformat.v4.new_code_cell("import json, ipykernel\nfound = json.load(open(ipykernel.get_connection_file()))\nprint(found['transport'], found['ip'])")
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}), tmp_path / "a.ipynb")
-    code = ("from leuknb.sweep import use_ipc; import papermill, sys; use_ipc(); "
+    code = ("from leuknb.reporting.run import use_ipc; import papermill, sys; use_ipc(); "
             "print(papermill.execute_notebook('a.ipynb', sys.argv[1], progress_bar=False).cells[0].outputs[0].text)")
     side_by_side = [subprocess.Popen([sys.executable, "-c", code, f"{i}.ipynb"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) for i in range(2)]
     told = [process.communicate(timeout=60)[0].split() for process in side_by_side]

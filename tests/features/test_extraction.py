@@ -69,9 +69,9 @@ def run_extract(folder, home, threads="2", wait=True, extra=""):
     "extract() in a process of its own; the features come back as a file."
     code = f"""
 import sys
-from leuknb.core import make_settings
-from leuknb.datasets import load_dataset
-from leuknb.features import extract
+from leuknb.settings import make_settings
+from leuknb.data.datasets import load_dataset
+from leuknb.features.extraction import extract
 {extra}
 settings = make_settings(data={str(folder)!r})
 X = extract(load_dataset(settings), settings)
@@ -87,7 +87,8 @@ print("torch" in sys.modules)
 
 
 SLOW = """
-import leuknb.features as F, time, leuknb.store as S
+import time, leuknb.features.store as S
+from leuknb.features import network
 S.BLOCK_ROWS = 2
 forward = network.Reader.__call__
 def slowly(self, images): time.sleep(1.5); print("pass", flush=True); return forward(self, images)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from leuknb.core import fingerprint, InputError, LeuknbError, write_atomic
 from leuknb.features.store import FeatureStore, matrix, pack_block, release
-from leuknb.cli.cache import cache_info, prune
+from leuknb.features.cache import cache_info, prune
 
 
 def name(i: int) -> str: return hashlib.sha256(str(i).encode()).hexdigest()
@@ -38,7 +38,7 @@ def check(folder, numbers) -> int:
 
 WRITER = """
 import hashlib, sys, numpy as np
-import leuknb.store as s
+import leuknb.features.store as s
 s.BLOCK_ROWS = 3
 with s.FeatureStore(sys.argv[1]).writer() as out:
     for i in range(int(sys.argv[2]), int(sys.argv[3])):
@@ -233,7 +233,7 @@ def test_what_write_atomic_leaves_when_it_is_killed_is_a_leftover_and_goes_after
 
 WRITING = """
 import sys, time
-from leuknb.store import FeatureStore, hold
+from leuknb.features.store import FeatureStore, hold
 with FeatureStore(sys.argv[1]).writer() as out, hold(sys.argv[2]):
     out.append("0" * 64, __import__("numpy").ones(5)); out.flush()
     print("writing", flush=True); time.sleep(600)

@@ -53,7 +53,7 @@ def settings(data):
 
 
 def weights(data):
-    from leuknb.features.backbones.backbones import read_weights
+    from leuknb.features.backbones import read_weights
 
     path = scratch() / ("w.safetensors" if data[:1] == b"s" else "w.pth")
     path.write_bytes(data[1:])

@@ -215,7 +215,7 @@ def test_predictions_are_written_whole_and_no_cell_is_a_formula(model, smears, t
 
 def test_a_linear_model_is_loaded_and_asked_without_skops_or_pickle(bundle, smears):
     code = ("import sys, pickle; sys.modules['skops'] = None\n"
-            "from leuknb.model import Model\n"
+            "from leuknb.modeling.model import Model\n"
             "def no(*a, **k): raise SystemExit('unpickled')\n"
             "m = Model.load(sys.argv[1]); pickle.load = pickle.loads = pickle.Unpickler = no; print(len(m.scores(__import__('numpy').zeros((3, m.manifest.n_features)))))")
     assert subprocess.run([sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, check=True).stdout.strip() == "3"
@@ -451,7 +451,7 @@ def test_the_detector_turns_away_few_new_patients_and_what_lies_elsewhere():
 def alexnet_weights(tmp_path_factory):
     import torch
 
-    from leuknb.features.backbones.backbones import build
+    from leuknb.features.backbones import build
 
     path = tmp_path_factory.mktemp("weights") / "alexnet_random.pth"
     torch.save(build("alexnet").state_dict(), path)

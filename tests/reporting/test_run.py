@@ -12,7 +12,7 @@ import pytest
 from bs4 import BeautifulSoup
 from conftest import leuknb, leuknb_here, needs_weasyprint
 from PIL import Image
-from test_page import browser  # noqa: F401 (a fixture)
+from test_html import browser  # noqa: F401 (a fixture)
 
 from leuknb.core import InputError
 from leuknb.settings import Settings

@@ -21,7 +21,8 @@ from .images import UnreadableImage
 
 # %% auto #0
 __all__ = ['BYTES_A_PIXEL', 'HEADER_ROOM', 'NEEDED', 'SOURCES', 'EXTRAS', 'ACCEPTED', 'unsafe_name', 'locate', 'system_reason',
-           'read_file', 'visible_entries', 'source_of', 'source_function', 'kaggle_folder', 'medmnist_folder']
+           'read_file', 'visible_entries', 'source_of', 'source_function', 'import_extra', 'kaggle_folder',
+           'first_line', 'appears_whole', 'medmnist_folder']
 
 # %% ../../nbs/01_data/05_sources.ipynb #2e93be97
 BYTES_A_PIXEL = 8  # four channels of 16 bits, uncompressed: the most an accepted image needs
@@ -83,7 +84,8 @@ SOURCES = {  # what `data` may begin with -> "module:function", a function of th
     "kaggle:": "leuknb.data.sources:kaggle_folder",
     "medmnist:": "leuknb.data.sources:medmnist_folder",
 }
-EXTRAS = {"kagglehub": "kaggle", "medmnist": "medmnist"}  # package -> the extra of leuknb that installs it
+# package -> the extra of leuknb that installs it
+EXTRAS = {"huggingface_hub": "hub", "kagglehub": "kaggle", "medmnist": "medmnist"}
 ACCEPTED = "a folder, a CSV file, kaggle:owner/name, medmnist:bloodmnist, or synthetic"
 
 
@@ -97,7 +99,7 @@ def source_function(path: str):
     return getattr(importlib.import_module(module), name)
 
 # %% ../../nbs/01_data/05_sources.ipynb #7a7394d3
-def _extra(module: str, data: str):
+def import_extra(module: str, data: str):
     "Import an optional package. Raises `InputError` with the command that installs it."
     try: return importlib.import_module(module)
     except ImportError:
@@ -111,17 +113,17 @@ def kaggle_folder(settings: Settings) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/\d+)?", handle):
         raise InputError(
             f"data {settings.data!r} is not accepted: write kaggle:owner/name, as in the dataset's address")
-    kagglehub = _extra("kagglehub", settings.data)
+    kagglehub = import_extra("kagglehub", settings.data)
     try: folder = Path(kagglehub.dataset_download(handle))
     except Exception as e:
         raise InputError(
-            f"data {settings.data!r} could not be downloaded ({_first_line(e)}): check the name, the network and your "
+            f"data {settings.data!r} could not be downloaded ({first_line(e)}): check the name, the network and your "
             f"Kaggle "
                          "credentials, or download it by hand and give the folder") from None
     return _enter_lone_folder(folder)
 
 
-def _first_line(error: Exception) -> str: return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+def first_line(error: Exception) -> str: return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _enter_lone_folder(folder: Path) -> Path:
@@ -138,7 +140,7 @@ def _enter_lone_folder(folder: Path) -> Path:
 
 # %% ../../nbs/01_data/05_sources.ipynb #6f7340ba
 @contextmanager
-def _appears_whole(folder: Path):
+def appears_whole(folder: Path):
     """Give an empty folder beside `folder` that takes its name when the block ends well; another run may have been
     first.
     """
@@ -161,10 +163,10 @@ def medmnist_folder(settings: Settings) -> Path:
     name = settings.data.removeprefix("medmnist:")
     folder = home() / "medmnist" / name
     if re.fullmatch(r"\w+", name) and folder.is_dir(): return folder
-    medmnist = _extra("medmnist", settings.data)
+    medmnist = import_extra("medmnist", settings.data)
     check_choice(name, [k for k, v in medmnist.INFO.items() if "multi-label" not in v["task"] and not k.endswith("3d")],
                  "MedMNIST set")
-    with _appears_whole(folder) as beside: _write_medmnist(medmnist, name, beside)
+    with appears_whole(folder) as beside: _write_medmnist(medmnist, name, beside)
     return folder
 
 

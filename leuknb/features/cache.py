@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core import InputError
+from ..core import home, InputError
 from .store import lock_file
 
 # %% auto #0
@@ -69,27 +69,27 @@ def _read_at(facts: os.stat_result) -> float:
     return 0.0 if stat.S_ISDIR(facts.st_mode) else facts.st_atime
 
 # %% ../../nbs/02_features/01_cache.ipynb #901db648
-def _entries(home: Path) -> list[Entry]:
+def _entries(top: Path) -> list[Entry]:
     "What lies in the cache, by exact names."
     found = []
     for folder, (kind, name, must_hold) in KINDS.items():
-        top = home / folder
-        if top.is_symlink(): continue
-        for entry in _below(top):
+        within = top / folder
+        if within.is_symlink(): continue
+        for entry in _below(within):
             path = Path(entry.path)
-            inner = path.relative_to(top).as_posix()
+            inner = path.relative_to(within).as_posix()
             if entry.is_symlink(): continue
             if _LEFTOVER.fullmatch(entry.name) and not any(part.startswith(".") for part in inner.split("/")[:-1]):
                 found.append(_entry("leftovers", path))
             elif name.fullmatch(inner) and (not must_hold or (path / must_hold).is_file()):
                 found.append(_entry(kind, path))
-    return found + [_entry("leftovers", p) for p in home.glob(".seen-*") if _LEFTOVER.fullmatch(p.name)
+    return found + [_entry("leftovers", p) for p in top.glob(".seen-*") if _LEFTOVER.fullmatch(p.name)
                     and not p.is_symlink()]
 
 
-def _cache(home: str | Path | None) -> Path:
+def _cache(folder: str | Path | None) -> Path:
     "The cache's folder. Raises `InputError` when it is none of leuknb's."
-    path = Path(home or home())
+    path = Path(folder or home())
     if not path.exists(): return path
     if path.is_dir() and (not any(path.iterdir()) or any((path / k).is_dir() and not (path / k).is_symlink()
                                                          for k in KINDS)):
@@ -99,12 +99,12 @@ def _cache(home: str | Path | None) -> Path:
 
 
 def cache_info(
-    home: str | Path | None = None,  # None: `home()`
+    folder: str | Path | None = None,  # of the cache; None: `home()`
 ):  # DataFrame: kind, number, bytes, last_used (local time)
     "Return what the cache holds, a row a kind. Raises `InputError` for a folder that is not leuknb's cache."
     import pandas as pd
 
-    entries = _entries(_cache(home))
+    entries = _entries(_cache(folder))
     rows = [(kind, [e for e in entries if e.kind == kind]) for kind in (*KINDS, "leftovers")]
     return pd.DataFrame([{"kind": kind, "number": len(of), "bytes": sum(e.bytes for e in of),
                           "last_used": time.strftime("%Y-%m-%d %H:%M", time.localtime(max(e.used for e in of))) if of
@@ -144,7 +144,7 @@ def _left_in_runs(runs: Path) -> list[Entry]:
 
 
 def prune(
-    home: str | Path | None = None,  # None: `home()`
+    folder: str | Path | None = None,  # of the cache; None: `home()`
     older_than_days: float | None = None,  # also what was not used for as long; None: leftovers only
     runs: str | Path | None = None,  # a folder of runs: leftovers there are removed too
     dry_run: bool = False,  # only tell
@@ -157,7 +157,7 @@ def prune(
 
     if older_than_days is not None and not older_than_days >= 0:
         raise InputError(f"older_than_days = {older_than_days!r} is not accepted: use a number from 0")
-    entries, now = _entries(_cache(home)) + (_left_in_runs(Path(runs)) if runs is not None else []), time.time()
+    entries, now = _entries(_cache(folder)) + (_left_in_runs(Path(runs)) if runs is not None else []), time.time()
     limit = {"leftovers": QUIET_DAYS}
     chosen = [e for e in entries if (days := limit.get(e.kind, older_than_days)) is not None
               and now - e.used >= 86_400 * days]

@@ -200,14 +200,17 @@ def dataset_section(dataset) -> dict:
 # %% ../../nbs/08_reporting/06_study.ipynb #7a4170b1
 EVALUATION = ("classifiers", "params", "test_size", "seed", "n_splits", "cv_folds", "cv_repeats", "tune",
               "permutations", "positive")
-CODE = ("classify", "engine", "evaluate", "statistics")  # the rooms that shape predictions
+# the modules that shape predictions
+CODE = ("core", "classification/estimators", "classification/fitting", "evaluation/splits", "evaluation/predict",
+        "evaluation/metrics", "evaluation/permutation")
 
 
 def evaluation_key(study: Study) -> str:
     "Return the fingerprint of all that shapes the predictions of a run."
     table = study.dataset.usable[["file_name", "label", "group"]].to_numpy(object).tolist()
     groups = None if study.groups is None else list(map(str, study.groups))
-    code = [sha256((Path(leuknb.__file__).parent / f"{room}.py").read_bytes()) for room in CODE]
+    code = [sha256((Path(leuknb.__file__).parent / f"{module}.py").read_bytes())
+            for module in CODE]
     features = [sha256(memoryview(X).cast("B")) for X in (study.X, *study.copies)]
     settings = {k: getattr(study.settings, k) for k in EVALUATION}
     return fingerprint({"table": table, "groups": groups, "features": features, "settings": settings, "code": code,

@@ -108,7 +108,7 @@ def test_a_folder_that_is_no_model_is_never_replaced(tmp_path, bundle):
 
 
 def test_a_training_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("leuknb.modeling.persistence.write_bundle", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr("leuknb.modeling.training.write_bundle", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(InputError, match="No space left"): train(SETTINGS, tmp_path / "model")
     assert os.listdir(tmp_path) == []
 

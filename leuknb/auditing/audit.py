@@ -81,7 +81,15 @@ class Audit:
         "0 when the data are clean, 3 when something must be looked at."
         return 3 if self.warnings else 0
 
+# %% ../../nbs/05_auditing/03_audit.ipynb #5dc83618
+@dataclass(frozen=True)
+class Copied:
+    "What looking for copies of the same picture found; `run_audit` takes it, so that nothing is looked for twice."
+    facts: Facts
+    found: object  # duplicates.Duplicates
+    groups: np.ndarray | None  # [n_usable] patients joined with copies; None when every image stands alone
 
+# %% ../../nbs/05_auditing/03_audit.ipynb #f5eed8e9
 def _parents(pairs: pd.DataFrame) -> dict[int, tuple[int, str, float]]:
     "For each copy the image it is a copy of, walking from the first image of each cluster."
     near: dict[int, list] = {}
@@ -170,14 +178,6 @@ def _data_warnings(duplicates: pd.DataFrame, leaks: pd.DataFrame, quality: pd.Da
         kinds = ", ".join(f"{n} {issue}" for issue, n in bad["issue"].value_counts(sort=False).items())
         out.append(f"{_count(bad['file_name'].nunique(), 'picture', 'pictures')} may be unusable ({kinds}).")
     return out
-
-# %% ../../nbs/05_auditing/03_audit.ipynb #5dc83618
-@dataclass(frozen=True)
-class Copied:
-    "What looking for copies of the same picture found; `run_audit` takes it, so that nothing is looked for twice."
-    facts: Facts
-    found: object  # duplicates.Duplicates
-    groups: np.ndarray | None  # [n_usable] patients joined with copies; None when every image stands alone
 
 # %% ../../nbs/05_auditing/03_audit.ipynb #2c12c377
 def look_for_copies(dataset: Dataset, settings: Settings = Settings()) -> Copied:

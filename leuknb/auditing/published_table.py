@@ -205,7 +205,7 @@ def rates_of(tp: int, fn: int, fp: int, tn: int) -> dict[str, float]:
             "specificity": share(tn, tn + fp),
             "precision": tp / (tp + fp) if tp else 0.0, "f1": 2 * tp / (2 * tp + fp + fn) if tp else 0.0}
 
-
+# %% ../../nbs/05_auditing/04_published_table.ipynb #06780cb4
 def paper_table() -> pd.DataFrame:
     """Return the seed's Table 1: printed accuracies, and the other rates of the counts consistent with it, in per
     cent to two decimals.
@@ -225,7 +225,7 @@ def _printed_rows(table: pd.DataFrame, truncated: bool = False) -> list[dict[str
     percent = _percent_columns(table)
     return [{c: printed(row[c], percent[c], truncated) for c in percent if row[c]} for _, row in table.iterrows()]
 
-
+# %% ../../nbs/05_auditing/04_published_table.ipynb #53718778
 def size_candidates(
     n_pos: int | None = None,  # known number of positive images
     n_neg: int | None = None,  # known number of negative images

@@ -59,6 +59,17 @@ def _settings(data: str, preset: str, changes: list[str]):
 def _tell(line: str) -> None: typer.echo(line, err=True)
 
 
+
+def _print_table(table) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table(*map(str, table.columns))
+    for row in table.itertuples(index=False):
+        shown.add_row(*("yes" if v is True else "no" if v is False else str(v) for v in row))
+    Console().print(shown)
+
+
 def _show_version(wanted: bool) -> None:
     if not wanted: return
     typer.echo(f"leuknb {leuknb.__version__}")
@@ -362,16 +373,6 @@ def _chosen(table, name: str):
     if found.empty: check_choice(name, table["backbone"], "backbone")
     return found
 
-
-def _print_table(table) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table(*map(str, table.columns))
-    for row in table.itertuples(index=False):
-        shown.add_row(*("yes" if v is True else "no" if v is False else str(v) for v in row))
-    Console().print(shown)
-
 # %% ../nbs/11_cli.ipynb #4aa78cf8
 @app.command()
 def synth(
@@ -459,6 +460,14 @@ def cache_info() -> None:
     typer.echo(home())
     _print_table(found.assign(bytes=[_size(b) for b in found["bytes"]]))
 
+
+
+def _size(n: int) -> str:
+    "A number of bytes as a person says it."
+    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= of: return f"{n / of:.1f} {unit}"
+    return f"{n:,.0f} bytes"
+
 # %% ../nbs/11_cli.ipynb #4e813cd3
 @cache.command("prune")
 def cache_prune(
@@ -478,10 +487,3 @@ def cache_prune(
     gone = prune(older_than_days=days, runs=runs, dry_run=dry_run)
     for row in gone.itertuples(): typer.echo(f"{row.kind}: {row.path}")
     typer.echo(f"{len(gone):,} {'would be ' if dry_run else ''}removed, {_size(gone['bytes'].sum())}")
-
-
-def _size(n: int) -> str:
-    "A number of bytes as a person says it."
-    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n >= of: return f"{n / of:.1f} {unit}"
-    return f"{n:,.0f} bytes"

@@ -24,7 +24,7 @@ from ..reporting.text import counted, percent, span
 from ..reporting.run import parameter_names, report_notebook, to_html, use_ipc
 
 # %% auto #0
-__all__ = ['RANKED', 'example_runs', 'Run', 'read_run', 'read_runs', 'varied', 'configurations', 'scheme_of', 'pooled', 'rank',
+__all__ = ['RANKED', 'example_runs', 'Run', 'read_run', 'varied', 'read_runs', 'configurations', 'scheme_of', 'pooled', 'rank',
            'plot_ranking', 'compare_pairs', 'plot_pairs', 'best_of_many', 'price_of_picking', 'plot_picked',
            'Comparison', 'compare_runs', 'ranking_table', 'pairs_table', 'sweep_words', 'compare_folder']
 
@@ -105,6 +105,20 @@ def _flat(values: dict, before: str = "") -> dict:
     for k, v in values.items(): out |= _flat(v, f"{before}{k}.") if isinstance(v, dict) and v else {f"{before}{k}": v}
     return out
 
+# %% ../../nbs/09_experiments/00_compare.ipynb #352ae812
+def varied(runs: list[Run]) -> list[str]:
+    "Return the names of the settings in which runs differ, without the seed."
+    names = dict.fromkeys(k for r in runs for k in r.settings if k not in ("out", "seed"))
+    return [k for k in names if len({to_json(r.settings.get(k)) for r in runs}) > 1]
+
+
+def _words(run: Run, vary: list[str]) -> str:
+    def said(value):
+        if isinstance(value, list): return "+".join(map(str, value)) or "default"
+        return "default" if value is None else str(value)
+
+    return ", ".join(f"{k.split('.')[-1]} {said(run.settings.get(k))}" for k in vary) or "one configuration"
+
 # %% ../../nbs/09_experiments/00_compare.ipynb #9b9a10eb
 def read_runs(
     folder: str | Path,  # that holds run folders
@@ -119,20 +133,6 @@ def read_runs(
             f"{folder.name!r} holds no run folder: give the folder of a sweep, or one that run folders lie in")
     vary = varied(runs)
     return [Run(r.name, r.settings, r.metrics, r.predictions, _words(r, vary)) for r in runs]
-
-# %% ../../nbs/09_experiments/00_compare.ipynb #352ae812
-def varied(runs: list[Run]) -> list[str]:
-    "Return the names of the settings in which runs differ, without the seed."
-    names = dict.fromkeys(k for r in runs for k in r.settings if k not in ("out", "seed"))
-    return [k for k in names if len({to_json(r.settings.get(k)) for r in runs}) > 1]
-
-
-def _words(run: Run, vary: list[str]) -> str:
-    def said(value):
-        if isinstance(value, list): return "+".join(map(str, value)) or "default"
-        return "default" if value is None else str(value)
-
-    return ", ".join(f"{k.split('.')[-1]} {said(run.settings.get(k))}" for k in vary) or "one configuration"
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #b6809157
 def configurations(runs: list[Run]) -> dict[str, list[Run]]:

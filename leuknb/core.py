@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import platformdirs
 from pydantic import BaseModel
 
 # %% auto #0
@@ -147,9 +148,10 @@ def check_writable(
 
 # %% ../nbs/00a_core.ipynb #06ae2b86
 def home() -> Path:
-    "Return the folder of the feature store and other things kept between runs: `LEUKNB_HOME`, else `~/.cache/leuknb`."
-    return Path(os.environ.get("LEUKNB_HOME") or Path(os.environ.get("XDG_CACHE_HOME")
-                                                      or Path.home() / ".cache") / "leuknb")
+    """Return the folder of the feature store and other things kept between runs: `LEUKNB_HOME`, else the user's cache,
+    which is `~/.cache/leuknb` on Linux.
+    """
+    return Path(os.environ.get("LEUKNB_HOME") or platformdirs.user_cache_dir("leuknb", appauthor=False))
 
 # %% ../nbs/00a_core.ipynb #30fb4450
 def package_versions(

@@ -12,20 +12,17 @@ import secrets
 import struct
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from ..core import LeuknbError, to_json, write_atomic
 
 # %% auto #0
 __all__ = ['MAGIC', 'MAPPED_BYTES', 'BLOCK_ROWS', 'BLOCK_SECONDS', 'pack_block', 'scan_blocks', 'read_block', 'matrix', 'release',
-           'FeatureStore', 'StoreWriter', 'lock_file']
-
-# %% ../../nbs/02_features/00_store.ipynb #8faeba89
-try: import fcntl
-except ImportError: fcntl = None  # Windows: what is being written is told by its age alone
+           'hold', 'is_held', 'FeatureStore', 'StoreWriter']
 
 # %% ../../nbs/02_features/00_store.ipynb #e21dfa33
 MAGIC = b"leuknb-features\x01"
@@ -107,6 +104,35 @@ def release(
     if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"): base.madvise(mmap.MADV_DONTNEED)
     return 0
 
+# %% ../../nbs/02_features/00_store.ipynb #047667ef
+@contextmanager
+def hold(
+    folder: str | Path,  # that this process fills
+):
+    "Within the block `is_held` says that the folder is being written; the system lets go when the process ends."
+    lock = FileLock(Path(folder) / f".lock.{secrets.token_hex(4)}", thread_local=False)
+    with suppress(OSError): lock.acquire(blocking=False)  # a file system without locks
+    try: yield
+    finally:
+        lock.release()
+        with suppress(OSError): os.unlink(lock.lock_file)
+
+
+def is_held(
+    folder: str | Path,
+) -> bool:
+    "Return whether a living process, this one included, holds a folder."
+    return any(_is_locked(path) for path in Path(folder).glob(".lock.*") if path.is_file() and not path.is_symlink())
+
+
+def _is_locked(path: Path) -> bool:
+    lock = FileLock(path)
+    try: lock.acquire(blocking=False)
+    except (Timeout, PermissionError): return True  # held, or another user's
+    except OSError: return False
+    lock.release()
+    return False
+
 # %% ../../nbs/02_features/00_store.ipynb #afef7be6
 BLOCK_ROWS = 256  # at most this many rows wait in memory
 BLOCK_SECONDS = 2.0  # and none waits longer than this: what a killed run can lose
@@ -159,7 +185,8 @@ class StoreWriter:
     "Appends rows to a file of its own, whole blocks at a time; the file is made with the first block."
 
     def __init__(self, store: FeatureStore):
-        self.store, self.digests, self.rows, self.file, self.since = store, [], [], None, time.monotonic()
+        self.store, self.digests, self.rows, self.since = store, [], [], time.monotonic()
+        self.file, self.held = None, ExitStack()
 
     def __enter__(self): return self
 
@@ -167,6 +194,7 @@ class StoreWriter:
         try: self.flush()
         finally:
             if self.file: self.file.close()
+            self.held.close()
 
     def append(self, digest: str, row: np.ndarray):
         "Take one row; it is on disk two seconds or 256 rows later."
@@ -192,9 +220,8 @@ class StoreWriter:
         folder.mkdir(parents=True, exist_ok=True)
         if self.store.recipe is not None and not (folder / "recipe.json").exists():
             with write_atomic(folder / "recipe.json") as f: f.write(to_json(self.store.recipe, indent=1) + "\n")
-        file = open(folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}.segment", "xb", buffering=0)
-        lock_file(file)  # held while this process lives: `prune` leaves the recipe alone
-        return file
+        self.held.enter_context(hold(folder))
+        return open(folder / f"{time.time_ns():020d}-{secrets.token_hex(4)}.segment", "xb", buffering=0)
 
 
 def _write_whole(file, block: bytes):
@@ -205,12 +232,3 @@ def _write_whole(file, block: bytes):
     except OSError:
         with suppress(OSError): file.truncate(start)
         raise
-
-# %% ../../nbs/02_features/00_store.ipynb #047667ef
-def lock_file(file) -> bool:
-    "Whether the file could be locked for this process; the system lets go when the process ends, however it ends."
-    if fcntl is None: return True
-    try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError: return False
-    except OSError: pass  # a file system without locks
-    return True

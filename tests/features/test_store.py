@@ -1,5 +1,6 @@
 """The feature store: what was written is found, whatever happened in between, and never a wrong number."""
 
+import ast
 import hashlib
 import os
 import shutil
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leuknb.core import fingerprint, InputError, LeuknbError, write_atomic
-from leuknb.features.store import FeatureStore, matrix, pack_block, release
+from leuknb.features.store import FeatureStore, hold, is_held, matrix, pack_block, release
 from leuknb.features.cache import cache_info, prune
 
 
@@ -252,6 +253,42 @@ def test_what_a_living_process_writes_stays_and_goes_when_the_process_was_killed
     age(cache); age(tmp_path / "runs")
     assert {"features", "leftovers"} <= set(prune(cache, 30, runs=tmp_path / "runs")["kind"])
     assert not run.exists() and not recipe.exists()
+
+
+def test_the_lock_of_a_killed_writer_goes_as_a_leftover_and_its_rows_stay(tmp_path):
+    recipe = tmp_path / "features" / ("a" * 32)
+    run = subprocess.Popen([sys.executable, "-c", WRITER, str(recipe), "0", "10000000"], stdout=subprocess.PIPE, text=True)
+    assert run.stdout.readline() == "ten\n"
+    assert is_held(recipe)
+    run.kill(); run.communicate()
+    assert not is_held(recipe) and len(list(recipe.glob(".lock.*"))) == 1
+    age(tmp_path)
+    assert prune(tmp_path, 30, dry_run=True)["kind"].tolist() == prune(tmp_path, 30, dry_run=True)["kind"].tolist() != [], "looking must not count as use"
+    assert prune(tmp_path)["kind"].tolist() == ["leftovers"] and not list(recipe.glob(".lock.*"))
+    assert check(recipe, range(10)) >= 9
+
+
+def test_each_of_two_who_fill_a_folder_holds_it_until_both_have_ended(tmp_path):
+    with hold(tmp_path):
+        with hold(tmp_path): assert is_held(tmp_path)
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path) and not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_holds_nothing_back_from_being_written(tmp_path, monkeypatch):
+    def refuse(*_, **__): raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("leuknb.features.store.FileLock.acquire", refuse)
+    fill(tmp_path, range(3))
+    assert check(tmp_path, range(3)) == 3 and not is_held(tmp_path)
+
+
+def test_no_module_needs_what_windows_lacks():
+    only_posix = {"fcntl", "resource", "pwd", "grp", "termios", "pty", "tty"}
+    for path in (Path(__file__).parents[2] / "leuknb").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert not only_posix & set(names), path.name
 
 
 def test_leftovers_of_runs_go_and_the_only_copy_of_a_run_stays(tmp_path):

@@ -14,7 +14,7 @@ from ..core import InputError
 from .images import resize
 
 # %% auto #0
-__all__ = ['BACKGROUND', 'DARKEST_GLASS', 'SIDE', 'CROP', 'FRAMES', 'absorbance', 'otsu', 'white_cell', 'frames_of', 'box_around']
+__all__ = ['BACKGROUND', 'DARKEST_GLASS', 'SIDE', 'CROP', 'FRAMES', 'absorbance', 'otsu', 'white_cell', 'box_around', 'frames_of']
 
 # %% ../../nbs/01_data/02_segmentation.ipynb #6669f254
 BACKGROUND = 95  # percentile of a channel that counts as clear glass
@@ -132,8 +132,16 @@ def _filled(mask: np.ndarray) -> np.ndarray:
     outside, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
     return (outside != outside[0, 0])[1:-1, 1:-1]
 
-# %% ../../nbs/01_data/02_segmentation.ipynb #122d9528
+# %% ../../nbs/01_data/02_segmentation.ipynb #44a0a6a4
 CROP = 224  # pixels a side, of 360, of the square around the cell
+
+
+def box_around(both: np.ndarray, cell: np.ndarray) -> np.ndarray:
+    "The square of `CROP` pixels around the middle of the cell, kept inside the frame."
+    y, x = (int(np.clip(round(float(np.mean(at))) - CROP // 2, 0, SIDE - CROP)) for at in np.nonzero(cell))
+    return both[y : y + CROP, x : x + CROP]
+
+# %% ../../nbs/01_data/02_segmentation.ipynb #122d9528
 FRAMES = ("whole", "cell")
 
 
@@ -147,12 +155,6 @@ def frames_of(
     cell, nucleus = white_cell(square)
     both = np.dstack([square, cell.astype(np.uint8) * 255])
     return np.concatenate([_sized(both if f == "whole" else box_around(both, cell), size) for f in frames], axis=2)
-
-# %% ../../nbs/01_data/02_segmentation.ipynb #44a0a6a4
-def box_around(both: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    "The square of `CROP` pixels around the middle of the cell, kept inside the frame."
-    y, x = (int(np.clip(round(float(np.mean(at))) - CROP // 2, 0, SIDE - CROP)) for at in np.nonzero(cell))
-    return both[y : y + CROP, x : x + CROP]
 
 
 def _sized(both: np.ndarray, size: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from ..core import check_choice
 
 # %% auto #0
 __all__ = ['STAINS', 'AZURE', 'BLUE', 'EOSIN', 'HEME', 'MICROSCOPES', 'CELL_TYPES', 'NORMAL_MIX', 'DNA_AREA', 'beer_lambert',
-           'noise', 'cover', 'round_distance', 'ribbon_distance', 'ribbon', 'Microscope', 'photograph', 'CellTraits',
+           'noise', 'cover', 'round_distance', 'ribbon', 'ribbon_distance', 'Microscope', 'photograph', 'CellTraits',
            'draw_traits', 'Patient', 'draw_patient', 'Smear', 'draw_smear']
 
 # %% ../../nbs/01_data/03_smears.ipynb #cff6910c
@@ -80,19 +80,6 @@ def round_distance(
         edge += (h * power).real
     return edge * radius - far
 
-# %% ../../nbs/01_data/03_smears.ipynb #861b8a8c
-def ribbon_distance(
-    x: np.ndarray,  # coordinates as a row, micrometres
-    y: np.ndarray,  # coordinates as a column
-    points: np.ndarray,  # [n, 3] centre line: x, y and half width, micrometres
-) -> np.ndarray:
-    """Return the signed distance to the edge of a ribbon with a centre line and a width that changes along it (a
-    chain of discs).
-    """
-    best = np.full(np.broadcast_shapes(x.shape, y.shape), -np.inf, np.float32)
-    for px, py, width in points.astype(np.float32): np.maximum(best, width - np.hypot(x - px, y - py), out=best)
-    return best
-
 # %% ../../nbs/01_data/03_smears.ipynb #c9fcb436
 def ribbon(
     generator: np.random.Generator,
@@ -111,6 +98,19 @@ def ribbon(
     width = width * np.exp(np.interp(s, np.linspace(0, 1, max(lobes, 2)), generator.normal(0, 0.12, max(lobes, 2))))
     line -= (line * width).sum() / width.sum()
     return np.stack([line.real, line.imag, width], 1)
+
+# %% ../../nbs/01_data/03_smears.ipynb #861b8a8c
+def ribbon_distance(
+    x: np.ndarray,  # coordinates as a row, micrometres
+    y: np.ndarray,  # coordinates as a column
+    points: np.ndarray,  # [n, 3] centre line: x, y and half width, micrometres
+) -> np.ndarray:
+    """Return the signed distance to the edge of a ribbon with a centre line and a width that changes along it (a
+    chain of discs).
+    """
+    best = np.full(np.broadcast_shapes(x.shape, y.shape), -np.inf, np.float32)
+    for px, py, width in points.astype(np.float32): np.maximum(best, width - np.hypot(x - px, y - py), out=best)
+    return best
 
 # %% ../../nbs/01_data/03_smears.ipynb #ed9a942f
 @dataclass(frozen=True)
@@ -493,7 +493,7 @@ def _red_places(patient: Patient, cover_: float, whites, radii, width: float, he
         if len(kept) == n: break
     return kept
 
-
+# %% ../../nbs/01_data/03_smears.ipynb #61ba68d2
 def draw_smear(
     cell_types: list[str],  # white cells to draw, from `CELL_TYPES`
     patient: Patient,

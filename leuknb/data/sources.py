@@ -25,7 +25,7 @@ NEEDED = ("file_name", "label")  # columns of a metadata.csv, which a source may
 
 # %% auto #0
 __all__ = ['NEEDED', 'BYTES_A_PIXEL', 'HEADER_ROOM', 'SOURCES', 'EXTRAS', 'ACCEPTED', 'unsafe_name', 'system_reason', 'locate',
-           'read_file', 'visible_entries', 'source_of', 'source_function', 'import_extra', 'first_line',
+           'byte_limit', 'read_file', 'visible_entries', 'source_of', 'source_function', 'import_extra', 'first_line',
            'kaggle_folder', 'appears_whole', 'medmnist_folder']
 
 # %% ../../nbs/01_data/05_sources.ipynb #33f06f79
@@ -63,6 +63,13 @@ BYTES_A_PIXEL = 8  # four channels of 16 bits, uncompressed: the most an accepte
 HEADER_ROOM = 2**24  # bytes beside the pixels: thumbnails, colour profiles, notes of the microscope
 
 
+def byte_limit(
+    pixel_limit: int,  # width x height of the largest image that is wanted
+) -> int:
+    "Return the most bytes that an image within the pixel limit can have."
+    return BYTES_A_PIXEL * pixel_limit + HEADER_ROOM
+
+
 def read_file(
     root: Path,  # a real path, links resolved
     name: str,  # relative to it, with /
@@ -72,7 +79,7 @@ def read_file(
     within the pixel limit can have.
     """
     real = locate(root, name)
-    limit = None if pixel_limit is None else BYTES_A_PIXEL * pixel_limit + HEADER_ROOM
+    limit = None if pixel_limit is None else byte_limit(pixel_limit)
     try:
         size = os.path.getsize(real)
         if limit and size > limit:

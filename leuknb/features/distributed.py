@@ -24,6 +24,7 @@ import pandas as pd
 from ..core import fingerprint, home, InputError, LeuknbError, package_versions, progress, sha256
 from ..settings import Settings
 from ..data.images import open_image, UnreadableImage
+from ..data.sources import byte_limit
 from ..data.layouts import COLUMNS, IMAGE_SUFFIXES, positive_class, read_metadata
 from ..data.datasets import Dataset
 from .store import FeatureStore, pack_block, read_block, scan_blocks
@@ -111,9 +112,6 @@ class ShardStore:
         return block if unpack_block(block) else None
 
 # %% ../../nbs/02_features/06_distributed.ipynb #43b6e01c
-_HEADER_ROOM, _BYTES_A_PIXEL = 2**24, 8  # bytes an accepted image may have beside its pixels, and for each
-
-
 def is_remote(
     data: str,  # the setting `data`
 ) -> bool:
@@ -189,7 +187,7 @@ def inspect_remote(
 def _inspect(url: str, pixel_limit: int, name: str) -> tuple:
     digest, facts = "", (0, 0, "", "")
     try:
-        data = read_remote(url, name, _BYTES_A_PIXEL * pixel_limit + _HEADER_ROOM)
+        data = read_remote(url, name, byte_limit(pixel_limit))
         digest = sha256(data)
         image = open_image(data, pixel_limit, load=False)
         facts = (*image.size, image.mode, image.format)

@@ -18,7 +18,7 @@ import pandas as pd
 from ..core import check_writable, InputError, safe_cell, to_json, write_atomic
 from ..settings import make_settings, Settings
 from ..data.images import decode, UnreadableImage
-from ..data.sources import BYTES_A_PIXEL, HEADER_ROOM, read_file
+from ..data.sources import read_file, system_reason
 from ..data.layouts import image_paths
 from ..features.extraction import CNNFeatures, recipe_of
 from ..evaluation.calibration import Calibrator
@@ -222,12 +222,10 @@ def _seen(item: tuple, limit: int) -> tuple:  # (name, (rgb, looks) | None, why)
 
 
 def _bytes(what, limit: int) -> bytes:
-    most = BYTES_A_PIXEL * limit + HEADER_ROOM
-    if isinstance(what, tuple): return read_file(*what, most)
+    if isinstance(what, tuple): return read_file(*what, limit)
     try: real = Path(os.path.realpath(what, strict=True))
-    except (OSError, ValueError) as e:
-        raise UnreadableImage((getattr(e, "strerror", None) or "the file name cannot be used here").lower()) from None
-    return read_file(real.parent, real.name, most)
+    except (OSError, ValueError) as e: raise UnreadableImage(system_reason(e)) from None
+    return read_file(real.parent, real.name, limit)
 
 
 def _checked_array(image: np.ndarray, limit: int) -> np.ndarray:

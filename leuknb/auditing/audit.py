@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -75,11 +77,18 @@ class Audit:
     warnings: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     metrics: dict = field(default_factory=dict)
+    folder: Path | None = None  # where it was written
 
     @property
     def exit_code(self) -> int:
         "0 when the data are clean, 3 when something must be looked at."
         return 3 if self.warnings else 0
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{escape(w)}</li>" for w in self.warnings)
+        where = f"<p>Written to <code>{escape(str(self.folder))}</code>.</p>" if self.folder else ""
+        return (f"<p><b>{'To look at before training:' if items else 'Nothing found that must be looked at.'}</b></p>"
+                f"<ul>{items}</ul>{self.shortcuts.to_html(index=False, float_format='{:.2f}'.format)}{where}")
 
 # %% ../../nbs/05_auditing/03_audit.ipynb #5dc83618
 @dataclass(frozen=True)

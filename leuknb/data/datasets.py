@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from .sources import ACCEPTED, NEEDED, read_file, source_function, source_of, SO
 from .layouts import COLUMNS, in_parts, list_folders, positive_class, read_metadata, unlisted_images
 
 # %% auto #0
-__all__ = ['Dataset', 'inspect_file', 'load_dataset', 'require_enough']
+__all__ = ['Dataset', 'inspect_file', 'load_dataset', 'summary', 'require_enough']
 
 # %% ../../nbs/01_data/07_datasets.ipynb #ab006680
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,11 @@ class Dataset:
     def read(self, file_name: str) -> bytes:
         "Return the bytes of one listed file. Raises `UnreadableImage` when it is gone or lies outside the folder."
         return read_file(self.root, file_name)
+
+    def _repr_html_(self) -> str:
+        said = "Synthetic images: drawn by a simulator. " if self.synthetic else ""
+        return (f"<p><b>{escape(self.name)}</b>: {len(self.usable):,} images of {len(self.classes)} classes. {said}"
+                f"<code>.table</code> has a row for each file.</p>{summary(self).to_html()}")
 
 # %% ../../nbs/01_data/07_datasets.ipynb #a6c6e1ad
 def inspect_file(
@@ -182,6 +188,22 @@ def load_dataset(
     synthetic = source_of(settings.data) == "synthetic" or (root / "synthetic.json").is_file()
     return Dataset(name, root, table, classes, positive_class(classes, None if settings.positive is None
                                                               else cell_text(settings.positive)), synthetic)
+
+# %% ../../nbs/01_data/07_datasets.ipynb #8632fa68
+def summary(dataset: Dataset) -> pd.DataFrame:  # one row for each class, and one for all
+    "Return how many images, groups, skipped files and frame sizes each class has."
+    rows = {name: _summary_row(dataset.table[dataset.table["label"] == name]) for name in dataset.classes}
+    if (dataset.table["label"] == "").any():
+        rows["(no class)"] = _summary_row(dataset.table[dataset.table["label"] == ""])
+    return pd.DataFrame.from_dict(rows | {"all": _summary_row(dataset.table)}, orient="index").rename_axis("class")
+
+
+def _summary_row(rows: pd.DataFrame) -> dict:
+    ok = rows[rows["status"] == "ok"]
+    sizes = ok.groupby(["width", "height"]).size().sort_values(ascending=False, kind="stable")
+    shown = [f"{w} x {h}" for w, h in sizes.index[:3]] + ([f"{len(sizes) - 3} more"] if len(sizes) > 3 else [])
+    return {"images": len(ok), "groups": ok.loc[ok["group"] != "", "group"].nunique(), "skipped": len(rows) - len(ok),
+            "sizes": ", ".join(shown)}
 
 # %% ../../nbs/01_data/07_datasets.ipynb #a79fbc22
 def require_enough(

@@ -13,23 +13,7 @@ from .images import decode
 from .datasets import Dataset
 
 # %% auto #0
-__all__ = ['summary', 'show_wall', 'show_sizes']
-
-# %% ../../nbs/01_data/09_plots.ipynb #24fed164
-def summary(dataset: Dataset) -> pd.DataFrame:  # one row for each class, and one for all
-    "Return how many images, groups, skipped files and frame sizes each class has."
-    rows = {name: _summary_row(dataset.table[dataset.table["label"] == name]) for name in dataset.classes}
-    if (dataset.table["label"] == "").any():
-        rows["(no class)"] = _summary_row(dataset.table[dataset.table["label"] == ""])
-    return pd.DataFrame.from_dict(rows | {"all": _summary_row(dataset.table)}, orient="index").rename_axis("class")
-
-
-def _summary_row(rows: pd.DataFrame) -> dict:
-    ok = rows[rows["status"] == "ok"]
-    sizes = ok.groupby(["width", "height"]).size().sort_values(ascending=False, kind="stable")
-    shown = [f"{w} x {h}" for w, h in sizes.index[:3]] + ([f"{len(sizes) - 3} more"] if len(sizes) > 3 else [])
-    return {"images": len(ok), "groups": ok.loc[ok["group"] != "", "group"].nunique(), "skipped": len(rows) - len(ok),
-            "sizes": ", ".join(shown)}
+__all__ = ['show_wall', 'show_sizes']
 
 # %% ../../nbs/01_data/09_plots.ipynb #2e3caed2
 def show_wall(

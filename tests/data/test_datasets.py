@@ -23,7 +23,8 @@ from leuknb.settings import make_settings
 from leuknb.data.images import UnreadableImage
 from leuknb.data.layouts import COLUMNS, list_folders, positive_class, read_metadata
 from leuknb.data.datasets import load_dataset, require_enough
-from leuknb.data.plots import show_sizes, show_wall, summary
+from leuknb.data.datasets import summary
+from leuknb.data.plots import show_sizes, show_wall
 
 
 def png(value=0, size=(8, 6)) -> bytes:

@@ -4,15 +4,12 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
 import pytest
 from conftest import ROOT
 
-CHROMIUM = os.environ.get("LEUKNB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 GUIDES = ("your-images", "kaggle", "using-a-model", "reading-the-report", "statistics", "reproducing-the-paper", "new-backbone", "cluster", "comparison", "command-line")
 
 builder = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("build_docs", ROOT / "docs" / "build.py"))
@@ -98,16 +95,6 @@ def test_guides_in_markdown_name_only_commands_and_options_that_exist():
             assert name in group.commands, f"{path.name}: leuknb {name}"
             known = {o for p in group.commands[name].params for o in p.opts} | {o for p in group.params for o in p.opts}
             for option in re.findall(r"(?<![\w-])(--[a-z-]+)", rest): assert option in known, f"{path.name}: leuknb {name} {option}"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None: pytest.skip("no Chromium is installed; LEUKNB_CHROMIUM may name one")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 def test_in_a_browser_the_site_asks_nothing_of_the_outside_and_raises_no_error(site, browser):

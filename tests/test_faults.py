@@ -1,11 +1,12 @@
 """What is promised when things go wrong, and a test for each promise: full and read-only disks, kills, two runs at once, changed clocks, no network, 1 GB.
 
-`LEUKNB_FAULTS=50` kills extraction and report fifty times each; without it a handful of times.
+The ordinary tests kill a few times, the long ones eight times, and `LEUKNB_FAULTS=50` (`make faults`) fifty times.
 """
 
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import leuknb
+from conftest import DRAWN, leuknb, leuknb_here, PROGRAM, RESULTS, same_results, WORDS
 from PIL import Image
 
 from leuknb.core import fingerprint
@@ -25,9 +26,7 @@ from leuknb.features.store import FeatureStore
 from leuknb.features.cache import cache_info, prune
 
 KILLS = int(os.environ.get("LEUKNB_FAULTS", 0))
-QUICK = ["--set", "n_splits=4", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100", "--set", "image_size=64", "--set", "cases=2"]
-RESULTS = ("metrics.json", "predictions.csv", "dataset.csv")
-PROGRAM = str(Path(sys.executable).parent / "leuknb")
+FEW, MANY = 2, pytest.param(KILLS or 8, marks=pytest.mark.long)
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals are those of Linux")
 
 # a file may not grow beyond the limit: the write fails as it does on a full disk
@@ -37,18 +36,6 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 from leuknb.cli import main
 main(sys.argv[2:])
 """
-# what python imports at its start, in the report's kernel too: nothing outside this machine is reached, attempts are noted
-OFFLINE = """
-import os, socket
-connect, look_up = socket.socket.connect, socket.getaddrinfo
-def note(address):
-    with open(os.environ["ATTEMPTS"], "a") as f: f.write(f"{address}\\n")
-    raise OSError("no network")
-def local(host): return str(host) in ("localhost", "None", "") or str(host).startswith("127.") or str(host) == "::1"
-socket.socket.connect = lambda self, address: connect(self, address) if self.family == socket.AF_UNIX or local(address[0]) else note(address)
-socket.getaddrinfo = lambda host, *a, **k: look_up(host, *a, **k) if local(host) else note(host)
-"""
-
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
@@ -61,35 +48,6 @@ def images(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def clean(images, tmp_path_factory):
-    "What an undisturbed run makes of the pictures: without a network, its memory watched. (run folder, attempts to connect, megabytes at the peak)"
-    cwd = tmp_path_factory.mktemp("clean")
-    (cwd / "sitecustomize.py").write_text(OFFLINE)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(cwd), os.environ.get("PYTHONPATH", "")]), "ATTEMPTS": str(cwd / "attempts"), "LEUKNB_HOME": str(cwd / "home")}
-    process = subprocess.Popen([PROGRAM, "report", str(images), "--out", "run", *QUICK], cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, sum(map(resident, family(process.pid))))
-        time.sleep(0.2)
-    assert process.returncode == 0, process.stderr.read()
-    return cwd / "run", (cwd / "attempts").read_text() if (cwd / "attempts").exists() else "", peak / 1024
-
-
-def family(pid: int) -> list[int]:
-    "A process and all that came from it."
-    try: children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError: return [pid]
-    return [pid, *(p for child in children for p in family(int(child)))]
-
-
-def resident(pid: int) -> int:
-    "Kilobytes that a process alone holds, shared pages counted by their share."
-    try: lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError: return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
-
-
 def limited(size: int, *arguments, cwd, **environment):
     "The command line, its files no longer than `size` bytes."
     return subprocess.run([sys.executable, "-c", LIMITED, str(size), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
@@ -100,10 +58,6 @@ def told(done, status: int, *words):
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
     for word in words: assert word in done.stderr, done.stderr
-
-
-def same_results(a: Path, b: Path):
-    for name in RESULTS: assert (a / name).read_bytes() == (b / name).read_bytes(), name
 
 
 # --- a full disk ----------------------------------------------------------------------------------------------------------------------------------
@@ -137,8 +91,9 @@ def test_a_full_disk_leaves_whole_blocks_in_the_store(tmp_path):
     assert (rows[:2] == [[0], [1]]).all()
 
 
-def test_a_full_disk_ends_a_report_in_words_and_leaves_no_run_folder_that_looks_whole(images, clean, tmp_path):
-    done = limited(150_000, "report", images, "--out", tmp_path / "run", *QUICK, cwd=tmp_path, LEUKNB_HOME=str(clean[0].parent / "home"))
+def test_a_full_disk_ends_a_report_in_words_and_leaves_no_run_folder_that_looks_whole(small_report, tmp_path):
+    shutil.copytree(small_report.home, tmp_path / "home")
+    done = limited(150_000, "report", *WORDS, *DRAWN, "--out", tmp_path / "run", cwd=tmp_path, LEUKNB_HOME=str(tmp_path / "home"))
     told(done, 1)
     assert not (tmp_path / "run").exists()
     assert not list(tmp_path.glob("*/report.html"))
@@ -148,11 +103,11 @@ def test_a_full_disk_ends_a_report_in_words_and_leaves_no_run_folder_that_looks_
 
 @pytest.mark.parametrize("data", ["images", "synthetic"])
 def test_a_read_only_cache_is_told_with_the_mend(images, tmp_path, data):
-    done = leuknb("extract", images if data == "images" else data, "--out", "out", "--set", "synthetic.n_images=4", cwd=tmp_path, LEUKNB_HOME="/sys/leuknb")
+    done = leuknb_here("extract", images if data == "images" else data, "--out", "out", "--set", "synthetic.n_images=4", cwd=tmp_path, LEUKNB_HOME="/sys/leuknb")
     told(done, 1, "cannot be written", "LEUKNB_HOME")
 
 
-@pytest.mark.parametrize("call", [["report", "DATA", *QUICK], ["audit", "DATA"], ["train", "DATA"], ["extract", "DATA"], ["sweep", "DATA", "--over", "seed=0,1"], ["ablation", "DATA"]], ids=lambda call: call[0])
+@pytest.mark.parametrize("call", [["report", "DATA", *WORDS], ["audit", "DATA"], ["train", "DATA"], ["extract", "DATA"], ["sweep", "DATA", "--over", "seed=0,1"], ["ablation", "DATA"]], ids=lambda call: call[0])
 def test_a_read_only_place_for_results_is_told_before_anything_is_computed(images, tmp_path, monkeypatch, capsys, call):
     from leuknb.cli import main
 
@@ -179,13 +134,14 @@ extract(load_dataset(settings), settings, store=sys.argv[2])
 """
 
 
-def test_an_extraction_killed_at_random_moments_is_never_wrong_and_loses_nothing_that_was_stored(images, tmp_path):
+@pytest.mark.parametrize("kills", [FEW, MANY])
+def test_an_extraction_killed_at_random_moments_is_never_wrong_and_loses_nothing_that_was_stored(images, tmp_path, kills):
     settings, chance, had, waits = make_settings(data=str(images), image_size=64), random.Random(0), 0, []
     dataset = load_dataset(settings)
     digests, key = dataset.usable["sha256"].tolist(), fingerprint(recipe_of(settings))[:32]
     rows = extract(dataset, settings, store=tmp_path / "clean")
     longest = 3.0
-    for _ in range(KILLS or 3):
+    for _ in range(kills):
         process = subprocess.Popen([sys.executable, "-c", RESUME, str(images), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True)
         process.stdout.readline()
         start = time.monotonic()
@@ -198,28 +154,29 @@ def test_an_extraction_killed_at_random_moments_is_never_wrong_and_loses_nothing
         if got is not None: np.testing.assert_array_equal(got[found], rows[found])
         had = int(found.sum())
         waits.append(had)
-        if had == len(digests) and KILLS:
+        if had == len(digests) and kills > FEW:
             had = 0
             for p in FeatureStore(tmp_path / "store" / key).segments(): p.unlink()
     np.testing.assert_array_equal(extract(dataset, settings, store=tmp_path / "store"), rows)
     print("rows after each kill:", waits)
 
 
-def test_a_report_killed_at_random_moments_is_whole_or_absent_and_the_next_one_gives_the_same_bytes(images, clean, tmp_path):
+@pytest.mark.parametrize("kills", [1, MANY])
+def test_a_report_killed_at_random_moments_is_whole_or_absent_and_the_next_one_gives_the_same_bytes(small_report, tmp_path, kills):
     home, chance, seen = tmp_path / "home", random.Random(1), []
-    for i in range(KILLS or 2):
+    for i in range(kills):
         run = tmp_path / "runs" / f"run{i}"
-        process = subprocess.Popen([PROGRAM, "report", str(images), "--out", str(run), *QUICK], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        process = subprocess.Popen([PROGRAM, "report", "--out", str(run), *WORDS, *DRAWN], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                    env={**os.environ, "LEUKNB_HOME": str(home)}, start_new_session=True)
-        try: process.wait(chance.uniform(0.5, 14))
+        try: process.wait(chance.uniform(0.5, small_report.seconds))
         except subprocess.TimeoutExpired: os.killpg(process.pid, signal.SIGKILL)  # of the session made a line above
         process.wait()
         assert not [p for p in (tmp_path / "runs").glob("*-failed")]
         seen.append(run.exists())
-        if run.exists(): same_results(run, clean[0])
-    done = leuknb("report", images, "--out", tmp_path / "runs" / "last", *QUICK, cwd=tmp_path, LEUKNB_HOME=str(home))
+        if run.exists(): same_results(run, small_report.folder)
+    done = leuknb("report", "--out", tmp_path / "runs" / "last", *WORDS, *DRAWN, cwd=tmp_path, LEUKNB_HOME=str(home))
     assert done.returncode == 0, done.stderr
-    same_results(tmp_path / "runs" / "last", clean[0])
+    same_results(tmp_path / "runs" / "last", small_report.folder)
     for path in (tmp_path / "runs").iterdir():
         for p in (path, *path.rglob("*")): os.utime(p, (time.time() - 200_000,) * 2)
     prune(home, runs=tmp_path / "runs")
@@ -332,13 +289,13 @@ def test_weights_changed_behind_an_unchanged_time_are_noticed(tmp_path, monkeypa
 
 # --- no network, little memory --------------------------------------------------------------------------------------------------------------------
 
-def test_a_report_asks_nothing_of_the_network(clean): assert clean[1] == ""
+def test_a_report_asks_nothing_of_the_network(small_report): assert small_report.attempts == ""
 
 
-def test_a_report_fits_into_1_gb(clean): assert 100 < clean[2] < 1024, f"{clean[2]:.0f} MB at the peak"
+def test_a_report_fits_into_1_gb(small_report): assert 100 < small_report.megabytes < 1024, f"{small_report.megabytes:.0f} MB at the peak"
 
 
-def test_the_cache_of_a_run_is_told_kind_by_kind(clean):
-    table = cache_info(clean[0].parent / "home").set_index("kind")["number"]
+def test_the_cache_of_a_run_is_told_kind_by_kind(small_report):
+    table = cache_info(small_report.home).set_index("kind")["number"]
     assert (table[["features", "results", "facts", "backbones"]] >= 1).all()
     assert table["leftovers"] == 0

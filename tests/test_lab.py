@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,19 +11,8 @@ import urllib.request
 import pytest
 from conftest import ROOT
 
-CHROMIUM = os.environ.get("LEUKNB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+pytestmark = pytest.mark.long
 SMALL = {"n_splits": "20", "cv_repeats": "1", "permutations": "50", "bootstrap": "200"}  # instead of the stored values, so that it takes seconds
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None: pytest.skip("no Chromium is installed; LEUKNB_CHROMIUM may name one")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 def free_port() -> int:
@@ -54,7 +42,7 @@ def small_copy(folder, name):
 
 def _smaller(line):
     name = line.split(":")[0].split("=")[0].strip()
-    if name == "synthetic": return line.replace('"n_images": 195', '"n_images": 60')
+    if name == "synthetic": return line.replace('"n_images": 195', '"n_images": 40')
     if name not in SMALL: return line
     head, _, comment = line.partition("#")
     return head.split("=")[0] + f"= {SMALL[name]}  #{comment}"

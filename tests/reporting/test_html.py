@@ -3,9 +3,7 @@
 import http.server
 import io
 import json
-import os
 import re
-import shutil
 import sys
 import threading
 from types import SimpleNamespace
@@ -27,7 +25,6 @@ from leuknb.reporting.figures import figure_html
 from leuknb.reporting.html import page_html, pdf, policy
 from leuknb.reporting.run import to_html
 
-CHROMIUM = os.environ.get("LEUKNB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 POSITIVE, NEGATIVE = "abnormal <b>&amp;", "normal</script>"
 HOSTILE = ["</script><script>document.title='broken'</script>.png", "<!--<script>.png", "a\u2028b\u2029c.png", '"><img src=x onerror="document.title=\'broken\'">.png', "src=//example.org/x.png", "=1+1.png"]
 
@@ -67,17 +64,6 @@ def made(predictions, positive):
         if head: cells.append(nbformat.v4.new_markdown_cell(head))
         cells.append(nbformat.v4.new_code_cell("x = 'a line of code'  # that is long enough to scroll on a narrow screen, or so one hopes", outputs=[nbformat.v4.new_output("display_data", {"text/html": html})]))
     return to_html(nbformat.v4.new_notebook(cells=cells), "A report")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    "Headless Chromium, or a skip that says what is missing."
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM: pytest.skip("no Chromium: install it, or name it with LEUKNB_CHROMIUM")
-    with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

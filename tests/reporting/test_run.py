@@ -10,33 +10,25 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from conftest import leuknb, leuknb_here, needs_weasyprint
+from conftest import DRAWN, leuknb, leuknb_here, needs_weasyprint, same_results, SMALL, WORDS
 from PIL import Image
-from test_html import browser  # noqa: F401 (a fixture)
 
 from leuknb.core import InputError
-from leuknb.settings import Settings
+from leuknb.settings import make_settings
 from leuknb.evaluation.schemes import holdout_metrics, splits_metrics
 from leuknb.reporting.html import policy
 from leuknb.reporting.study import DATASET_COLUMNS
 from leuknb.reporting.run import report_notebook, run_report, RunFailed, to_html, write_pdf
 
-QUICK = ["--set", "n_splits=6", "--set", "cv_repeats=1", "--set", "cv_folds=3", "--set", "permutations=20", "--set", "bootstrap=100", "--set", "cases=2"]
-SMALL = ["--set", "synthetic.n_images=48", "--set", "synthetic.images_per_patient=3"]
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    "A small report on synthetic images: (finished process, its folder)."
-    cwd = tmp_path_factory.mktemp("run")
-    done = leuknb("report", *QUICK, *SMALL, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return done, cwd / done.stdout.strip().splitlines()[-1]
+def run(small_report):
+    "The small report of the session: (what it printed, its page)."
+    return small_report.stdout, small_report.folder / "report.html"
 
 
 def test_the_last_line_is_the_report_and_the_run_folder_is_complete(run):
-    done, page = run
-    assert page.name == "report.html" and page.is_file()
+    printed, page = run
+    assert Path(printed.strip().splitlines()[-1]).parts[-3:] == ("runs", "synthetic", "report.html") and page.is_file()
     names = {p.name for p in page.parent.iterdir()}
     assert names == {"report.html", "report.ipynb", "metrics.json", "predictions.csv", "dataset.csv", "run.json", "figures"}
     figures = {p.name for p in (page.parent / "figures").iterdir()}
@@ -66,7 +58,7 @@ def test_the_page_starts_with_the_reported_numbers_is_small_and_tells_every_pict
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_in_a_browser_has_no_serious_fault_in_light_and_dark(run, browser, scheme):  # noqa: F811
+def test_the_page_in_a_browser_has_no_serious_fault_in_light_and_dark(run, browser, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
     tab, wrong = browser.new_page(color_scheme=scheme, viewport={"width": 1400, "height": 900}), []
     tab.on("console", lambda m: wrong.append(m.text))
@@ -100,11 +92,11 @@ def test_metrics_follow_schema_1_and_can_be_recomputed_from_the_predictions(run)
     assert {"settings", "versions", "fingerprint", "git_commit", "timings"} <= set(facts)
 
 
+@pytest.mark.long
 def test_the_same_settings_and_data_give_the_same_bytes_on_one_thread_and_without_a_store(run, tmp_path):
-    done = leuknb("report", *QUICK, *SMALL, cwd=tmp_path, LEUKNB_HOME=str(tmp_path / "home"), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    done = leuknb("report", *WORDS, *DRAWN, cwd=tmp_path, LEUKNB_HOME=str(tmp_path / "home"), OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
-    for name in ("metrics.json", "predictions.csv", "dataset.csv"):
-        assert (run[1].parent / name).read_bytes() == (tmp_path / "runs" / "synthetic" / name).read_bytes(), name
+    same_results(run[1].parent, tmp_path / "runs" / "synthetic")
 
 
 def test_an_existing_folder_is_refused_and_only_a_run_folder_is_replaced_by_force(run, tmp_path):
@@ -128,7 +120,7 @@ def broken_report(tmp_path, source):
 
 
 def test_a_failing_cell_keeps_the_partial_notebook_and_says_what_failed_in_two_lines(tmp_path):
-    with pytest.raises(RunFailed) as caught: run_report(Settings(), tmp_path / "out", notebook=broken_report(tmp_path, "# Reading the images\n1 / 0"))
+    with pytest.raises(RunFailed) as caught: run_report(make_settings(**SMALL), tmp_path / "out", notebook=broken_report(tmp_path, "# Reading the images\n1 / 0"))
     first, second = str(caught.value).split("\n")
     assert "Reading the images" in first and "ZeroDivisionError" in first and caught.value.exit_code == 1
     kept = Path(second.split("the partial notebook is ")[1])
@@ -140,18 +132,19 @@ def test_a_failing_cell_keeps_the_partial_notebook_and_says_what_failed_in_two_l
     (["no/such/folder"], ["no/such/folder"]), (["--set", "backbone=alexnett"], ["alexnett", "alexnet"]), (["--set", "layers=blocks.99"], ["blocks.99"]),
     (["--set", "classifiers=smv"], ["smv", "svm"])])
 def test_a_users_mistake_ends_with_2_names_the_value_and_leaves_nothing(arguments, words, tmp_path):
-    done = leuknb_here("report", *arguments, *SMALL, cwd=tmp_path)
+    done = leuknb_here("report", *arguments, *DRAWN, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr and all(w in done.stderr for w in words), done.stderr
     assert not list(tmp_path.glob("runs/*")) and not list(tmp_path.glob("runs/.*"))
 
 
 def test_the_paper_preset_without_weights_and_network_says_what_is_missing_and_what_to_do(tmp_path):
-    done = leuknb_here("report", "--preset", "paper", *SMALL, cwd=tmp_path, TORCH_HOME=str(tmp_path / "torch"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
+    done = leuknb_here("report", "--preset", "paper", *DRAWN, cwd=tmp_path, TORCH_HOME=str(tmp_path / "torch"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
     assert done.returncode == 2
     for word in ("alexnet-owt-7be5be79.pth", str(tmp_path / "torch"), "weights=", "efficientnet_lite0"): assert word in done.stderr, done.stderr
 
 
+@pytest.mark.long
 def test_the_paper_preset_runs_through_with_a_weights_file_of_random_values(tmp_path):
     import torch
 
@@ -173,7 +166,7 @@ def test_a_folder_with_three_classes_broken_files_and_hostile_names_is_reported_
         for i in range(14): Image.fromarray(pixels.integers(0, 80 + 80 * at, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "set" / name / f"{i}.png")
     (tmp_path / "set" / "plum" / "<img src=x onerror=alert(1)>.png").write_bytes(b"not an image")
     (tmp_path / "set" / "apple" / "empty.jpg").write_bytes(b"")
-    done = leuknb("report", tmp_path / "set", *QUICK, cwd=tmp_path)
+    done = leuknb("report", tmp_path / "set", *WORDS, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "runs" / "set" / "report.html").read_text()
     assert "<img src=x" not in page and "&lt;img src=x onerror=alert(1)&gt;.png" in page and "empty.jpg" in page and "<b>pear" not in page
@@ -183,12 +176,13 @@ def test_a_folder_with_three_classes_broken_files_and_hostile_names_is_reported_
     assert "Synthetic data" not in page
 
 
+@pytest.mark.long
 def test_truncated_files_are_named_with_the_reason_and_the_run_goes_on(real_data, tmp_path):
     for label in ("normal", "abnormal"):
         (tmp_path / "set" / label).mkdir(parents=True)
         for file in sorted((real_data("blast195") / label).iterdir())[:20]: shutil.copy(file, tmp_path / "set" / label / file.name)
     for file in real_data("corrupt").glob("*.jpg"): shutil.copy(file, tmp_path / "set" / "normal" / file.name)
-    done = leuknb("report", tmp_path / "set", *QUICK, "--set", "audit=false", "--set", "cases=0", cwd=tmp_path)
+    done = leuknb("report", tmp_path / "set", *WORDS, "--set", "audit=false", "--set", "cases=0", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     skipped = pd.read_csv(tmp_path / "runs" / "set" / "dataset.csv").query("status == 'skipped'")
     assert {Path(f).name for f in skipped["file_name"]} == {f.name for f in real_data("corrupt").glob("*.jpg")} and skipped["why"].str.len().min() > 5

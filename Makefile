@@ -1,5 +1,6 @@
 # make report   the environment, then the report on the embedded default data, offline
-# make test     the environment, then the notebooks as tests and pytest
+# make test     the environment, then the notebooks as tests and pytest, on two processors
+# make test-long    the tests that take minutes by nature: JupyterLab, a browser on the exploring page, a cluster, many kills
 # make check    notebooks and modules agree, ruff is content, no module has lost its notebook
 # make lab      JupyterLab on nbs/
 # make docs     the documentation from the notebooks, offline, into _docs/
@@ -9,10 +10,12 @@
 # make faults   fifty runs killed at random moments, and the other faults
 
 .DEFAULT_GOAL := report
-.PHONY: report test check docs lab smoke bench fuzz faults
+.PHONY: report test test-long check docs lab smoke bench fuzz faults
 SHELL := /bin/sh
 BIN := .venv/bin
 UV_VERSION := 0.13.9
+# two workers share the work; threads inside each would only wait for one another. Tests of threads set their own number.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
 # pip's find-links, which uv does not read by itself; uv wants commas between several
 FIND_LINKS = $$(echo "$${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null)}}" | tr -s ' \n' ',' | sed 's/^,//; s/,$$//')
@@ -21,8 +24,11 @@ report: .venv/.made
 	@$(BIN)/leuknb report
 
 test: .venv/.made
-	$(BIN)/nbdev_test --n_workers 2
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 20
+	$(ONE_THREAD) $(BIN)/nbdev_test --n_workers 2
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 20 -m "not long"
+
+test-long: .venv/.made
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist loadfile --durations 20 -m long
 
 check: .venv/.made
 	@before=$$(mktemp -d) && trap 'rm -rf "$$before"' EXIT && cp -r nbs leuknb "$$before" \

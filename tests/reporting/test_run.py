@@ -69,6 +69,7 @@ def test_the_page_in_a_browser_has_no_serious_fault_in_light_and_dark(run, brows
     assert [(v["id"], v["nodes"][0]["target"]) for v in found if v["impact"] in ("serious", "critical")] == [] and not wrong
 
 
+@pytest.mark.long
 def test_a_pdf_of_the_run_lies_beside_its_page(run, tmp_path):
     needs_weasyprint()
     shutil.copy(run[1], tmp_path / "report.html")
@@ -127,19 +128,19 @@ def test_a_failing_cell_keeps_the_partial_notebook_and_says_what_failed_in_two_l
     assert any(o.output_type == "error" for c in nbformat.read(kept, 4).cells for o in c.get("outputs", [])) and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--set", "sede=3"], ["sede", "seed"]), (["--preset", "papr"], ["papr", "paper"]), (["--set", "seed"], ["name=value"]),
-    (["no/such/folder"], ["no/such/folder"]), (["--set", "backbone=alexnett"], ["alexnett", "alexnet"]), (["--set", "layers=blocks.99"], ["blocks.99"]),
-    (["--set", "classifiers=smv"], ["smv", "svm"])])
-def test_a_users_mistake_ends_with_2_names_the_value_and_leaves_nothing(arguments, words, tmp_path):
-    done = leuknb_here("report", *arguments, *DRAWN, cwd=tmp_path)
+@pytest.mark.parametrize(("call", "words"), [
+    ("report --set sede=3", ["sede", "seed"]), ("report --preset papr", ["papr", "paper"]), ("report --set seed", ["name=value"]), ("report no/such/folder", ["no/such/folder"]),
+    ("extract synthetic --out made --set backbone=alexnett", ["alexnett", "alexnet"]), ("extract synthetic --out made --set layers=blocks.99", ["blocks.99"]),
+    ("train synthetic --out made --set classifiers=smv", ["smv", "svm"])])
+def test_a_users_mistake_ends_with_2_names_the_value_and_leaves_nothing(call, words, tmp_path):
+    done = leuknb_here(*call.split(), *DRAWN, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr and all(w in done.stderr for w in words), done.stderr
-    assert not list(tmp_path.glob("runs/*")) and not list(tmp_path.glob("runs/.*"))
+    assert not [p for p in tmp_path.rglob("*") if p.name != "runs"]
 
 
 def test_the_paper_preset_without_weights_and_network_says_what_is_missing_and_what_to_do(tmp_path):
-    done = leuknb_here("report", "--preset", "paper", *DRAWN, cwd=tmp_path, TORCH_HOME=str(tmp_path / "torch"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
+    done = leuknb_here("extract", "synthetic", "--out", "made", "--preset", "paper", *DRAWN, cwd=tmp_path, TORCH_HOME=str(tmp_path / "torch"), http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
     assert done.returncode == 2
     for word in ("alexnet-owt-7be5be79.pth", str(tmp_path / "torch"), "weights=", "efficientnet_lite0"): assert word in done.stderr, done.stderr
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -17,8 +18,9 @@ from sklearn.svm import LinearSVC, SVC
 from ..core import check_choice, InputError, nearest
 
 # %% auto #0
-__all__ = ['FOUR', 'BOOST', 'OTHERS', 'MANAGED', 'PRIMAL', 'GRIDS', 'BlockScaler', 'block_widths', 'accepted_params',
-           'make_classifier', 'class_scores', 'scores', 'candidates']
+__all__ = ['FOUR', 'BOOST', 'OTHERS', 'MODEL_NAMES', 'MANAGED', 'GRIDS', 'PRIMAL', 'BlockScaler', 'block_widths', 'model_name',
+           'accepted_params', 'with_seed', 'make_classifier', 'class_scores', 'scores', 'tuning_grid', 'Classifier',
+           'study_classifier']
 
 # %% ../../nbs/03_classification/00_estimators.ipynb #4ab46ff7
 class BlockScaler(StandardScaler):
@@ -82,6 +84,9 @@ OTHERS = {
     "sklearn.tree.DecisionTreeClassifier": False,
 }  # dotted name -> whether the features are standardised first
 
+MODEL_NAMES = {"svm": "linear SVM", "knn": "k-nearest neighbours", "ensemble": "ensemble of trees",
+               "tree": "decision tree"}  # as every page, table and figure writes them
+
 MANAGED = ("random_state", "n_jobs", "verbose", "warm_start", "probability")  # set by the run, not by its parameters
 
 
@@ -118,6 +123,18 @@ def _scaler(name: str, scaled: bool, blocks) -> list:
             f"as [820, 6328]")
     return [("scale", BlockScaler(blocks))]
 
+# %% ../../nbs/03_classification/00_estimators.ipynb #2f6b8d15
+def model_name(
+    name: str,  # svm, knn, ensemble, tree, or a dotted scikit-learn name
+) -> str:
+    "Return a classifier's name as a person reads it: linear SVM, k-nearest neighbours, LogisticRegression."
+    return MODEL_NAMES.get(name, name.rpartition(".")[2])
+
+# %% ../../nbs/03_classification/00_estimators.ipynb #6a8e5d31
+def _class(path: str) -> type:
+    module, _, cls = path.rpartition(".")
+    return getattr(importlib.import_module(module), cls)
+
 
 def accepted_params(
     name: str,  # svm, knn, ensemble, tree, or a dotted scikit-learn name
@@ -127,16 +144,19 @@ def accepted_params(
     own = [p for p in _class(path)().get_params() if p not in MANAGED]
     return sorted([*own, "blocks", "standardize", *(["method"] if name == "ensemble" else [])])
 
-
-def _class(path: str) -> type:
-    module, _, cls = path.rpartition(".")
-    return getattr(importlib.import_module(module), cls)
+# %% ../../nbs/03_classification/00_estimators.ipynb #e2a7705c
+def with_seed(
+    pipeline: Pipeline,  # changed in place
+    seed: int,
+) -> Pipeline:
+    """Return the pipeline, what its classifier draws at random drawn from this seed; one that draws nothing is left
+    as it is.
+    """
+    last = pipeline[-1]
+    if "random_state" in last.get_params(): last.set_params(random_state=seed)
+    return pipeline
 
 # %% ../../nbs/03_classification/00_estimators.ipynb #d00230c6
-def _with_seed(estimator: BaseEstimator, seed: int) -> BaseEstimator:
-    return estimator.set_params(random_state=seed) if "random_state" in estimator.get_params() else estimator
-
-
 def _checked(name: str, estimator: BaseEstimator) -> BaseEstimator:
     "The estimator, when scikit-learn accepts its parameters' values."
     if "precomputed" in (estimator.get_params().get("kernel"), estimator.get_params().get("metric")):
@@ -148,21 +168,19 @@ def _checked(name: str, estimator: BaseEstimator) -> BaseEstimator:
     return estimator
 
 
-# images of a set above which a linear support vector machine is fitted in the primal: libsvm's time grows with their
-# square at least
-PRIMAL = 2_000
-
-
-def _in_primal(svm: SVC) -> LinearSVC:
-    "The linear machine whose time grows with the images: squared hinge loss, classes against the rest."
-    return LinearSVC(C=svm.C, tol=svm.tol, class_weight=svm.class_weight,
-                     max_iter=svm.max_iter if svm.max_iter > 0 else 1000, dual=False)
+def _known(name: str, cls: type, params: dict) -> None:
+    "Refuse parameters that the class has not, with the nearest it has."
+    accepted = [p for p in cls().get_params() if p not in MANAGED]
+    for p in params:
+        if p not in accepted:
+            raise InputError(
+                f"parameter {p!r} of classifier {name!r} is not known: use one of "
+                f"{', '.join(accepted_params(name))}{nearest(p, accepted)}")
 
 
 def make_classifier(
     name: str,  # svm, knn, ensemble, tree, or a dotted scikit-learn name such as sklearn.linear_model.LogisticRegression
     seed: int = 0,  # of what the fit draws at random
-    n_images: int = 0,  # images of the whole set, where known: of more than `PRIMAL` a linear `svm` becomes scikit-learn's LinearSVC
     **params,  # parameters of the scikit-learn class; `standardize` and `blocks` (widths, see `BlockScaler`) for all, `method` ("bag" or "boost") for the ensemble
 ) -> Pipeline:
     """Return an unfitted pipeline: a scaler where features are standardised, then the classifier.
@@ -171,16 +189,8 @@ def make_classifier(
     """
     path, settings, before = _recipe(name, dict(params))
     cls = _class(path)
-    accepted = [p for p in cls().get_params() if p not in MANAGED]
-    for p in settings:
-        if p not in accepted:
-            raise InputError(
-                f"parameter {p!r} of classifier {name!r} is not known: use one of "
-                f"{', '.join(accepted_params(name))}{nearest(p, accepted)}")
-    classifier = _checked(name, _with_seed(cls(**settings), seed))
-    if n_images > PRIMAL and type(classifier) is SVC and classifier.kernel == "linear":
-        classifier = _in_primal(classifier)
-    return Pipeline([*before, ("classify", classifier)])
+    _known(name, cls, settings)
+    return with_seed(Pipeline([*before, ("classify", _checked(name, cls(**settings)))]), seed)
 
 # %% ../../nbs/03_classification/00_estimators.ipynb #448a837e
 def class_scores(
@@ -214,11 +224,43 @@ GRIDS = {
 }  # classifiers without a grid are used as they are
 
 
-def candidates(
+def tuning_grid(
     name: str,  # a classifier
-    params: dict,  # what the settings fix; it is not searched over
-) -> list[dict]:  # complete parameters, the default first
+    params: dict,  # what the settings fix
+) -> list[dict]:  # parameters of the classifier, the default first; one empty dict where there is nothing to choose
     "Return the parameter sets that tuning compares for a classifier."
     free = [{k: v for k, v in point.items() if k not in params} for point in GRIDS.get(name, [{}])]
-    unique = [p for i, p in enumerate(free) if p not in free[:i]]
-    return [{**params, **p} for p in unique]
+    return [p for i, p in enumerate(free) if p not in free[:i]]
+
+# %% ../../nbs/03_classification/00_estimators.ipynb #4e9d27b6
+# images of a set above which a linear support vector machine is fitted in the primal: libsvm's time grows with their
+# square at least
+PRIMAL = 2_000
+
+
+def _in_primal(svm: SVC) -> LinearSVC:
+    "The linear machine whose time grows with the images: squared hinge loss, classes against the rest."
+    return LinearSVC(C=svm.C, tol=svm.tol, class_weight=svm.class_weight,
+                     max_iter=svm.max_iter if svm.max_iter > 0 else 1000, dual=False)
+
+
+class Classifier(NamedTuple):
+    "A classifier of a study, from `study_classifier`: what every fit of the study is a copy of."
+    name: str  # enters the seeds of its fits
+    pipeline: Pipeline  # unfitted; its last step is called classify
+    grid: list[dict]  # parameters of that step which tuning compares, the default first
+
+
+def study_classifier(
+    name: str,  # svm, knn, ensemble, tree, or a dotted scikit-learn name
+    n_images: int,  # of the whole set, not of a fold
+    params: dict | None = None,  # as for `make_classifier`
+) -> Classifier:
+    """Return the classifier of a study on so many images; of more than `PRIMAL` a linear `svm` is a `LinearSVC`.
+
+    Raises `InputError` for an unknown name, parameter or value.
+    """
+    params = params or {}
+    *before, (step, last) = make_classifier(name, **params).steps
+    if n_images > PRIMAL and type(last) is SVC and last.kernel == "linear": last = _in_primal(last)
+    return Classifier(name, Pipeline([*before, (step, last)]), tuning_grid(name, params))

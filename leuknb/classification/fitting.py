@@ -21,11 +21,11 @@ from sklearn.tree import DecisionTreeClassifier
 from threadpoolctl import threadpool_limits
 
 from ..core import InputError, progress, stream_seed
-from .estimators import BlockScaler, candidates, class_scores, make_classifier
+from .estimators import BlockScaler, class_scores, Classifier, with_seed
 
 # %% auto #0
-__all__ = ['MAX_SHARED', 'stack', 'with_copies', 'kind', 'gram', 'distances', 'forest_scores', 'fold_scores', 'one_thread_each',
-           'choose', 'run_folds', 'run_labellings']
+__all__ = ['MAX_SHARED', 'stack', 'with_copies', 'kind', 'gram', 'distances', 'forest_scores', 'fold_scores', 'best_parameters',
+           'fold_pipeline', 'one_thread_each', 'shared_distances', 'run_folds', 'run_labellings']
 
 # %% ../../nbs/03_classification/01_fitting.ipynb #5a9d68d9
 def stack(
@@ -69,12 +69,10 @@ def kind(
     "Return which shared table gives exactly what the pipeline would."
     *before, (_, last) = pipeline.steps
     if n_rows > MAX_SHARED: return "plain"
-    if isinstance(last, SVC) and last.kernel == "linear" and all(type(s) in (StandardScaler, BlockScaler) for _,
-        s in before):
-        return "gram"
-    euclidean = isinstance(last, KNeighborsClassifier) and (last.metric, last.p) in (("minkowski", 2),
-        ("euclidean", last.p))
-    return "distances" if euclidean and not before else "plain"
+    known = all(type(step) in (StandardScaler, BlockScaler) for _, step in before)
+    if isinstance(last, SVC) and last.kernel == "linear" and known: return "gram"
+    if not isinstance(last, KNeighborsClassifier) or before: return "plain"
+    return "distances" if last.metric == "euclidean" or (last.metric, last.p) == ("minkowski", 2) else "plain"
 
 # %% ../../nbs/03_classification/01_fitting.ipynb #6d0dc4a9
 def gram(
@@ -102,23 +100,13 @@ def distances(
     Z = rows.astype(np.float64)
     return euclidean_distances(Z[:n], Z)
 
-
-def _spread(scores: np.ndarray, seen: np.ndarray, n_classes: int) -> np.ndarray:
-    """Scores for all classes, from those of the classes that the training rows had; a class never seen ranks below
-    the others.
-    """
-    if scores.shape[1] == n_classes: return scores
-    full = np.repeat(scores.min(1, keepdims=True) - 1, n_classes, 1)
-    full[:, seen] = scores
-    return full
-
-
+# %% ../../nbs/03_classification/01_fitting.ipynb #b3059d26
 def _is_plain_forest(estimator: BaseEstimator) -> bool:
     "Whether a forest has nothing set that `forest_scores` does not know."
     return type(estimator) is RandomForestClassifier and estimator.bootstrap and not estimator.oob_score and \
         estimator.class_weight is None and estimator.max_samples is None and isinstance(estimator.random_state, int)
 
-# %% ../../nbs/03_classification/01_fitting.ipynb #b3059d26
+
 def forest_scores(
     forest: RandomForestClassifier,  # unfitted; bootstrapped, unweighted
     A: np.ndarray,  # float32 [n_train, n_features], column by column in memory
@@ -138,6 +126,16 @@ def forest_scores(
     return total / forest.n_estimators
 
 # %% ../../nbs/03_classification/01_fitting.ipynb #42354f3c
+def _spread(scores: np.ndarray, seen: np.ndarray, n_classes: int) -> np.ndarray:
+    """Scores for all classes, from those of the classes that the training rows had; a class never seen ranks below
+    the others.
+    """
+    if scores.shape[1] == n_classes: return scores
+    full = np.repeat(scores.min(1, keepdims=True) - 1, n_classes, 1)
+    full[:, seen] = scores
+    return full
+
+
 def _laid_out(estimator: BaseEstimator, rows: np.ndarray) -> np.ndarray:
     "The rows as the estimator reads them fastest: column by column for trees, which look at one feature at a time."
     return np.asfortranarray(rows) if isinstance(estimator,
@@ -185,6 +183,50 @@ def fold_scores(
     whole = clone(pipeline) if len(pipeline) > 1 else last
     return _fitted_scores(whole, _laid_out(whole, rows[train]), y[train], _laid_out(whole, rows[test]), n_classes)
 
+# %% ../../nbs/03_classification/01_fitting.ipynb #a7cb75e1
+def _seeded(classifier: Classifier, params: dict, seed: int, *names) -> Pipeline:
+    "A copy of the classifier's pipeline with these parameters, and a seed made from the names."
+    pipeline = clone(classifier.pipeline)
+    pipeline[-1].set_params(**params)
+    return with_seed(pipeline, stream_seed(seed, classifier.name, *names))
+
+
+def best_parameters(
+    classifier: Classifier,  # from `study_classifier`
+    rows: np.ndarray,  # [n_rows, n_features]
+    y: np.ndarray,  # [n_rows] class numbers
+    inner: list[tuple[np.ndarray, np.ndarray]],  # pairs of row numbers, all inside one training fold
+    seed: int,
+    shared: np.ndarray | None = None,  # from `distances`
+) -> dict:  # of the classifier's grid, those with the most correct inner predictions; the first of equals
+    "Return the best of the classifier's parameters, judged inside the training fold only."
+    def right(params):
+        found = [fold_scores(_seeded(classifier, params, seed, "inner", i), rows, y, train, test, int(np.max(y)) + 1,
+                             shared)[1] == y[test] for i, (train, test) in enumerate(inner)]
+        return sum(int(called.sum()) for called in found)
+
+    if len(classifier.grid) == 1: return classifier.grid[0]
+    return classifier.grid[int(np.argmax([right(params) for params in classifier.grid]))]
+
+# %% ../../nbs/03_classification/01_fitting.ipynb #5d82e3fa
+def fold_pipeline(
+    classifier: Classifier,  # from `study_classifier`
+    rows: np.ndarray,  # [n * (1 + n_copies), n_features], from `stack`
+    y: np.ndarray,  # [n] class numbers of the images
+    train: np.ndarray,  # indices of the fold's training images
+    seed: int,
+    scheme: str,  # of evaluation; with the split it names the seeds
+    split: int | str,
+    inner=None,  # function of training indices giving inner splits (of image indices); None does not tune
+    shared: np.ndarray | None = None,  # from `distances`
+) -> Pipeline:
+    "Return the unfitted pipeline of a fold: its parameters chosen inside the training images, its seed its own."
+    params, n, m = {}, len(y), len(rows) // len(y) - 1
+    if inner is not None and len(classifier.grid) > 1:
+        pairs = [(with_copies(a, n, m), b) for a, b in inner(train)]
+        params = best_parameters(classifier, rows, np.tile(y, m + 1), pairs, stream_seed(seed, scheme, split), shared)
+    return _seeded(classifier, params, seed, scheme, split)
+
 # %% ../../nbs/03_classification/01_fitting.ipynb #39f44ac1
 @contextmanager
 def one_thread_each():
@@ -193,37 +235,28 @@ def one_thread_each():
     """
     with threadpool_limits(limits=1): yield
 
-# %% ../../nbs/03_classification/01_fitting.ipynb #a7cb75e1
-def _seeded(name: str, params: dict, seed: int, n_images: int, *names) -> Pipeline:
-    return make_classifier(name, seed=stream_seed(seed, name, *names), n_images=n_images, **params)
-
-
-def choose(
-    name: str,  # classifier
-    params: dict,  # what is fixed
-    rows: np.ndarray,  # [n_rows, n_features]
-    y: np.ndarray,  # [n_rows]
-    inner: list[tuple[np.ndarray, np.ndarray]],  # pairs of row numbers, all inside one training fold
-    n_classes: int,
-    seed: int,
-    shared: np.ndarray | None = None,  # the distance matrix
-    n_images: int = 0,  # of the whole set, as the classifier that is chosen for will be made
-) -> dict:  # the parameters with the most correct inner predictions; the first of equals
-    "Return the best of the classifier's candidate parameters, judged inside the training fold only."
-    points = candidates(name, params)
-    if len(points) == 1: return points[0]
-    right = [sum(int((fold_scores(_seeded(name, p, seed, n_images, "inner", i), rows, y, train, test, n_classes,
-                                  shared)[1] == y[test]).sum())
-                 for i, (train, test) in enumerate(inner)) for p in points]
-    return points[int(np.argmax(right))]
-
 # %% ../../nbs/03_classification/01_fitting.ipynb #ef2146fa
+def shared_distances(
+    classifiers: list[Classifier],
+    rows: np.ndarray,  # [n_rows, n_features], from `stack`
+    n: int,  # images
+) -> np.ndarray | None:  # float64 [n, n_rows]
+    "Return the one table of `distances` that nearest neighbours of all folds use; None where no classifier does."
+    near = any(kind(c.pipeline, len(rows)) == "distances" for c in classifiers)
+    return distances(rows, n) if near else None
+
+
+def _side_by_side(work, jobs: list, n_jobs: int | None, what: str):
+    "Yield the results of `work` for all jobs, in their order, as many at a time as there are cores."
+    parallel = joblib.Parallel(n_jobs or joblib.cpu_count(), prefer="threads", return_as="generator")
+    return progress(parallel(joblib.delayed(work)(*job) for job in jobs), what, total=len(jobs))
+
+
 def run_folds(
     X: np.ndarray,  # [n, n_features]
     y: np.ndarray,  # [n] class numbers
     splits: list[tuple[np.ndarray, np.ndarray]],  # pairs of image indices: training, test
-    classifiers: list[str],
-    params: dict[str, dict] | None = None,  # parameters by classifier
+    classifiers: list[Classifier],  # from `study_classifier`
     seed: int = 0,
     scheme: str = "",  # enters the seeds, so that two schemes draw apart
     copies=(),  # augmented copies of X, for training rows only
@@ -231,30 +264,24 @@ def run_folds(
     n_classes: int | None = None,
     n_jobs: int | None = None,  # fits side by side; None takes the cores at hand
     what: str = "fitting",  # said beside the progress bar
-) -> list[tuple[int, str, np.ndarray, np.ndarray]]:  # split number, classifier, scores [n_test, n_classes], predicted [n_test]
+) -> list[tuple[int, str, np.ndarray, np.ndarray]]:  # split number, name, scores [n_test, n_classes], predicted [n_test]
     """Return the scores and predictions of every classifier on the test rows of every split.
 
     The same on any number of threads.
     """
-    params, n, m = params or {}, len(X), len(copies)
+    y, n, m = np.asarray(y), len(X), len(copies)
     n_classes = n_classes or int(np.max(y)) + 1
-    rows, labels = stack(X, copies), np.tile(np.asarray(y), m + 1)
+    rows, labels = stack(X, copies), np.tile(y, m + 1)
 
-    def one(split, name):
+    def one(split, classifier):
         train, test = splits[split]
-        fixed = dict(params.get(name, {}))
-        if inner is not None:
-            pairs = [(with_copies(a, n, m), b) for a, b in inner(train)]
-            fixed = choose(name, fixed, rows, labels, pairs, n_classes, stream_seed(seed, scheme, split), shared, n)
-        pipeline = _seeded(name, fixed, seed, n, scheme, split)
-        return split, name, *fold_scores(pipeline, rows, labels, with_copies(train, n, m), test, n_classes, shared)
+        pipeline = fold_pipeline(classifier, rows, y, train, seed, scheme, split, inner, shared)
+        return split, classifier.name, *fold_scores(pipeline, rows, labels, with_copies(train, n, m), test, n_classes,
+                                                    shared)
 
     with one_thread_each():
-        near = any(kind(make_classifier(c, **params.get(c, {})), len(rows)) == "distances" for c in classifiers)
-        shared = distances(rows, n) if near else None
-        parallel = joblib.Parallel(n_jobs or joblib.cpu_count(), prefer="threads", return_as="generator")
-        jobs = [(s, c) for s in range(len(splits)) for c in classifiers]
-        return list(progress(parallel(joblib.delayed(one)(*job) for job in jobs), what, total=len(jobs)))
+        shared = shared_distances(classifiers, rows, n)
+        return list(_side_by_side(one, [(s, c) for s in range(len(splits)) for c in classifiers], n_jobs, what))
 
 # %% ../../nbs/03_classification/01_fitting.ipynb #bf369c13
 def _prepared(pipeline: Pipeline, rows, train, test, shared):
@@ -263,8 +290,8 @@ def _prepared(pipeline: Pipeline, rows, train, test, shared):
     way = kind(pipeline, len(rows))
     if way == "gram": return last.set_params(kernel="precomputed"), *gram(pipeline.steps[:-1], rows, train, test)
     if way == "distances":
-        return last.set_params(metric="precomputed", algorithm="brute"), np.zeros((len(train),
-            len(train))), shared[np.ix_(test, train)]
+        among = np.zeros((len(train), len(train)))  # fit only looks at its shape
+        return last.set_params(metric="precomputed", algorithm="brute"), among, shared[np.ix_(test, train)]
     whole = clone(pipeline) if len(pipeline) > 1 else last
     return whole, _laid_out(whole, rows[train]), _laid_out(whole, rows[test])
 
@@ -273,35 +300,29 @@ def run_labellings(
     X: np.ndarray,  # [n, n_features]
     labellings: np.ndarray,  # [n_labellings, n] class numbers
     splits: list[tuple[np.ndarray, np.ndarray]],  # folds that cover every image once
-    classifier: str,
-    params: dict | None = None,
+    classifier: Classifier,  # from `study_classifier`
     seed: int = 0,
-    copies=(),
+    copies=(),  # augmented copies of X, for training rows only
     n_classes: int | None = None,
     n_jobs: int | None = None,
     what: str = "permuting labels",
 ) -> np.ndarray:  # [n_labellings, n] out-of-fold predicted class numbers
     "Return the out-of-fold predictions of one classifier under many labellings of the same images and the same folds."
-    labellings = np.asarray(labellings)
-    n, m = len(X), len(copies)
+    labellings, n, m = np.asarray(labellings), len(X), len(copies)
     n_classes = n_classes or int(labellings.max()) + 1
-    rows = stack(X, copies)
+    rows, predicted = stack(X, copies), np.empty(labellings.shape, int)
 
-    def chunk(which, fold, tables):
-        train, (classifier_, A, B) = splits[fold][0], tables
-        return which, fold, np.stack([_fitted_scores(clone(classifier_), A, np.tile(labellings[i][train], m + 1), B,
+    def chunk(which, fold, tables):  # the tables of this fold alone: they travel to a cluster's workers
+        train, (last, A, B) = splits[fold][0], tables
+        return which, fold, np.stack([_fitted_scores(clone(last), A, np.tile(labellings[i][train], m + 1), B,
                                                      n_classes)[1] for i in which])
 
-    predicted = np.empty(labellings.shape, int)
     with one_thread_each():
-        near = kind(make_classifier(classifier, **(params or {})), len(rows)) == "distances"
-        shared = distances(rows, n) if near else None
-        parallel = joblib.Parallel(n_jobs or joblib.cpu_count(), prefer="threads", return_as="generator")
-        tables = [_prepared(_seeded(classifier, params or {}, seed, n, "cv", f), rows, with_copies(train, n, m), test,
-                            shared) for f, (train, test) in enumerate(splits)]
-        jobs = [(which, f) for which in np.array_split(np.arange(len(labellings)), -(-len(labellings) // 25))
-                for f in range(len(splits))]
-        for which, f, result in progress(parallel(joblib.delayed(chunk)(w, f, tables[f]) for w, f in jobs), what,
-                                         total=len(jobs)):
-            predicted[np.ix_(which, splits[f][1])] = result
+        shared = shared_distances([classifier], rows, n)
+        tables = [_prepared(_seeded(classifier, {}, seed, "cv", f), rows, with_copies(train, n, m), test, shared)
+                  for f, (train, test) in enumerate(splits)]
+        parts = np.array_split(np.arange(len(labellings)), -(-len(labellings) // 25))
+        jobs = [(which, f, tables[f]) for which in parts for f in range(len(splits))]
+        for which, f, called in _side_by_side(chunk, jobs, n_jobs, what):
+            predicted[np.ix_(which, splits[f][1])] = called
     return predicted

@@ -21,7 +21,7 @@ import pandas as pd
 import sklearn
 from sklearn.base import clone
 
-from leuknb.classification.estimators import class_scores, FOUR, make_classifier
+from leuknb.classification.estimators import class_scores, FOUR, make_classifier, study_classifier
 from leuknb.core import rng, stream_seed
 from leuknb.settings import make_settings
 from leuknb.classification.fitting import run_folds, run_labellings
@@ -65,7 +65,7 @@ def plain_labellings(X, labellings, splits, name):
 
 def compare_folds(X, y, splits, name, part):
     "One classifier over the folds: ours on all, plain on the first `part` of them."
-    ours_wall, ours_cpu, ours = timed(lambda: run_folds(X, y, splits, [name], scheme="cv", n_classes=2))
+    ours_wall, ours_cpu, ours = timed(lambda: run_folds(X, y, splits, [study_classifier(name, len(X))], scheme="cv", n_classes=2))
     wall, cpu, plain = timed(lambda: plain_folds(X, y, splits[:part], name))
     for (_, _, scores, called), (reference, said) in zip(ours, plain):
         assert np.array_equal(called, said) and np.abs(scores - reference).max() < 1e-6, f"{name} differs from scikit-learn"
@@ -78,7 +78,7 @@ def compare_labellings(X, y, splits, n, part):
     fold = np.empty(len(y), int)
     for f, (_, test) in enumerate(splits): fold[test] = f
     labellings = np.stack([shuffled(y, fold, None, rng(0, "permutation", i)) for i in range(n)])
-    ours_wall, ours_cpu, ours = timed(lambda: run_labellings(X, labellings, splits, "svm"))
+    ours_wall, ours_cpu, ours = timed(lambda: run_labellings(X, labellings, splits, study_classifier("svm", len(X))))
     wall, cpu, plain = timed(lambda: plain_labellings(X, labellings[:part], splits, "svm"))
     assert np.array_equal(ours[:part], plain), "the permutation test differs from scikit-learn"
     factor = n / part

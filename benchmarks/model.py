@@ -25,10 +25,11 @@ from sklearn.datasets import load_sample_images
 from leuknb.core import rng
 from leuknb.settings import make_settings
 from leuknb.data.datasets import load_dataset
+from leuknb.classification.estimators import study_classifiers
 from leuknb.evaluation.splits import cv_splits, random_splits
 from leuknb.evaluation.predict import labelled_images
 from leuknb.features.extraction import CNNFeatures, extract
-from leuknb.modeling.training import _looks_of, _subset, decided, fit_all, fit_rules, in_sets, scores_by, train
+from leuknb.modeling.training import _looks_of, decided, fit_all, fit_rules, in_sets, scores_by, train
 from leuknb.modeling.model import Model
 from leuknb.modeling.out_of_distribution import looks
 from leuknb.evaluation.intervals import proportion_interval
@@ -62,9 +63,9 @@ def held_out(X, A, who, settings, n_splits: int) -> dict:
     "Coverage, acceptance and rates over random quarters of the patients, interval over patients."
     found = {k: np.full((len(X), n_splits), np.nan) for k in ("covered", "one_class", "accepted", "right")}
     for s, (a, b) in enumerate(random_splits(who.label, who.groups, n_splits, 0.25, 0, "model benchmark")):
-        mine = _subset(who, a)
+        mine = who.subset(a)
         folds = cv_splits(mine.label, mine.groups, settings.cv_folds, 1, s)
-        fits = fit_all(X[a], mine, folds, settings)
+        fits = fit_all(X[a], mine, folds, study_classifiers(settings, len(X))[0], settings)
         rules = fit_rules(fits, X[a], A[a], mine, folds)
         sets = in_sets(rules, fits.models[1:], X[b])
         found["covered"][b, s], found["one_class"][b, s] = sets[np.arange(len(b)), who.y[b]], sets.sum(1) == 1
@@ -108,7 +109,7 @@ def measure(preset: str, n_splits: int, timed: bool) -> dict:
     dataset, pbc = load_dataset(settings), load_dataset(make_settings(preset, data=str(DATA / "pbc")))
     X, A, who = extract(dataset, settings), _looks_of(dataset, settings), labelled_images(dataset, settings)
     splits = cv_splits(who.label, who.groups, settings.cv_folds, 1, settings.seed)
-    rules = fit_rules(fit_all(X, who, splits, settings), X, A, who, splits)
+    rules = fit_rules(fit_all(X, who, splits, study_classifiers(settings, len(X))[0], settings), X, A, who, splits)
     print(f"{preset}: fitted", flush=True)
     found = {"asked": {"pbc": turned_away(rules, _looks_of(pbc, settings), extract(pbc, settings))}}
     names = [k for k in CNNFeatures().get_params() if hasattr(settings, k)]

@@ -15,6 +15,7 @@ from ..core import InputError, rng
 from ..settings import Settings
 from ..data.datasets import Dataset
 from ..data.descriptors import Facts
+from ..classification.estimators import study_classifier
 from ..classification.fitting import run_folds
 from ..evaluation.splits import cv_splits, random_splits
 from ..evaluation.metrics import placements
@@ -182,8 +183,9 @@ def _svm_scores(X: np.ndarray, y: np.ndarray, splits, folds: int, n_classes: int
                 classifier=PROBE_SVM) -> np.ndarray:
     "Out-of-fold scores [n, repeats, n_classes] of a linear support vector machine."
     name, params = classifier
+    machine = study_classifier(name, len(X), params)
     scores = np.zeros((len(y), len(splits) // folds, n_classes))
-    for split, _, part, _ in run_folds(X, y, splits, [name], {name: params}, settings.seed, "probe",
+    for split, _, part, _ in run_folds(X, y, splits, [machine], settings.seed, "probe",
                                        n_classes=n_classes, what="probing for shortcuts"):
         scores[splits[split][1], split // folds] = part
     return scores

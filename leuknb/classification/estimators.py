@@ -20,7 +20,7 @@ from ..core import check_choice, InputError, nearest
 # %% auto #0
 __all__ = ['FOUR', 'BOOST', 'OTHERS', 'MODEL_NAMES', 'MANAGED', 'GRIDS', 'PRIMAL', 'BlockScaler', 'block_widths', 'model_name',
            'accepted_params', 'with_seed', 'make_classifier', 'class_scores', 'scores', 'tuning_grid', 'Classifier',
-           'study_classifier']
+           'study_classifier', 'study_classifiers']
 
 # %% ../../nbs/03_classification/00_estimators.ipynb #4ab46ff7
 class BlockScaler(StandardScaler):
@@ -264,3 +264,11 @@ def study_classifier(
     *before, (step, last) = make_classifier(name, **params).steps
     if n_images > PRIMAL and type(last) is SVC and last.kernel == "linear": last = _in_primal(last)
     return Classifier(name, Pipeline([*before, (step, last)]), tuning_grid(name, params))
+
+# %% ../../nbs/03_classification/00_estimators.ipynb #27c4be90
+def study_classifiers(
+    settings,  # leuknb.settings.Settings: classifiers and params are looked at
+    n_images: int,  # of the whole set, not of a fold
+) -> list[Classifier]:
+    "Return the classifiers of a run, in the order of its settings."
+    return [study_classifier(name, n_images, settings.params.get(name)) for name in settings.classifiers]

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core import check_choice, rng
 from ..settings import Settings
+from ..classification.estimators import study_classifier
 from ..classification.fitting import run_labellings
 from .splits import cv_splits, random_splits
 from .predict import LabelledImages, labelled_images
@@ -77,7 +78,8 @@ def permutation_test(
     labellings = np.stack([y, *(shuffled(y, fold, together, rng(settings.seed, "permutation", i))
                                 for i in range(settings.permutations))])
     name, k = settings.classifiers[0], len(who.classes)
-    called = run_labellings(np.asarray(X)[some], labellings, splits, name, settings.params.get(name), settings.seed,
+    classifier = study_classifier(name, len(some), settings.params.get(name))
+    called = run_labellings(np.asarray(X)[some], labellings, splits, classifier, settings.seed,
                             [np.asarray(c)[some] for c in copies], k, n_jobs)
     matrix = np.zeros((len(called), k, k), int)
     np.add.at(matrix, (np.arange(len(called))[:, None], labellings, called), 1)

@@ -12,11 +12,12 @@ import pandas as pd
 
 from ..core import check_choice, InputError
 from ..settings import Settings
+from ..classification.estimators import study_classifiers
 from ..classification.fitting import run_folds
 from .splits import cv_splits, random_splits
 
 # %% auto #0
-__all__ = ['LabelledImages', 'labelled_images', 'prediction_rows', 'predict_splits', 'evaluate']
+__all__ = ['LabelledImages', 'labelled_images', 'prediction_rows', 'tuning_folds', 'predict_splits', 'evaluate']
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #63759a07
 class LabelledImages(NamedTuple):
@@ -28,6 +29,15 @@ class LabelledImages(NamedTuple):
     positive: str | None  # of two classes
     y: np.ndarray  # [n] index of the label in `classes`
     groups: np.ndarray | None  # [n] what must not straddle a split; None when every image stands for itself
+
+    def subset(
+        self,
+        at: np.ndarray,  # indices of images
+    ) -> LabelledImages:
+        "Return some of the images, with the classes of all."
+        groups = None if self.groups is None else self.groups[at]
+        return self._replace(file_name=self.file_name[at], label=self.label[at], group=self.group[at], y=self.y[at],
+                             groups=groups)
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #f78e64b3
 def labelled_images(
@@ -55,9 +65,9 @@ def labelled_images(
         classes = [c for c in classes if c != positive] + [positive]
     else: positive = None
     alone = np.where(group == "", "\0" + table["file_name"].astype(str).to_numpy(object), group)
-    together = alone if len(set(alone)) < len(alone) else None
     return LabelledImages(table["file_name"].astype(str).to_numpy(object), label, group, classes, positive,
-                 np.array([classes.index(v) for v in label]), together)
+                          np.array([classes.index(v) for v in label]),
+                          alone if len(set(alone)) < len(alone) else None)
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #6f0a8681
 def prediction_rows(who: LabelledImages, scheme: str, split: int, model: str, test, scores, predicted) -> dict:
@@ -67,6 +77,21 @@ def prediction_rows(who: LabelledImages, scheme: str, split: int, model: str, te
     shown = scores[:, 1] if len(who.classes) == 2 else scores[np.arange(len(test)), predicted]
     each = {f"score_{c}": scores[:, i] for i, c in enumerate(who.classes)} if len(who.classes) > 2 else {}
     return {**columns, "score": shown, "predicted": np.array(who.classes, object)[predicted], **each}
+
+# %% ../../nbs/04_evaluation/01_predict.ipynb #c6a0927e
+def tuning_folds(
+    who: LabelledImages,
+    settings: Settings,  # tune and seed are looked at
+    grouped: bool = True,  # keep groups whole
+):  # function of training indices giving pairs of image indices; None when the settings do not tune
+    "Return how the training images of a split are split again to choose parameters."
+    if not settings.tune: return None
+
+    def inner(train):
+        groups = who.groups[train] if grouped and who.groups is not None else None
+        return [(train[a], train[b]) for a, b in cv_splits(who.label[train], groups, 3, 1, settings.seed, "inner")]
+
+    return inner
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #286601e4
 def predict_splits(
@@ -82,14 +107,8 @@ def predict_splits(
 
     Scores are rounded to nine decimals: the last bits are the machine's, not the data's.
     """
-    together = who.groups if scheme != "cv_ungrouped" else None
-
-    def inner(train):
-        return [(train[a], train[b]) for a, b in cv_splits(who.label[train], None if together is None
-                                                           else together[train], 3, 1, settings.seed, "inner")]
-
-    results = run_folds(X, who.y, splits, settings.classifiers, settings.params, settings.seed, scheme, copies,
-                        inner if settings.tune else None,
+    inner = tuning_folds(who, settings, grouped=scheme != "cv_ungrouped")
+    results = run_folds(X, who.y, splits, study_classifiers(settings, len(X)), settings.seed, scheme, copies, inner,
                         len(who.classes), n_jobs, what=f"fitting: {scheme}")
     parts = [pd.DataFrame(prediction_rows(who, scheme, s, model, splits[s][1], np.round(scores, 9) + 0.0, predicted))
              for s, model, scores, predicted in results]

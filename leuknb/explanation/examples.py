@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from ..core import check_choice, InputError, stream_seed
+from ..core import check_choice, InputError
 from ..settings import Settings
 from ..plotting import PALETTE, theme
 from ..data.images import decode
-from ..classification.estimators import make_classifier
-from ..classification.fitting import choose, distances, kind, one_thread_each, stack, with_copies
-from ..evaluation.splits import cv_splits
-from ..evaluation.predict import LabelledImages, labelled_images
+from ..classification.estimators import study_classifier
+from ..classification.fitting import fold_pipeline, one_thread_each, shared_distances, stack, with_copies
+from ..evaluation.predict import LabelledImages, labelled_images, tuning_folds
 from .evidence import explain_image, Explained
 from .plots import (
     cell_edge, colour_bar_label, colour_limit, draw_map, evidence_words, inside_cell, shrunk)
@@ -58,26 +57,12 @@ def refit_holdout(
     if not held: raise InputError("the predictions hold no holdout: evaluate the dataset with these settings first")
     tested = np.array([f in held for f in who.file_name])
     train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
-    rows, y = stack(X, copies), np.tile(who.y, len(copies) + 1)
+    rows, at = stack(X, copies), with_copies(train, len(X), len(copies))
+    classifier, inner = study_classifier(model, len(X), settings.params.get(model)), tuning_folds(who, settings)
     with one_thread_each():
-        pipeline = make_classifier(model, seed=stream_seed(settings.seed, model, "holdout", 0), n_images=len(X),
-                                   **_parameters(settings, who, model, rows, y, train, len(copies)))
-        mine = with_copies(train, len(X), len(copies))
-        return Holdout(model, pipeline.fit(rows[mine], y[mine]), who, train, test)
-
-
-def _parameters(settings: Settings, who: LabelledImages, model: str, rows, y, train, n_copies: int) -> dict:
-    """The classifier's parameters on the holdout: the settings' own, or chosen inside its training part as
-    `evaluate` chooses them.
-    """
-    fixed = dict(settings.params.get(model, {}))
-    if not settings.tune: return fixed
-    n, together = len(who.label), None if who.groups is None else who.groups[train]
-    inner = [(with_copies(train[a], n, n_copies), train[b]) for a,
-             b in cv_splits(who.label[train], together, 3, 1, settings.seed, "inner")]
-    near = kind(make_classifier(model, **fixed), len(rows)) == "distances"
-    return choose(model, fixed, rows, y, inner, len(who.classes), stream_seed(settings.seed, "holdout", 0),
-                  distances(rows, n) if near else None, n)
+        shared = shared_distances([classifier], rows, len(X)) if inner else None
+        pipeline = fold_pipeline(classifier, rows, who.y, train, settings.seed, "holdout", 0, inner, shared)
+        return Holdout(model, pipeline.fit(rows[at], np.tile(who.y, len(copies) + 1)[at]), who, train, test)
 
 # %% ../../nbs/06_explanation/03_examples.ipynb #dddb1801
 def choose_cases(

@@ -18,15 +18,15 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from ..core import check_writable, InputError, package_versions, progress, safe_cell, stream_seed
+from ..core import check_writable, InputError, package_versions, progress, safe_cell
 from ..settings import Settings
 from ..data.images import decode
 from ..data.datasets import Dataset, load_dataset
 from ..features.extraction import extract, recipe_of
-from ..classification.estimators import class_scores, make_classifier
-from ..classification.fitting import choose, kind, one_thread_each, stack, with_copies
+from ..classification.estimators import class_scores, Classifier, study_classifiers
+from ..classification.fitting import fold_pipeline, kind, one_thread_each, stack, with_copies
 from ..evaluation.splits import cv_splits
-from ..evaluation.predict import LabelledImages, labelled_images, prediction_rows
+from ..evaluation.predict import LabelledImages, labelled_images, prediction_rows, tuning_folds
 from ..evaluation.intervals import metric_intervals, proportion_interval
 from ..evaluation.schemes import cv_metrics
 from ..evaluation.calibration import brier, cross_calibrated, ece, fit_calibrator
@@ -58,21 +58,6 @@ def scores_by(
     return model.scores(X) if isinstance(model, Linear) else class_scores(model, X)
 
 # %% ../../nbs/07_modeling/04_training.ipynb #eebb3df1
-def _pipeline(rows, labels, who: LabelledImages, train, settings: Settings, name, split) -> tuple:
-    "The unfitted headline classifier, its parameters chosen inside the training images when the settings ask for it."
-    n, m = len(who.y), len(rows) // len(who.y) - 1
-    headline = settings.classifiers[0]
-    params = dict(settings.params.get(headline, {}))
-    if settings.tune:
-        together = None if who.groups is None else who.groups[train]
-        pairs = [(with_copies(train[a], n, m), train[b]) for a,
-                 b in cv_splits(who.label[train], together, 3, 1, settings.seed, "inner")]
-        params = choose(headline, params, rows, labels, pairs, len(who.classes),
-                        stream_seed(settings.seed, name, split), n_images=n)
-    return make_classifier(headline, seed=stream_seed(settings.seed, headline, name, split), n_images=n,
-                           **params), with_copies(train, n, m)
-
-
 def _from_products(pipeline, A: np.ndarray, y: np.ndarray) -> Linear | None:
     "A linear support vector machine fitted on the table of inner products of rows A."
     before, last = pipeline.steps[:-1], pipeline.steps[-1][1]
@@ -97,18 +82,21 @@ def fit_all(
     X: np.ndarray,  # [n, n_features]
     who: LabelledImages,  # the images, from `leuknb.evaluation.predict.labelled_images`
     splits: list,  # folds that cover every image once
-    settings: Settings,  # classifiers (the first is taken), params, tune, seed are looked at
+    classifier: Classifier,  # of the whole study, from `leuknb.classification.estimators.study_classifiers`
+    settings: Settings,  # tune and seed are looked at
     copies=(),  # augmented copies of X
     name: str = "cv",  # enters the seeds, as in the evaluation
 ) -> Fits:
-    """Return the headline classifier fitted on all images and without each fold.
+    """Return the classifier fitted on all images and without each fold.
 
     Scores of left-out images are those of the evaluation's first repeat.
     """
     rows, labels = stack(X, copies), np.tile(who.y, len(copies) + 1)
+    inner = tuning_folds(who, settings)
 
     def fit(train, split):
-        pipeline, at = _pipeline(rows, labels, who, train, settings, name, split)
+        pipeline = fold_pipeline(classifier, rows, who.y, train, settings.seed, name, split, inner)
+        at = with_copies(train, len(X), len(copies))
         return _fitted(pipeline, rows[at], labels[at])
 
     held, fold = np.zeros((len(X), len(who.classes))), np.zeros(len(X), int)
@@ -186,16 +174,12 @@ def _inner_splits(who: LabelledImages, train, folds: int, seed: int, f: int):
     return None
 
 
-def _subset(who: LabelledImages, at: np.ndarray) -> LabelledImages:
-    return LabelledImages(who.file_name[at], who.label[at], who.group[at], who.classes, who.positive, who.y[at],
-                 None if who.groups is None else who.groups[at])
-
-
 def check_held_out(
     X: np.ndarray,  # [n, n_features]
     A: np.ndarray,  # [n, 42] looks
     who: LabelledImages,
     splits: list,
+    classifier: Classifier,  # of the whole study: a check inside four fifths of the images is made with the same
     settings: Settings,
     copies=(),
 ) -> pd.DataFrame | None:  # called (class number), covered, set_size, unlike (bool): a row an image; None: too few patients
@@ -204,8 +188,8 @@ def check_held_out(
     for f, (train, test) in enumerate(progress(splits, "checking on held-out patients")):
         inner = _inner_splits(who, train, settings.cv_folds, settings.seed, f)
         if inner is None: return None
-        mine = _subset(who, train)
-        fits = fit_all(X[train], mine, inner, settings, [c[train] for c in copies], f"check {f}")
+        mine = who.subset(train)
+        fits = fit_all(X[train], mine, inner, classifier, settings, [c[train] for c in copies], f"check {f}")
         rules = fit_rules(fits, X[train], A[train], mine, inner)
         sets = in_sets(rules, fits.models[1:], X[test])
         out.loc[test, "called"] = decided(rules, scores_by(fits.models[0], X[test]))
@@ -325,10 +309,11 @@ def train(
     who = labelled_images(dataset, settings, copied.groups)
     splits = cv_splits(who.label, who.groups, settings.cv_folds, 1, settings.seed)
     A = _looks_of(dataset, settings)
-    fits = fit_all(X, who, splits, settings, copies)
+    classifier = study_classifiers(settings, len(X))[0]
+    fits = fit_all(X, who, splits, classifier, settings, copies)
     rules = fit_rules(fits, X, A, who, splits)
     tell(f"{settings.classifiers[0]} fitted on all images and without each of {len(splits)} folds")
-    checked = check_held_out(X, A, who, splits, settings, copies)
+    checked = check_held_out(X, A, who, splits, classifier, settings, copies)
     tell("checked on held-out patients")
     table, metrics = _out_of_fold(fits, who, splits, settings)
     audit = run_audit(dataset, settings, X, table, copied) if settings.audit else None

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.pipeline import Pipeline
+from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
 from leuknb.classification.estimators import (
-    accepted_params, block_widths, BlockScaler, candidates, class_scores, FOUR, GRIDS, make_classifier, OTHERS,
-    scores)
+    accepted_params, block_widths, BlockScaler, class_scores, FOUR, GRIDS, make_classifier, MODEL_NAMES, model_name, OTHERS, scores, tuning_grid)
 from leuknb.core import InputError
 from leuknb.settings import PRESETS
 
@@ -92,10 +92,10 @@ def test_the_two_columns_of_a_two_class_score_mirror_each_other():
 @pytest.mark.parametrize("name", [*GRIDS])
 def test_tuning_starts_at_the_default_and_leaves_fixed_parameters_alone(name):
     default = make_classifier(name)["classify"].get_params()
-    first = candidates(name, {})[0]
+    first = tuning_grid(name, {})[0]
     assert all(default[k] == v for k, v in first.items())
     fixed = {next(iter(first)): 3}
-    assert candidates(name, fixed) == [fixed]
+    assert tuning_grid(name, fixed) == [{}]
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 2**31))
@@ -134,3 +134,13 @@ def test_the_preset_s_blocks_are_the_widths_of_its_layers():
     channels = {"blocks.2": 40, "blocks.4": 112}
     names = [f"{frame}:{layer}_{i}" for frame in best["frames"] for layer in best["layers"] for i in range(channels[layer] * (channels[layer] + 1) // 2)]
     assert block_widths(names) == best["params"]["svm"]["blocks"]
+
+
+def test_every_classifier_of_the_paper_has_one_name_for_people_and_no_two_share_one():
+    assert [model_name(n) for n in FOUR] == ["linear SVM", "k-nearest neighbours", "ensemble of trees", "decision tree"]
+    assert list(MODEL_NAMES) == list(FOUR) and len({model_name(n) for n in [*FOUR, *OTHERS]}) == len(FOUR) + len(OTHERS)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_the_scaler_of_blocks_keeps_the_contract_of_scikit_learn():
+    check_estimator(BlockScaler())

@@ -10,12 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from sklearn.base import clone
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
-from threadpoolctl import threadpool_limits
 
 from leuknb.evaluation import splits as splitting
 from leuknb.evaluation import predict
@@ -23,10 +20,9 @@ from leuknb.evaluation import metrics
 from leuknb.evaluation import schemes
 from leuknb.evaluation import permutation
 from leuknb.evaluation import plots as evaluation_plots
-from leuknb.classification.estimators import class_scores, FOUR, make_classifier
-from leuknb.core import InputError, rng, stream_seed, to_json
+from leuknb.classification.estimators import make_classifier
+from leuknb.core import InputError, rng, to_json
 from leuknb.settings import make_settings
-from leuknb.classification.fitting import forest_scores, kind, run_folds, run_labellings
 
 FEW_TREES = {"ensemble": {"n_estimators": 10}}
 
@@ -55,141 +51,7 @@ def evaluated(k=2, grouped=True):
     return X, table, s, predict.evaluate(X, table, s)
 
 
-# shortcuts against the plain way
-
-@pytest.mark.parametrize("k", [2, 3])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name,params", [("svm", {}), ("svm", {"C": 0.01}), ("svm", {"standardize": False}), ("svm", {"class_weight": "balanced"}), ("knn", {}), ("knn", {"n_neighbors": 4}),
-                                         ("knn", {"n_neighbors": 3, "weights": "distance"}), ("knn", {"standardize": True}), ("ensemble", {"n_estimators": 20}), ("tree", {}),
-                                         ("sklearn.linear_model.LogisticRegression", {})])
-def test_every_fold_equals_the_plain_pipeline(name, params, dtype, k):
-    X, y = features(k=k, dtype=dtype)
-    splits = splitting.cv_splits(y, folds=4)
-    for s, _, scores, called in run_folds(X, y, splits, [name], {name: params}, seed=5, scheme="cv"):
-        train, test = splits[s]
-        with threadpool_limits(1): plain = make_classifier(name, seed=stream_seed(5, name, "cv", s), **params).fit(X[train], y[train])
-        np.testing.assert_array_equal(called, plain.predict(X[test]))
-        np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
-
-
-def test_the_shortcuts_are_taken_for_the_four_and_equal_on_many_features():
-    X, y = features(195, 9216)
-    assert [kind(make_classifier(n), len(X)) for n in FOUR] == ["gram", "distances", "plain", "plain"]
-    splits = splitting.cv_splits(y, folds=5)[:2]
-    for s, name, scores, called in run_folds(X, y, splits, ["svm", "knn"], scheme="cv"):
-        train, test = splits[s]
-        plain = make_classifier(name).fit(X[train], y[train])
-        np.testing.assert_array_equal(called, plain.predict(X[test]))
-        np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("k", [2, 4])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_weighed_blocks_give_what_scikit_learn_s_pipeline_gives_in_every_fold_and_labelling(k, dtype):
-    X, y = features(90, 60, k)
-    X, params = (X * rng(1, "scales").uniform(0.01, 50, 60)).astype(dtype), {"C": 1.0, "blocks": [7, 50, 3]}
-    assert kind(make_classifier("svm", **params), len(X)) == "gram"
-    splits = splitting.cv_splits(y, folds=3)
-    permuted = run_labellings(X, np.stack([y, y[::-1]]), splits, "svm", params, seed=2)
-    for s, _, scores, called in run_folds(X, y, splits, ["svm"], {"svm": params}, scheme="cv"):
-        train, test = splits[s]
-        plain = make_classifier("svm", **params).fit(X[train], y[train])
-        np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-5, rtol=0)
-        np.testing.assert_array_equal(called, plain.predict(X[test]))
-        for labels, ours in zip((y, y[::-1]), permuted):
-            np.testing.assert_array_equal(ours[test], make_classifier("svm", **params).fit(X[train], labels[train]).predict(X[test]))
-
-
-@pytest.mark.parametrize("d", [1, 3, 40])
-def test_the_gram_matrix_serves_classes_that_overlap_as_well(d):
-    g = rng(d, "overlap")
-    y = np.arange(150) % 2
-    X = g.normal(size=(150, d)) + 0.3 * y[:, None]
-    (_, _, scores, called), = run_folds(X, y, [(np.arange(110), np.arange(110, 150))], ["svm"])
-    plain = make_classifier("svm").fit(X[:110], y[:110])
-    np.testing.assert_allclose(scores, class_scores(plain, X[110:]), atol=1e-6, rtol=0)
-    np.testing.assert_array_equal(called, plain.predict(X[110:]))
-
-
-@pytest.mark.parametrize("params", [{}, {"max_features": 0.3}, {"max_depth": 2}, {"min_samples_leaf": 4, "criterion": "entropy"}, {"max_leaf_nodes": 5}, {"ccp_alpha": 0.02}])
-@pytest.mark.parametrize("k", [2, 5])
-def test_a_forest_equals_scikit_learn_s_bit_by_bit(params, k):
-    X, y = features(90, 60, k)
-    forest = RandomForestClassifier(15, random_state=11, **params)
-    ours = forest_scores(forest, np.asfortranarray(X[:70]), y[:70], np.asfortranarray(X[70:]))
-    np.testing.assert_array_equal(ours, clone(forest).fit(X[:70], y[:70]).predict_proba(X[70:]))
-
-
-@pytest.mark.parametrize("name", ["svm", "knn", "tree"])
-def test_permuted_labellings_equal_a_plain_loop(name):
-    X, y = features(60, 100)
-    splits = splitting.cv_splits(y, folds=3)
-    labellings = np.stack([rng(0, "l", i).permutation(y) for i in range(4)])
-    ours = run_labellings(X, labellings, splits, name, seed=2)
-    for f, (train, test) in enumerate(splits):
-        for i, labels in enumerate(labellings):
-            plain = make_classifier(name, seed=stream_seed(2, name, "cv", f)).fit(X[train], labels[train])
-            np.testing.assert_array_equal(ours[i, test], plain.predict(X[test]))
-
-
-
-def test_every_fit_of_a_large_set_is_of_one_machine_also_where_a_fold_is_small(monkeypatch):
-    from sklearn.svm import LinearSVC
-
-    from leuknb.classification import estimators
-
-    made, make = [], estimators.make_classifier
-    monkeypatch.setattr(estimators, "PRIMAL", 50)
-    monkeypatch.setattr(estimators, "make_classifier", lambda name, **how: made.append(make(name, **how)) or made[-1])
-    X, y, parts = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 2, np.arange(60).reshape(3, 20)
-    splits = [(np.concatenate(np.delete(parts, i, 0)), parts[i]) for i in range(3)]
-    run_folds(X, y, splits, ["svm"], inner=lambda train: [(train[:20], train[20:])], n_jobs=1)
-    fitted = [p[-1] for p in made if p.named_steps["classify"].__class__ is LinearSVC]
-    assert len(fitted) == len(made) - 1 > 6  # the one left is only asked for its kind
-
-def test_the_number_of_threads_changes_no_bit():
-    X, y = features(100, 2000)
-    splits = splitting.cv_splits(y, folds=5)
-    runs = []
-    for jobs, blas in ((1, 1), (2, 1), (2, 2)):
-        with threadpool_limits(blas): runs.append(run_folds(X, y, splits, list(FOUR), FEW_TREES, n_jobs=jobs))
-    for other in runs[1:]:
-        for a, b in zip(runs[0], other):
-            assert a[:2] == b[:2] and np.array_equal(a[2], b[2]) and np.array_equal(a[3], b[3])
-
-
-def test_a_class_missing_from_training_ranks_last_and_is_never_called():
-    X, y = features(60, 40, 3)
-    train, test = np.flatnonzero(y[:45] < 2), np.arange(45, 60)
-    for _, _, scores, called in run_folds(X, y, [(train, test)], list(FOUR), FEW_TREES, n_classes=3):
-        assert scores.shape == (15, 3) and (called < 2).all() and (scores.argmin(1) == 2).all()
-
-
 # nothing of a test image is learnt from
-
-@pytest.mark.parametrize("name", [*FOUR, "sklearn.linear_model.LogisticRegression"])
-def test_augmented_copies_of_test_images_are_never_used(name):
-    X, y = features(60, 40)
-    g = rng(0, "copies")
-    copies = [X + g.normal(size=X.shape).astype(np.float32) for _ in range(2)]
-    splits = splitting.cv_splits(y, folds=3)
-    before = run_folds(X, y, splits, [name], FEW_TREES, copies=copies)
-    for s, (train, test) in enumerate(splits):
-        spoilt = [c.copy() for c in copies]
-        for c in spoilt: c[test] = 1e6
-        np.testing.assert_array_equal(run_folds(X, y, splits, [name], FEW_TREES, copies=spoilt)[s][2], before[s][2])
-        for c in spoilt: c[train] = X[[g.choice(test[y[test] != y[i]]) for i in train]]  # on top of test images of the other class
-        assert not np.array_equal(run_folds(X, y, splits, [name], FEW_TREES, copies=spoilt)[s][2], before[s][2])
-
-
-def test_training_rows_get_their_copies_and_test_rows_do_not():
-    X, y = features(60, 40)
-    copies = [X + 0.5, X - 0.5]
-    train, test = splits = splitting.random_splits(y)[0]
-    (_, _, scores, _), = run_folds(X, y, [splits], ["svm"], copies=copies)
-    plain = make_classifier("svm").fit(np.concatenate([X[train], *(c[train] for c in copies)]), np.tile(y[train], 3))
-    np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
-
 
 @pytest.mark.parametrize("tune", [False, True])
 def test_no_test_image_changes_what_is_said_of_another(tune):

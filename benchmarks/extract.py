@@ -124,7 +124,7 @@ def flops(case: str, backbone) -> float:
     s = make_settings("best")
     layers, views, frames = (tuple(s.layers), len(s.views), 2) if case == "best" else (("penultimate",), 1, 1)
     net = network.Network(backbone, layers, "mean", ("identity",), backbone.image_size, "cpu")
-    with FlopCounterMode(display=False) as counter, torch.no_grad(): net.maps(torch.zeros((1, backbone.image_size, backbone.image_size, 3), dtype=torch.uint8))
+    with FlopCounterMode(display=False) as counter, torch.no_grad(): net.pooled(torch.zeros((1, backbone.image_size, backbone.image_size, 3), dtype=torch.uint8))
     return counter.get_total_flops() * views * frames
 
 

@@ -5,10 +5,9 @@
 # %% ../../nbs/06_explanation/00_evidence.ipynb #4a3ea496
 from __future__ import annotations
 
-import copy
 import functools
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,15 +19,15 @@ from ..core import check_choice, InputError
 from ..settings import Settings
 from ..data.images import resize, view
 from ..data.segmentation import box_around, CROP, SIDE, white_cell
-from ..features.backbones import describe, load_backbone, tap_of
-from ..features.network import as_rgb, pool
+from ..features.backbones import describe, Tap
+from ..features.network import as_rgb, MapReader, pool
 from ..features.extraction import CNNFeatures, make_recipe, network_input
 from ..classification.estimators import class_scores
 
 # %% auto #0
-__all__ = ['PROBES', 'TOLERANCE', 'INVERSE', 'MOST_PREFIX', 'KEPT', 'METRICS', 'NotLinear', 'LinearScore', 'linear_score', 'Part',
-           'Evidence', 'extractor_of', 'evidence_map', 'torch_score', 'grad_cam', 'neighbours', 'Explained',
-           'best_evidence', 'explain_image']
+__all__ = ['PROBES', 'TOLERANCE', 'INVERSE', 'MOST_PREFIX', 'KEPT', 'DISTANCES', 'NotLinear', 'LinearScore', 'linear_score',
+           'extractor_of', 'Part', 'Evidence', 'evidence_map', 'torch_score', 'grad_cam', 'neighbours', 'best_evidence',
+           'Explained', 'explain_image']
 
 # %% ../../nbs/06_explanation/00_evidence.ipynb #716d8dc8
 PROBES = 4  # random rows on which a fold of several steps into one must agree with the steps
@@ -133,131 +132,86 @@ def _check_weights(last, classes, w, b, target, against) -> None:
     if not _agree(rows @ w + b, said):
         raise NotLinear(f"the scores of {type(last).__name__} are not the weighted sum that its weights tell")
 
+# %% ../../nbs/06_explanation/00_evidence.ipynb #c992334b
+def extractor_of(
+    settings: Settings,
+) -> CNNFeatures:  # fitted
+    "Return the extractor that a run with these settings uses."
+    return CNNFeatures(**{p: getattr(settings, p) for p in CNNFeatures().get_params()}).fit()
+
 # %% ../../nbs/06_explanation/00_evidence.ipynb #2c273bb7
 INVERSE = {"rot90": "rot270", "rot270": "rot90"}  # every other view undoes itself
 MOST_PREFIX = 5  # tokens before those of the image: class, distillation, registers
 KEPT = 12  # of the last maps of a network, how many are compared with its vector
 
 
-class _Enough(Exception):
-    "Ends a forward pass: every layer asked for has been read."
-
-
 @dataclass(frozen=True)
-class _Tap:
-    "Where a layer is read, and how its numbers become features."
-    module: str
-    call: int = 0  # which use of the module
-    before: bool = False  # its input, not its output
+class _Place:
+    "The map behind a layer: where it is read, and how it becomes features."
+    tap: Tap
     relu: bool = False  # a rectifier that is no module follows
     pooling: str = ""  # of the map; empty: a vector that no mean over places explains
 
 
-class _Reader:
-    """A network that hands out the whole output of each layer, on the CPU, with or without gradients.
-
-    For one thread at a time.
-    """
+class _Layers:
+    "The network of a recipe, where its layers are read, and the map behind each."
 
     def __init__(self, backbone, layers: tuple[str, ...], pooling: str, size: int):
-        import torch
+        self.backbone, self.size, self.reader = backbone, size, MapReader(backbone)
+        self.taps = {layer: self.reader.tap(layer) for layer in layers}  # as the features read them
+        x = self.reader.prepared(np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8))
+        self.places = {layer: _place_behind(self.reader, tap, pooling, x) for layer, tap in self.taps.items()}
 
-        shared = load_backbone(backbone)
-        same = {id(t): t for t in itertools.chain(shared.parameters(), shared.buffers())}
-        self.model = copy.deepcopy(shared, same)  # hooks of its own, the weights shared
-        for m in self.model.modules():
-            if hasattr(m, "inplace"): m.inplace = False  # what was read must not change afterwards
-        self.scale = torch.tensor(backbone.std).mul(255).reshape(1, 1, 3)
-        self.shift = torch.tensor(backbone.mean).mul(255).reshape(1, 1, 3)
-        # as the features read them
-        self.own = [_Tap(*tap_of(self.model, backbone.name, backbone.source, layer)) for layer in layers]
-        noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
-        self.taps = [self._with_places(tap, pooling, self.prepared(noise)) for tap in self.own]
+    def check_places(self) -> None:
+        "Raise `NotLinear` for a layer that is no sum over places."
+        for layer, place in self.places.items():
+            if not place.pooling:
+                raise NotLinear(
+                    f"layer {layer!r} of {self.backbone.name} is no mean over the places of a map: there is no exact "
+                    f"evidence")
 
-    def prepared(self, images: np.ndarray):  # torch.Tensor [n, 3, size, size]
-        import torch
-
-        return torch.from_numpy(np.ascontiguousarray(images)).float().sub_(self.shift).div_(self.scale).permute(0, 3, 1,
-            2)
-
-    def read(self, x, taps) -> list:  # of torch.Tensor
-        "The raw output of each tap for a batch."
-        found, calls, hooks = {}, {}, []
-        modules = dict(self.model.named_modules())
-
-        def keep(key):
-            def take(t):
-                calls[key] = calls.get(key, -1) + 1
-                for tap in taps:
-                    if (tap.module, tap.before) == key and tap.call == calls[key]: found[tap] = t
-                if len(found) == len(set(taps)): raise _Enough
-            return take
-
-        for name, before in {(t.module, t.before) for t in taps}:
-            hooks.append(_listen(modules[name], before, keep((name, before))))
-        try: self.model(x)
-        except _Enough: pass
-        finally:
-            for h in hooks: h.remove()
-        return [found[t].relu() if t.relu else found[t] for t in taps]
-
-    def _with_places(self, tap: _Tap, pooling: str, x) -> _Tap:
-        "The tap itself when it hands out a map; else the map whose mean over places it is."
+    def activations(self, images: np.ndarray) -> dict:  # layer -> torch.Tensor
+        "The map behind each layer for a batch uint8 [n, size, size, 3]."
         import torch
 
         with torch.inference_mode():
-            vector = self.read(x, [tap])[0]
-            if vector.ndim > 2: return _Tap(tap.module, tap.call, tap.before, pooling=pooling)
-            for module, call, t in reversed(self._maps_before(tap, x)):
-                for relu in (False, True):
-                    z = t.relu() if relu else t
-                    means = [z.mean((2, 3))] + [z.mean((1, 2))] * (z.shape[1] == z.shape[2] != z.shape[3])
-                    if any(m.shape == vector.shape and torch.allclose(m, vector, rtol=1e-4,
-                        atol=1e-5 * float(vector.abs().max())) for m in means):
-                        return _Tap(module, call, relu=relu, pooling="mean")
-        return tap
-
-    def _maps_before(self, tap: _Tap, x) -> list[tuple]:  # (module, call, map)
-        "The last maps that are computed before a tap is read, in their order."
-        maps, calls, hooks = [], {}, []
-
-        def keep(name):
-            def take(t):
-                calls[name] = calls.get(name, -1) + 1
-                if getattr(t, "ndim", 0) == 4 and t.shape[2] > 1:
-                    maps.append((name, calls[name], t.clone())); del maps[:-KEPT]
-            return take
-
-        for name, module in self.model.named_modules():
-            if name: hooks.append(_listen(module, False, keep(name)))
-        try: self.read(x, [tap])
-        finally:
-            for h in hooks: h.remove()
-        return maps
-
-    def last_map(self, tap: _Tap, size: int) -> _Tap:
-        """The last map, channels first, of a module used once, before a tap is read: where Grad-CAM looks.
-
-        Raises `InputError` when there is none.
-        """
-        import torch
-
-        with torch.inference_mode():
-            maps = self._maps_before(tap, self.prepared(np.zeros((1, size, size, 3), np.uint8)))
-        once = [m for m in maps if [n for n, _, _ in maps].count(m[0]) == 1 and m[2].shape[1] > m[2].shape[3]]
-        if not once:
-            raise InputError(
-                "the network has no map of the image before this layer: Grad-CAM needs a convolutional one")
-        return _Tap(once[-1][0])
+            found = self.reader.read(self.reader.prepared(images), {k: p.tap for k, p in self.places.items()})
+            return {k: t.relu() if self.places[k].relu else t for k, t in found.items()}
 
 
-def _listen(module, before: bool, take):
-    if before: return module.register_forward_pre_hook(lambda _module, inputs: take(inputs[0]))
-    return module.register_forward_hook(lambda _module, _inputs, out: take(out))
+def _place_behind(reader: MapReader, tap: Tap, pooling: str, x) -> _Place:
+    "The tap itself when it hands out a map; else the map whose mean over places it is."
+    import torch
+
+    with torch.inference_mode():
+        vector = reader.read(x, {"vector": tap})["vector"]
+        if vector.ndim > 2: return _Place(tap, pooling=pooling)
+        for at, t in reversed(reader.maps_before(x, tap, KEPT)):
+            for relu in (False, True):
+                if _is_mean(vector, t.relu() if relu else t): return _Place(at, relu, "mean")
+    return _Place(tap)
+
+
+def _is_mean(vector, z) -> bool:
+    "Whether a vector [n, c] is the mean over the places of a map, whichever side its channels stand on."
+    import torch
+
+    means = [z.mean((2, 3))] + [z.mean((1, 2))] * (z.shape[1] == z.shape[2] != z.shape[3])
+    return any(m.shape == vector.shape and torch.allclose(m, vector, rtol=1e-4, atol=1e-5 * float(vector.abs().max()))
+               for m in means)
 
 
 @functools.lru_cache(maxsize=4)
-def _reader(backbone, layers, pooling, size) -> _Reader: return _Reader(backbone, layers, pooling, size)
+def _shared_layers(*what) -> _Layers: return _Layers(*what)
+
+
+def _layers_of(features) -> tuple[dict, _Layers]:  # recipe, layers
+    "What shapes the features, and their layers; maps are read on the CPU wherever the features were."
+    if isinstance(features, CNNFeatures):
+        params = {k: v for k, v in features.get_params().items() if k != "pixel_limit"}
+    else: params = {p: getattr(features, p) for p in CNNFeatures().get_params() if p != "pixel_limit"}
+    recipe, backbone = make_recipe(**{**params, "device": "cpu"}), describe(params["backbone"], params["weights"])
+    return recipe, _shared_layers(backbone, tuple(recipe["layers"]), recipe["pooling"], recipe["image_size"])
 
 
 def _places(t, layer: str):  # z [n, c, places], (h, w), how many of the first places are none of the image
@@ -271,7 +225,7 @@ def _places(t, layer: str):  # z [n, c, places], (h, w), how many of the first p
         raise NotLinear(f"the output of layer {layer!r} has no places that could be told: there is no exact evidence")
     return t.transpose(1, 2), (side, side), prefix
 
-# %% ../../nbs/06_explanation/00_evidence.ipynb #6bdd4e7f
+# %% ../../nbs/06_explanation/00_evidence.ipynb #4af9cf69
 @dataclass(frozen=True)
 class Part:
     "The evidence of one layer in one frame."
@@ -281,7 +235,7 @@ class Part:
     # top, left, bottom, right of the frame, as shares of the image's height and width
     box: tuple[float, float, float, float]
 
-# %% ../../nbs/06_explanation/00_evidence.ipynb #4af9cf69
+
 @dataclass(frozen=True)
 class Evidence:
     "Where a score comes from. For the exact method bias + elsewhere + sum of all grids is the score."
@@ -317,22 +271,7 @@ def _tents(n: int, places: int, start: float, stop: float) -> np.ndarray:  # [n,
     tent *= ((pixels > start * n) & (pixels < stop * n))[:, None]
     return tent / np.maximum(tent.sum(0), 1e-12)
 
-# %% ../../nbs/06_explanation/00_evidence.ipynb #c992334b
-def extractor_of(
-    settings: Settings,
-) -> CNNFeatures:  # fitted
-    "Return the extractor that a run with these settings uses."
-    return CNNFeatures(**{p: getattr(settings, p) for p in CNNFeatures().get_params()}).fit()
-
 # %% ../../nbs/06_explanation/00_evidence.ipynb #7db93756
-def _recipe(features) -> tuple[dict, object]:  # recipe, backbone
-    "What shapes the features, and their network; maps are read on the CPU wherever the features were."
-    if isinstance(features, CNNFeatures):
-        params = {k: v for k, v in features.get_params().items() if k != "pixel_limit"}
-    else: params = {p: getattr(features, p) for p in CNNFeatures().get_params() if p != "pixel_limit"}
-    return make_recipe(**{**params, "device": "cpu"}), describe(params["backbone"], params["weights"])
-
-
 def _frames(rgb: np.ndarray, recipe: dict):
     "Yield (name, pixels with the cell's mask as fourth channel where it is used, box) of each frame of an image."
     seen = network_input(rgb, recipe)
@@ -348,6 +287,13 @@ def _crop_box(rgb: np.ndarray) -> tuple[float, float, float, float]:
     cell, _ = white_cell(resize(rgb, SIDE))
     top, left = box_around(np.dstack(np.mgrid[:SIDE, :SIDE]), cell)[0, 0]
     return top / SIDE, left / SIDE, (top + CROP) / SIDE, (left + CROP) / SIDE
+
+
+def _mask(batch: np.ndarray, recipe: dict):  # torch.Tensor [n, size, size] in 0..1, or None
+    "The masks of a batch's cells, where features are pooled inside them."
+    import torch
+
+    return torch.from_numpy(batch[..., 3]).float() / 255 if recipe["region"] == "cell" else None
 
 
 def _pooling_weights(z, mask, side, prefix: int) -> np.ndarray:  # float64 [n, places]
@@ -386,10 +332,22 @@ def _turned_back(grids: np.ndarray, views) -> np.ndarray:  # [n_views, h, w] -> 
     return np.mean([view(g[..., None], INVERSE.get(v, v))[..., 0] for g, v in zip(grids, views)], 0)
 
 
+def _n_columns(kind: str, z) -> int:
+    "How many features pooling makes of activations [n, c, places]."
+    c = z.shape[1]
+    return {"covariance": c * (c + 1) // 2, "flatten": c * z.shape[2]}.get(kind, c)
+
+
+def _reference(reference, n: int) -> np.ndarray:  # float64 [n]
+    base = np.zeros(n) if reference is None else np.asarray(reference, float)
+    if base.shape != (n,): raise InputError(f"a reference of shape {list(base.shape)} does not fit {n} features")
+    return base
+
+
 def evidence_map(
     score: LinearScore,  # from `linear_score`
     features,  # Settings, or the fitted `CNNFeatures`, that the classifier was fitted on
-    image,  # a path, the bytes of an image file, or uint8 [h, w, 3]
+    image,  # a path, the bytes of an image file, a Pillow image, or uint8 [h, w, 3]
     reference: np.ndarray | None = None,  # [n_features] what evidence is measured from: the mean of the training features; None: all zeros
     pixel_limit: int = Settings().pixel_limit,  # larger images are refused
 ) -> Evidence:
@@ -397,39 +355,27 @@ def evidence_map(
 
     Raises `NotLinear` for layers that are no sum over places.
     """
-    import torch
-
-    recipe, backbone = _recipe(features)
-    reader = _reader(backbone, tuple(recipe["layers"]), recipe["pooling"], recipe["image_size"])
-    for layer, tap in zip(recipe["layers"], reader.taps):
-        if not tap.pooling:
-            raise NotLinear(
-                f"layer {layer!r} of {backbone.name} is no mean over the places of a map: there is no exact evidence")
-    base = np.zeros(len(score.coef)) if reference is None else np.asarray(reference, float)
-    if base.shape != score.coef.shape:
-        raise InputError(f"a reference of shape {list(base.shape)} does not fit {len(score.coef)} features")
+    recipe, layers = _layers_of(features)
+    layers.check_places()
+    coef, base = score.coef, _reference(reference, len(score.coef))
     parts, elsewhere, at = [], 0.0, 0
     for frame, pixels, box in _frames(as_rgb(image, pixel_limit), recipe):
         batch = np.stack([view(pixels, v) for v in recipe["views"]])
-        mask = torch.from_numpy(batch[..., 3]).float() / 255 if recipe["region"] == "cell" else None
-        with torch.inference_mode(): outputs = reader.read(reader.prepared(batch[..., :3]), reader.taps)
-        for layer, tap, t in zip(recipe["layers"], reader.taps, outputs):
+        for layer, t in layers.activations(batch[..., :3]).items():
             z, side, prefix = _places(t, layer)
-            width = {"covariance": z.shape[1] * (z.shape[1] + 1) // 2,
-                     "flatten": z.shape[1] * z.shape[2]}.get(tap.pooling, z.shape[1])
-            mine = slice(at, at := at + width)
-            if at > len(score.coef): break
-            e = _evidence_of_places(tap.pooling, z.double().numpy(), _pooling_weights(z, mask, side, prefix),
-                                    score.coef[mine], base[mine], t.ndim == 3)
+            kind = layers.places[layer].pooling
+            mine = slice(at, at := at + _n_columns(kind, z))
+            if at > len(coef): break
+            e = _evidence_of_places(kind, z.double().numpy(), _pooling_weights(z, _mask(batch, recipe), side, prefix),
+                                    coef[mine], base[mine], t.ndim == 3)
             elsewhere += float(e[:, :prefix].sum() / len(e))
             parts.append(Part(frame, layer, _turned_back(e[:, prefix:].reshape(-1, *side), recipe["views"]), box))
-    if at != len(score.coef):
+    if at != len(coef):
         raise InputError(
-            f"the classifier weighs {len(score.coef)} features, these settings make another number: give those it was "
-            f"fitted with")
+            f"the classifier weighs {len(coef)} features, these settings make another number: give those it was fitted "
+            f"with")
     found = Evidence(0.0, score.target, score.against, "exact", tuple(parts), float(score(base)), elsewhere)
-    return Evidence(found.total, *(getattr(found, k) for k in ("target", "against", "method", "parts", "bias",
-                                                               "elsewhere")))
+    return replace(found, score=found.total)
 
 # %% ../../nbs/06_explanation/00_evidence.ipynb #11b9ff2b
 def torch_score(
@@ -489,50 +435,63 @@ def grad_cam(
     """
     import torch
 
-    grad_cam_of, (recipe, backbone) = _captum(), _recipe(features)
-    reader = _reader(backbone, tuple(recipe["layers"]), recipe["pooling"], recipe["image_size"])
-    name, place = _where(reader, backbone, recipe, layer)
+    grad_cam_of, (recipe, layers) = _captum(), _layers_of(features)
+    name, tap = _where(layers, layer)
     frames = list(_frames(as_rgb(image, pixel_limit), recipe))
     pixels = np.concatenate([np.stack([view(p, v) for v in recipe["views"]]) for _, p, _ in frames])
-    masks = torch.from_numpy(pixels[..., 3]).float() / 255 if recipe["region"] == "cell" else None
+    masks = _mask(pixels, recipe)
 
     class Scored(torch.nn.Module):
         "All views of all frames of one image in, its score out."
 
         def __init__(self):
             super().__init__()
-            self.model = reader.model
+            self.model = layers.reader.model
 
         def forward(self, x):
-            pooled = torch.cat([pool(t, recipe["pooling"], masks) for t in reader.read(x, reader.own)], 1)
+            pooled = torch.cat([pool(t, recipe["pooling"], masks)
+                                for t in layers.reader.read(x, layers.taps).values()], 1)
             return score(pooled.reshape(len(frames), len(recipe["views"]), -1).mean(1).reshape(1, -1))
 
-    net, x = Scored(), reader.prepared(pixels[..., :3]).requires_grad_()
-    module = dict(reader.model.named_modules())[place.module]
-    maps = grad_cam_of(net, module).attribute(x, attribute_to_layer_input=place.before).detach()
+    net, x = Scored(), layers.reader.prepared(pixels[..., :3]).requires_grad_()
+    module = dict(layers.reader.model.named_modules())[tap.module]
+    maps = grad_cam_of(net, module).attribute(x, attribute_to_layer_input=tap.before).detach()
     with torch.inference_mode(): value = float(net(x))
     grids = maps[:, 0].double().numpy().reshape(len(frames), len(recipe["views"]), *maps.shape[2:])
     parts = tuple(Part(frame, name, _turned_back(g, recipe["views"]), box) for (frame, _, box), g in zip(frames, grids))
     return Evidence(value, target, against, "grad-cam", parts)
 
 
-def _where(reader: _Reader, backbone, recipe: dict, layer: str | None) -> tuple[str, _Tap]:
+def _where(layers: _Layers, layer: str | None) -> tuple[str, Tap]:
     "The name and the place of the map that Grad-CAM weighs. Raises `InputError` when a layer that was named is no map."
     import torch
 
-    name = layer or recipe["layers"][-1]
-    tap = reader.own[-1] if layer is None else _Tap(*tap_of(reader.model, backbone.name, backbone.source, layer))
-    with torch.inference_mode():
-        t = reader.read(reader.prepared(np.zeros((1, *[recipe["image_size"]] * 2, 3), np.uint8)), [tap])[0]
+    name, reader = layer or [*layers.taps][-1], layers.reader
+    tap = reader.tap(name)
+    x = reader.prepared(np.zeros((1, layers.size, layers.size, 3), np.uint8))
+    with torch.inference_mode(): t = reader.read(x, {name: tap})[name]
     if t.ndim == 4 and t.shape[2] > 1 and tap.call == 0: return name, tap
     if layer is not None:
         raise InputError(
-            f"layer {layer!r} of {backbone.name} hands out {list(t.shape[1:])}, no map: take a convolutional one")
-    last = reader.last_map(tap, recipe["image_size"])
+            f"layer {layer!r} of {layers.backbone.name} hands out {list(t.shape[1:])}, no map: take a convolutional "
+            f"one")
+    last = _last_map(reader, tap, x)
     return last.module, last
 
+
+def _last_map(reader: MapReader, tap: Tap, x) -> Tap:
+    "The last map, channels first, of a module used once, before a tap is read. Raises `InputError` when there is none."
+    import torch
+
+    with torch.inference_mode(): maps = reader.maps_before(x, tap, KEPT)
+    names = [at.module for at, _ in maps]
+    once = [at for at, t in maps if names.count(at.module) == 1 and t.shape[1] > t.shape[3]]
+    if not once:
+        raise InputError("the network has no map of the image before this layer: Grad-CAM needs a convolutional one")
+    return Tap(once[-1].module)
+
 # %% ../../nbs/06_explanation/00_evidence.ipynb #d181cdbd
-METRICS = ("cosine", "euclidean")
+DISTANCES = ("cosine", "euclidean")
 
 
 def neighbours(
@@ -541,21 +500,40 @@ def neighbours(
     x: np.ndarray,  # [n_features] of the image asked about
     k: int = 3,
     leave_out: np.ndarray | None = None,  # bool [n_train]: rows that may not be named, such as those of the same patient
-    metric: str | None = None,  # cosine or euclidean; None: a nearest-neighbour classifier's own, else cosine
+    distance: str | None = None,  # of `DISTANCES`; None: a nearest-neighbour classifier's own, else cosine
 ) -> tuple[np.ndarray, np.ndarray]:  # row numbers, nearest first; distances. Fewer than k when there are no more
     "Return the training images nearest to an image in the classifier's own space; of equally near ones the first."
     before, last = _steps(classifier)
     own = "euclidean" if isinstance(last, KNeighborsClassifier) else "cosine"
-    metric = check_choice(metric or own, METRICS, "metric")
+    distance = check_choice(distance or own, DISTANCES, "distance")
     A, b = np.asarray(X_train, float), np.asarray(x, float)[None]
     for step in before: A, b = np.asarray(step.transform(A), float), np.asarray(step.transform(b), float)
-    if metric == "cosine": A, b = normalize(A), normalize(b)
-    far = 1 - (A @ b[0]) if metric == "cosine" else np.sqrt(np.maximum(((A - b) ** 2).sum(1), 0))
+    if distance == "cosine": A, b = normalize(A), normalize(b)
+    far = 1 - (A @ b[0]) if distance == "cosine" else np.sqrt(np.maximum(((A - b) ** 2).sum(1), 0))
     allowed = np.arange(len(A)) if leave_out is None else np.flatnonzero(~np.asarray(leave_out, bool))
     nearest = allowed[np.argsort(far[allowed], kind="stable")][:k]
     return nearest, far[nearest]
 
-# %% ../../nbs/06_explanation/00_evidence.ipynb #8b30c3ec
+# %% ../../nbs/06_explanation/00_evidence.ipynb #4bb2c420
+def best_evidence(
+    classifier,  # fitted
+    features,  # Settings, or the fitted `CNNFeatures`, that it was fitted on
+    image,
+    target,  # class
+    against=None,
+    reference=None,  # the mean of the training features
+) -> tuple[Evidence | None, str]:  # the evidence, and how it was found or why there is none
+    "Return exact evidence where there is some, else Grad-CAM, else None, with a sentence that says which and why."
+    try:
+        return evidence_map(linear_score(classifier, target, against), features, image,
+                            reference), "Exact: the evidence of all places adds up to the score."
+    except NotLinear as e: reason = str(e)
+    try:
+        return grad_cam(torch_score(classifier, target, against), features, image, target=target,
+                        against=against), f"Grad-CAM, an approximation: {reason}."
+    except InputError as e: return None, f"No map: {e}."
+
+# %% ../../nbs/06_explanation/00_evidence.ipynb #092fe32b
 @dataclass(frozen=True)
 class Explained:
     "One image's answer, where it comes from, and what it resembles."
@@ -579,26 +557,7 @@ def _question(classifier, x, target):
     others = [c for c in np.argsort(-said, kind="stable") if classes[c] != target]
     return target, (classes[others[0]] if isinstance(last, SVC) else None), said
 
-# %% ../../nbs/06_explanation/00_evidence.ipynb #4bb2c420
-def best_evidence(
-    classifier,  # fitted
-    features,  # Settings, or the fitted `CNNFeatures`, that it was fitted on
-    image,
-    target,  # class
-    against=None,
-    reference=None,  # the mean of the training features
-) -> tuple[Evidence | None, str]:  # the evidence, and how it was found or why there is none
-    "Return exact evidence where there is some, else Grad-CAM, else None, with a sentence that says which and why."
-    try:
-        return evidence_map(linear_score(classifier, target, against), features, image,
-                            reference), "Exact: the evidence of all places adds up to the score."
-    except NotLinear as e: reason = str(e)
-    try:
-        return grad_cam(torch_score(classifier, target, against), features, image, target=target,
-                        against=against), f"Grad-CAM, an approximation: {reason}."
-    except InputError as e: return None, f"No map: {e}."
 
-# %% ../../nbs/06_explanation/00_evidence.ipynb #092fe32b
 def explain_image(
     classifier,  # fitted
     features,  # Settings, or the fitted `CNNFeatures`, that it was fitted on

@@ -20,8 +20,8 @@ from ..evaluation.intervals import bca, Interval, wilson
 from .evidence import Evidence
 
 # %% auto #0
-__all__ = ['PATCHES', 'FILLS', 'BLUR', 'ORDERS', 'fill_of', 'patch_order', 'painted', 'curves', 'mean_interval', 'areas',
-           'plot_curves', 'share_inside', 'localisation', 'with_random_weights', 'map_correlations']
+__all__ = ['PATCHES', 'FILLS', 'BLUR', 'ORDERS', 'fill_of', 'patch_order', 'painted', 'curves', 'plot_curves', 'mean_interval',
+           'areas', 'share_inside', 'localisation', 'with_random_weights', 'map_correlations']
 
 # %% ../../nbs/06_explanation/02_faithfulness.ipynb #5b676afd
 PATCHES = 14  # patches a side
@@ -87,6 +87,29 @@ def curves(
                          v in zip(shares, said)]
     return pd.DataFrame(rows)
 
+# %% ../../nbs/06_explanation/02_faithfulness.ipynb #b908a061
+def plot_curves(
+    table: pd.DataFrame,  # from `curves`
+    synthetic: bool = False,  # say so in the title
+):  # matplotlib figure
+    """Return a figure of the mean deletion and insertion curves, a line for each order.
+
+    Their spread is that of the images; how far the orders are apart, with intervals, is what `areas` tells.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    theme()
+    fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
+    for ax, (test, word) in zip(axes, (("deletion", "replaced"), ("insertion", "put back"))):
+        sns.lineplot(table[table["test"] == test], x="share", y="score", hue="order", style="order", hue_order=ORDERS,
+                     style_order=ORDERS, errorbar=None, legend=test == "deletion", ax=ax)
+        ax.set(title=test, xlabel=f"share of the image {word}", ylabel="score for the class called")
+    axes[0].legend(title="evident first: ", fontsize=8, title_fontsize=8)
+    fig.suptitle(("Synthetic images: " if synthetic else "") + f"mean of {table['image'].nunique()} images",
+                 fontsize=10)
+    return fig
+
 # %% ../../nbs/06_explanation/02_faithfulness.ipynb #982826d6
 def mean_interval(
     values,  # [n] one for each image
@@ -122,29 +145,6 @@ def areas(
                      "images": len(gain),
                      "better": better / len(gain), "better_low": float(ends[0]), "better_high": float(ends[1])})
     return pd.DataFrame(rows)
-
-# %% ../../nbs/06_explanation/02_faithfulness.ipynb #b908a061
-def plot_curves(
-    table: pd.DataFrame,  # from `curves`
-    synthetic: bool = False,  # say so in the title
-):  # matplotlib figure
-    """Return a figure of the mean deletion and insertion curves, a line for each order.
-
-    Their spread is that of the images; how far the orders are apart, with intervals, is what `areas` tells.
-    """
-    import matplotlib.pyplot as plt
-    import seaborn as sns
-
-    theme()
-    fig, axes = plt.subplots(1, 2, figsize=(7.2, 2.9), sharey=True)
-    for ax, (test, word) in zip(axes, (("deletion", "replaced"), ("insertion", "put back"))):
-        sns.lineplot(table[table["test"] == test], x="share", y="score", hue="order", style="order", hue_order=ORDERS,
-                     style_order=ORDERS, errorbar=None, legend=test == "deletion", ax=ax)
-        ax.set(title=test, xlabel=f"share of the image {word}", ylabel="score for the class called")
-    axes[0].legend(title="evident first: ", fontsize=8, title_fontsize=8)
-    fig.suptitle(("Synthetic images: " if synthetic else "") + f"mean of {table['image'].nunique()} images",
-                 fontsize=10)
-    return fig
 
 # %% ../../nbs/06_explanation/02_faithfulness.ipynb #e6a16572
 def share_inside(

@@ -32,11 +32,11 @@ from .extraction import extract, recipe_of
 
 # %% auto #0
 __all__ = ['SHARD_ROWS', 'RETRIES', 'PATIENCE', 'CONNECT', 'SHAPING', 'Shard', 'make_shards', 'file_system', 'unpack_block',
-           'ShardStore', 'is_remote', 'RemoteDataset', 'read_remote', 'list_remote', 'inspect_remote', 'connect',
-           'run_tasks', 'load_remote', 'check_alike', 'extract_shard', 'part_of', 'extract_on', 'folds_on',
+           'ShardStore', 'is_remote', 'read_remote', 'RemoteDataset', 'list_remote', 'inspect_remote', 'connect',
+           'run_tasks', 'load_remote', 'check_alike', 'part_of', 'extract_shard', 'extract_on', 'folds_on',
            'cluster_cost']
 
-# %% ../../nbs/02_features/06_distributed.ipynb #3d1d3c86
+# %% ../../nbs/02_features/06_distributed.ipynb #96226c50
 SHARD_ROWS = 256  # images in a shard, about: some seconds of one core, which is what a lost worker costs
 
 
@@ -46,7 +46,7 @@ class Shard(NamedTuple):
     digests: list[str]  # SHA-256 of each distinct file, in rising order
     places: list[int]  # for each, a usable row of the dataset that bears it
 
-# %% ../../nbs/02_features/06_distributed.ipynb #96226c50
+
 def make_shards(
     digests: list[str],  # SHA-256 of the images' files, repeats allowed
     recipe: str,  # fingerprint of how features are made
@@ -118,19 +118,6 @@ def is_remote(
     "Return whether images lie behind an fsspec address and not in a folder of this machine."
     return "://" in data and not data.startswith(("file://", "local://"))
 
-# %% ../../nbs/02_features/06_distributed.ipynb #349889b2
-@dataclass(frozen=True, eq=False)
-class RemoteDataset(Dataset):
-    "A dataset whose files lie behind an fsspec address; `root` has no meaning."
-    url: str = ""
-
-    def read(self, file_name: str) -> bytes:
-        """Return the bytes of one listed file.
-
-        Raises `UnreadableImage` when it is gone, `OSError` when the network fails.
-        """
-        return read_remote(self.url, file_name)
-
 # %% ../../nbs/02_features/06_distributed.ipynb #429f4f51
 def read_remote(
     url: str,  # of the folder
@@ -148,6 +135,19 @@ def read_remote(
             raise UnreadableImage(f"{fs.size(path):,} bytes are more than an image within the pixel limit can have")
         return fs.cat_file(path)
     except FileNotFoundError: raise UnreadableImage("no such file") from None
+
+# %% ../../nbs/02_features/06_distributed.ipynb #349889b2
+@dataclass(frozen=True, eq=False)
+class RemoteDataset(Dataset):
+    "A dataset whose files lie behind an fsspec address; `root` has no meaning."
+    url: str = ""
+
+    def read(self, file_name: str) -> bytes:
+        """Return the bytes of one listed file.
+
+        Raises `UnreadableImage` when it is gone, `OSError` when the network fails.
+        """
+        return read_remote(self.url, file_name)
 
 # %% ../../nbs/02_features/06_distributed.ipynb #d6a3ee93
 def list_remote(
@@ -350,6 +350,15 @@ def check_alike(
                          "Give every worker the same weights file, and name device and engine: --set device=cpu --set "
                          "engine=torch")
 
+# %% ../../nbs/02_features/06_distributed.ipynb #a149241c
+def part_of(
+    dataset: Dataset,
+    shard: Shard,
+) -> Dataset:
+    "Return the dataset of a shard's images only, small enough to be sent to a worker."
+    columns = [c for c in dataset.table if c in COLUMNS]
+    return dataclasses.replace(dataset, table=dataset.usable.loc[shard.places, columns].reset_index(drop=True))
+
 # %% ../../nbs/02_features/06_distributed.ipynb #c85f4820
 def extract_shard(
     part: Dataset,  # the shard's images only
@@ -369,15 +378,6 @@ def extract_shard(
     if shelf is None: return block
     shelf.put(key, block)
     return None
-
-# %% ../../nbs/02_features/06_distributed.ipynb #a149241c
-def part_of(
-    dataset: Dataset,
-    shard: Shard,
-) -> Dataset:
-    "Return the dataset of a shard's images only, small enough to be sent to a worker."
-    columns = [c for c in dataset.table if c in COLUMNS]
-    return dataclasses.replace(dataset, table=dataset.usable.loc[shard.places, columns].reset_index(drop=True))
 
 # %% ../../nbs/02_features/06_distributed.ipynb #25b30f14
 def extract_on(

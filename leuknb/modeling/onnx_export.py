@@ -146,12 +146,12 @@ def onnx_arrays(
 
     Who uses the file elsewhere has to do the same.
     """
-    from leuknb.features.extraction import _packed, network_input
+    from leuknb.features.extraction import is_packed, network_input
 
     recipe = {**model.manifest.recipe, "frames": tuple(model.manifest.recipe["frames"])}
     names = list(onnx_inputs(model))
     squares = np.stack([network_input(rgb, recipe) for rgb in images])
-    if not _packed(recipe): return {names[0]: squares}
+    if not is_packed(recipe): return {names[0]: squares}
     each = len(names) // len(recipe["frames"])
     parts = [squares[..., 4 * k : 4 * k + 3] if what == 0 else squares[..., 4 * k + 3]
              for k in range(len(recipe["frames"])) for what in range(each)]

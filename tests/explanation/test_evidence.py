@@ -189,14 +189,14 @@ def test_neighbours_are_those_that_scikit_learn_finds_in_the_classifiers_space_w
     X, y = table
     svm, group = make_classifier("svm").fit(X, y), np.arange(60) // 4
     Z = svm[:-1].transform(X)
-    for metric in ("cosine", "euclidean"):
+    for distance in ("cosine", "euclidean"):
         others = group != group[7]
-        far, near = NearestNeighbors(n_neighbors=5, metric=metric).fit(Z[others]).kneighbors(Z[[7]])
-        rows, distances = neighbours(svm, X, X[7], 5, group == group[7], metric)
+        far, near = NearestNeighbors(n_neighbors=5, metric=distance).fit(Z[others]).kneighbors(Z[[7]])
+        rows, distances = neighbours(svm, X, X[7], 5, group == group[7], distance)
         np.testing.assert_array_equal(rows, np.flatnonzero(others)[near[0]])
         np.testing.assert_allclose(distances, far[0], atol=1e-5)
     assert len(neighbours(svm, X[:2], X[7], 5)[0]) == 2
-    with pytest.raises(InputError, match="metric"): neighbours(svm, X, X[7], 5, metric="cosinus")
+    with pytest.raises(InputError, match="distance"): neighbours(svm, X, X[7], 5, distance="cosinus")
 
 
 @pytest.fixture(scope="module")

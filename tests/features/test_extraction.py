@@ -309,6 +309,104 @@ def test_what_is_no_list_of_images_is_refused(bad):
     with pytest.raises(InputError): extraction.CNNFeatures(layers=["blocks.1"]).fit().transform(bad)
 
 
+@pytest.fixture(scope="module")
+def stem(): return extraction.CNNFeatures(layers=["blocks.1"], image_size=64).fit()
+
+
+def test_tables_series_arrays_and_pillow_images_give_the_numbers_of_their_paths(stem, folder):
+    paths = sorted(map(str, folder.glob("abnormal/*.png")))
+    expected = stem.transform(paths)
+    column = pd.Series(paths, index=range(100, 100 + len(paths)), name="file_name")
+    for given in (column, column.to_frame(), column.astype("string"), column.astype("category"), np.array(paths), np.array(paths)[:, None], [Path(p) for p in paths], [Image.open(p) for p in paths], (p for p in paths)):
+        np.testing.assert_array_equal(stem.transform(given), expected)
+    assert stem.transform(column.iloc[:0]).shape == (0, 24)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "I;16", "CMYK"])
+def test_a_pillow_image_of_any_mode_is_read_as_its_file_is(stem, tmp_path, mode):
+    grey = Image.fromarray(picture(3)[..., 0])
+    image = Image.fromarray(picture(3)[..., 0].astype(np.uint16) * 200) if mode == "I;16" else (grey if mode == "1" else Image.fromarray(picture(3))).convert(mode)
+    image.save(path := tmp_path / ("image.tif" if mode == "CMYK" else "image.png"))
+    np.testing.assert_array_equal(stem.transform([image, Image.open(path)]), stem.transform([path, path]))
+
+
+def test_a_pillow_image_is_turned_upright_as_its_file_is(stem, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture(4)).save(tmp_path / "a.png", exif=exif)
+    turned, flat = stem.transform([Image.open(tmp_path / "a.png"), tmp_path / "a.png"]), stem.transform([picture(4)])
+    np.testing.assert_array_equal(turned[0], turned[1])
+    assert (turned[0] != flat[0]).any()
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (pd.DataFrame({"file_name": ["a.png"], "label": ["blast"]}), "a table of 2 columns.*table"), (pd.DataFrame(index=[0]), "a table of 0 columns"), (np.array([["a.png", "b.png"]]), "a table of 2 columns"),
+    (pd.Series(["absent.png"]), "image 0 of 1.*absent.png"), (pd.Series([picture(0), None]), "image 1 of 2.*NoneType"), (pd.Series([float("nan")]), "image 0 of 1.*float"), (Image.new("RGB", (9, 9)), "one Image is not accepted"),
+    ([Image.new("RGB", (0, 9))], "without pixels"), (pd.DataFrame({"x": [1.5]}), "image 0 of 1.*float")])
+def test_a_table_or_picture_that_cannot_be_taken_is_told_with_its_place(stem, given, said):
+    with pytest.raises(InputError, match=said): stem.transform(given)
+
+
+def test_a_pillow_image_over_the_limit_or_broken_or_closed_is_unreadable(folder, tmp_path):
+    small = extraction.CNNFeatures(layers=["blocks.1"], image_size=64, pixel_limit=100).fit()
+    with pytest.raises(images.UnreadableImage, match="70 x 60 is more than 100|60 x 70 is more than 100"): small.transform([Image.fromarray(picture(0))])
+    (tmp_path / "cut.png").write_bytes(png(5)[:-300])
+    closed = Image.open(folder / "abnormal" / "01.png")
+    closed.close()
+    for bad in (Image.open(tmp_path / "cut.png"), closed):
+        with pytest.raises(images.UnreadableImage, match="cannot be read"): network.as_rgb(bad, 10**6)
+
+
+def test_a_table_of_paths_goes_through_a_column_transformer_and_a_pipeline(folder):
+    from sklearn.compose import make_column_transformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    table = pd.DataFrame({"file_name": sorted(map(str, folder.glob("*/*.png")))}).query("~file_name.str.contains('broken')")
+    table["age"] = np.arange(len(table))
+    label = table["file_name"].str.contains("abnormal")
+    cnn = extraction.CNNFeatures(layers=["blocks.1"], image_size=64)
+    machine = make_pipeline(make_column_transformer((cnn, ["file_name"]), ("passthrough", ["age"])), StandardScaler(), SVC(kernel="linear"))
+    assert machine.fit(table, label).score(table, label) > 0.9
+
+
+# Reading layers
+
+def test_a_layer_reader_is_shared_by_threads_and_leaves_no_hook_behind():
+    import torch
+
+    model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity(), torch.nn.Identity())
+    found = {}
+    with network.LayerReader(model, {"one": backbones.Tap("1"), "also": backbones.Tap("1"), "before": backbones.Tap("2", 0, True)}) as reader:
+        each = [threading.Thread(target=lambda k=k: found.update({k: [reader(torch.full((1,), float(k)))["one"].item() for _ in range(200)]})) for k in range(4)]
+        for t in each: t.start()
+        for t in each: t.join()
+        assert set(reader(torch.ones(1))) == {"one", "also", "before"}
+    assert found == {k: [k] * 200 for k in range(4)}
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_the_pass_ends_with_the_last_layer_asked_for_and_a_layer_never_reached_is_named():
+    import torch
+
+    class Bomb(torch.nn.Module):
+        def forward(self, x): raise AssertionError("computed for nothing")
+
+    model = torch.nn.Sequential(torch.nn.Identity(), Bomb())
+    assert network.LayerReader(model, {"first": backbones.Tap("0")})(torch.ones(1))["first"] == 1
+    model[1] = torch.nn.Identity()
+    with pytest.raises(InputError, match="'again' is never computed"): network.LayerReader(model, {"again": backbones.Tap("0", 1)})(torch.ones(1))
+
+
+@pytest.mark.parametrize("layer", ["blocks.2", "conv_stem", "bn1"])
+def test_whole_maps_are_those_that_features_are_pooled_from(layer):
+    rgb = images.resize(picture(2), 96)
+    cnn = extraction.CNNFeatures(layers=[layer], image_size=96, engine="torch").fit()
+    whole = network.feature_maps(rgb, [layer], backbones.describe("efficientnet_lite0"), 96)[layer]
+    np.testing.assert_allclose(whole.mean((1, 2)), cnn.transform([rgb])[0], rtol=1e-4, atol=1e-5)
+
+
 # CNNFeatures as scikit-learn wants it
 
 def applicable_checks():

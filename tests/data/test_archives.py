@@ -303,8 +303,9 @@ def test_a_tape_that_would_run_for_ever_or_fill_the_memory_is_refused_at_once(tm
             "endless": header(size=b"77777777777\0") + bytes(1000),
             "chain": (header(kind=b"L", size=b"00000000001\0") + b"x".ljust(512, b"\0")) * 3000}[kind]
     with gzip.open(tmp_path / "a.tar.gz", "wb") as f: f.write(tape)
+    words = {"negative": "a member that lies before", "huge name": "a header of more", "huge notes": "a header of more"}
     tracemalloc.start()
-    try: assert "cannot be read" in refused(archive_folder, tmp_path / "a.tar.gz")
+    try: assert f"cannot be read ({words.get(kind, '')}" in refused(archive_folder, tmp_path / "a.tar.gz")
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

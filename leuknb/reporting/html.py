@@ -10,349 +10,55 @@ import hashlib
 import io
 import json
 import re
+from functools import cache
 from html import escape
 from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
 
-from ..core import InputError, LeuknbError
+import pandas as pd
+
+from ..core import InputError, LeuknbError, write_atomic
+from ..data.images import decode
 
 # %% auto #0
-__all__ = ['LIGHT', 'DARK', 'STYLE', 'SCRIPT', 'policy', 'json_block', 'picture_uri', 'refuse_outside', 'contents_html',
-           'page_html', 'need_weasyprint', 'pdf']
+__all__ = ['asset', 'render', 'policy', 'json_block', 'data_uri', 'picture_uri', 'thumbnail_uri', 'figure_html', 'table_html',
+           'list_html', 'refuse_outside', 'contents_html', 'page_html', 'need_weasyprint', 'pdf']
 
-# %% ../../nbs/08_reporting/00_html.ipynb #d8aa1e37
-LIGHT = {"ink": "#1b1f24", "soft": "#57606a", "line": "#d0d7de", "paper": "#ffffff", "wash": "#f6f8fa",
-         "warn": "#fff4e5", "edge": "#de8f05", "link": "#00629b",
-         "positive": "#b34700", "negative": "#00629b", "keyword": "#6f42c1", "string": "#0a3069", "number": "#0550ae"}
-DARK = {"ink": "#e6edf3", "soft": "#9aa4af", "line": "#3d444d", "paper": "#0d1117", "wash": "#161b22",
-        "warn": "#33260d", "edge": "#de8f05", "link": "#6cb6ff",
-        "positive": "#ff9e57", "negative": "#6cb6ff", "keyword": "#d2a8ff", "string": "#a5d6ff", "number": "#79c0ff"}
+# %% ../../nbs/08_reporting/00_html.ipynb #bff390a5
+@cache
+def asset(
+    name: str,  # of a file in leuknb/reporting/assets
+) -> str:
+    "Return the text of a style sheet, script or template that the package carries."
+    return files("leuknb.reporting").joinpath("assets", name).read_text(encoding="utf-8")
+
+# %% ../../nbs/08_reporting/00_html.ipynb #f0bbbf96
+@cache
+def _environment():
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    return Environment(loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined,
+                       trim_blocks=True, lstrip_blocks=True)
 
 
-def _variables(colours: dict[str, str], scheme: str) -> str:
-    return f"color-scheme:{scheme};" + ";".join(f"--{name}:{value}" for name, value in colours.items())
+def render(
+    template: str,  # its file in leuknb/reporting/assets
+    **values,  # what it names; escaped unless it is `Markup`
+):  # markupsafe.Markup: a str that other templates take as HTML
+    "Return the HTML that a template makes of some values. Raises `jinja2.UndefinedError` when one is missing."
+    from markupsafe import Markup
 
-
-STYLE = f"""
-:root{{{_variables(LIGHT, "light")}}}
-@media (prefers-color-scheme:dark){{:root:not([data-theme=light]){{{_variables(DARK, "dark")}}}}}
-:root[data-theme=dark]{{{_variables(DARK, "dark")}}}
-""" + """
-*{box-sizing:border-box}
-html{scroll-padding-top:1rem}
-@media (prefers-reduced-motion:no-preference){html{scroll-behavior:smooth}}
-body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,"Segoe UI",Roboto,Helvetica,Arial,sans-serif}
-:focus-visible{outline:3px solid var(--link);outline-offset:2px;border-radius:2px}
-main:focus{outline:none}
-a{color:var(--link)}
-.skip{position:absolute;left:-99rem;top:.5rem;background:var(--paper);padding:.5rem .9rem;z-index:3}
-.skip:focus{left:.5rem}
-.unseen{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}
-html:not(.js) .control{display:none!important}
-.frame{max-width:62rem;margin:0 auto;padding:0 1.25rem}
-main{padding:1rem 0 4rem;min-width:0}
-.tools{display:flex;gap:.5rem;justify-content:flex-end;padding-top:.8rem}
-.contents{font-size:.9rem}
-.contents summary{cursor:pointer;font-weight:600;padding:.4rem 0}
-.contents ol{list-style:none;margin:.2rem 0;padding:0}
-.contents a{display:block;padding:.22rem .6rem;color:var(--soft);text-decoration:none;border-left:2px solid var(--line);line-height:1.35}
-.contents a:hover{color:var(--link);text-decoration:underline}
-.contents a[aria-current]{color:var(--ink);border-left-color:var(--link);font-weight:600}
-@media (min-width:78rem){
-.frame{display:grid;grid-template-columns:14rem minmax(0,60rem);gap:3rem;max-width:80rem}
-.side{position:sticky;top:0;align-self:start;max-height:100vh;overflow-y:auto;padding-bottom:1rem}
-.js .contents summary{display:none}
-.tools{justify-content:flex-start;margin-bottom:.8rem}}
-h1{font-size:2rem;line-height:1.2;margin:.2rem 0 .6rem}
-h2{font-size:1.4rem;line-height:1.25;margin:2.8rem 0 .6rem;padding-top:.8rem;border-top:1px solid var(--line)}
-h3{font-size:1.1rem;margin:1.8rem 0 .4rem}
-.anchor-link{margin-left:.4rem;color:var(--soft);text-decoration:none;opacity:0}
-:is(h1,h2,h3):hover .anchor-link,.anchor-link:focus{opacity:1}
-p,li{max-width:44rem}
-table{border-collapse:collapse;margin:.8rem 0;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .65rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
-th:first-child,td:first-child,td.words,th.words{text-align:left}
-thead th{border-bottom:2px solid var(--soft);vertical-align:bottom}
-caption{caption-side:bottom;color:var(--soft);text-align:left;padding-top:.4rem}
-.scroll{overflow-x:auto}
-.scroll caption{position:sticky;left:0;max-width:min(44rem,calc(100vw - 2.5rem))}
-figure{margin:1.2rem 0}
-figure img{max-width:100%;height:auto;background:#fff;border-radius:6px}
-figcaption{color:var(--soft);font-size:.88rem;max-width:44rem}
-.banner{background:var(--warn);border-left:5px solid var(--edge);padding:.6rem .9rem;margin:.8rem 0}
-.answer{display:flex;flex-wrap:wrap;gap:1.4rem;align-items:baseline;margin:1rem 0}
-.answer .number{font-size:3.4rem;font-weight:700;line-height:1}
-.answer .words{flex:1 1 20rem}
-.small{color:var(--soft);font-size:.88rem}
-.code_cell{display:flex;flex-direction:column}
-.code_cell>.code{order:2}
-details.code{margin:.2rem 0;color:var(--soft);font-size:.85rem}
-summary{cursor:pointer}
-pre{background:var(--wash);color:var(--ink);padding:.6rem .8rem;overflow:auto;border-radius:4px}
-code{font-size:.92em;overflow-wrap:anywhere}
-.prompt{display:none}
-.highlight :is(.c,.c1,.cm,.sd){color:var(--soft)}
-.highlight :is(.k,.kn,.kc,.kd,.ow){color:var(--keyword)}
-.highlight :is(.s,.s1,.s2,.sa,.si,.se){color:var(--string)}
-.highlight :is(.mi,.mf){color:var(--number)}
-button,select,input{font:inherit;font-size:.9rem;color:var(--ink);background:var(--wash);border:1px solid var(--soft);border-radius:5px;padding:.3rem .6rem;max-width:100%}
-button{cursor:pointer}
-button:hover{border-color:var(--link);color:var(--link)}
-input[type=range]{padding:0;border:0;background:none;accent-color:var(--link);width:100%}
-.row{display:flex;flex-wrap:wrap;gap:.6rem 1.1rem;align-items:end;margin:.8rem 0}
-.row label{display:flex;flex-direction:column;gap:.2rem;font-size:.85rem;color:var(--soft)}
-.row .wide{flex:1 1 16rem;font-size:.85rem;color:var(--soft)}
-.row output{color:var(--ink);font-weight:600}
-select,input[type=search]{height:2.2rem}
-button[aria-pressed=true]{background:var(--ink);color:var(--paper)}
-button:disabled{opacity:.6;cursor:default}
-.pair{display:flex;flex-wrap:wrap;gap:.5rem 3rem;align-items:start}
-.pair table{margin-top:.4rem}
-.pair th{overflow-wrap:anywhere}
-.matrix td{font-size:1.25rem;text-align:center;min-width:5.5rem}
-.matrix thead th:not(:first-child){text-align:center}
-.matrix tbody th{vertical-align:middle}
-.matrix td.right{background:var(--wash);font-weight:600}
-.strip{display:block;width:100%;height:98px;margin:.4rem 0}
-.strip text{fill:var(--soft);font-size:11px}
-.strip .pos{fill:var(--positive)}
-.strip .neg{fill:var(--negative)}
-.strip circle{fill-opacity:.6}
-.strip line{stroke:var(--line)}
-.strip .cut{stroke:var(--ink);stroke-width:2}
-th button.sort{background:none;border:0;padding:0;font-weight:inherit;text-align:inherit;white-space:nowrap}
-th button.sort::after{content:" \\2195";color:var(--soft)}
-th[aria-sort=ascending] button.sort::after{content:" \\2191";color:var(--link)}
-th[aria-sort=descending] button.sort::after{content:" \\2193";color:var(--link)}
-.images td{vertical-align:middle}
-.images td.file{overflow-wrap:anywhere;min-width:9rem}
-.images tr.wrong td{background:var(--warn)}
-.images tr.wrong .verdict{font-weight:600}
-img.thumb{width:64px;height:64px;object-fit:contain;display:block;border-radius:4px}
-button.zoom{padding:0;border:0;background:none;display:block;cursor:zoom-in;max-width:100%;border-radius:6px}
-button.zoom img{display:block}
-dialog{border:0;border-radius:8px;padding:1rem;background:var(--paper);color:var(--ink);width:max-content;max-width:96vw;max-height:96vh}
-dialog::backdrop{background:rgba(0,0,0,.75)}
-dialog img{display:block;max-width:calc(96vw - 2rem);max-height:78vh;background:#fff;border-radius:4px;object-fit:contain}
-dialog p{margin:.5rem 0 .2rem;max-width:60rem}
-dialog .tools{padding:0 0 .6rem}
-@media (max-width:40rem){.answer .number{font-size:2.7rem}h1{font-size:1.6rem}th,td{padding:.3rem .4rem}.pair{gap:.5rem 1.5rem}.matrix td{min-width:3.5rem}}
-@page{size:A4;margin:17mm 16mm;@bottom-right{content:counter(page) " / " counter(pages);font:9pt sans-serif;color:#57606a}}
-""" + f"""@media print{{:root:root:root{{{_variables(LIGHT, "light")}}}""" + """
-html{font-size:13px}body{font-size:10pt}
-.control,.contents,.skip,.anchor-link,dialog,details.code{display:none!important}
-.frame{display:block;max-width:none;padding:0}
-main{padding:0}
-a{color:inherit;text-decoration:none}
-h1,h2,h3{break-after:avoid}
-h2{margin-top:1.6rem}
-figure,.banner,.answer,tr,.pair{break-inside:avoid}
-thead{display:table-header-group}
-.scroll{overflow:visible}
-.scroll table{font-size:8pt;max-width:100%}
-th,td{padding:.2rem .35rem;overflow-wrap:anywhere}
-th button.sort::after{content:none}
-button.zoom{display:contents}
-button.sort{color:inherit}
-figure img{max-height:100mm;width:auto;border-radius:0}
-.answer{align-items:flex-start;gap:1rem}
-.answer .number{font-size:2.6rem}
-.code_cell{display:block}
-.strip{display:none}
-img.thumb{width:11mm;height:11mm}
-pre{white-space:pre-wrap}
-p,li,figcaption{max-width:none}}
-"""
+    return Markup(_environment().get_template(template).render(**values))
 
 # %% ../../nbs/08_reporting/00_html.ipynb #62a20fa9
-SCRIPT = r"""
-(() => {
-"use strict";
-const root = document.documentElement;
-const one = (query, within = document) => within.querySelector(query);
-const all = (query, within = document) => [...within.querySelectorAll(query)];
-const make = (tag, fields = {}, ...children) => { const e = Object.assign(document.createElement(tag), fields); e.append(...children); return e; };
-const data = (id) => { const e = document.getElementById(id); return e ? JSON.parse(e.textContent) : null; };
-root.classList.add("js");
-
-/* colours */
-const system = matchMedia("(prefers-color-scheme: dark)"), theme = one("#theme");
-const shown = () => root.dataset.theme || (system.matches ? "dark" : "light");
-const tellTheme = () => theme.setAttribute("aria-pressed", shown() === "dark");
-theme.addEventListener("click", () => { root.dataset.theme = shown() === "dark" ? "light" : "dark"; tellTheme(); });
-system.addEventListener("change", tellTheme);
-tellTheme();
-one("#print").addEventListener("click", () => print());
-
-/* contents: open beside a wide page, folded above a narrow one */
-const wide = matchMedia("(min-width: 78rem)"), fold = one(".contents details");
-if (fold) {
-  const place = () => { fold.open = wide.matches; };
-  wide.addEventListener("change", place); place();
-  const links = new Map(all(".contents a").map((a) => [decodeURIComponent(a.hash.slice(1)), a]));
-  const heads = [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean);
-  const mark = () => {
-    const here = heads.filter((h) => h.getBoundingClientRect().top < innerHeight / 3).pop();
-    for (const [id, a] of links) { if (here && here.id === id) a.setAttribute("aria-current", "true"); else a.removeAttribute("aria-current"); }
-  };
-  let due = false;
-  addEventListener("scroll", () => { if (!due) { due = true; requestAnimationFrame(() => { due = false; mark(); }); } }, { passive: true });
-  mark();
-  fold.addEventListener("click", (event) => { if (event.target.closest("a") && !wide.matches) fold.open = false; });
-}
-
-/* what scrolls sideways can be reached by keyboard and has a name */
-const reach = () => {
-  for (const box of all(".scroll, pre")) {
-    if (box.scrollWidth > box.clientWidth + 1) {
-      box.tabIndex = 0; box.setAttribute("role", "region");
-      const caption = one("caption", box);
-      box.setAttribute("aria-label", caption ? caption.textContent : "Scrolls sideways");
-    } else { box.removeAttribute("tabindex"); box.removeAttribute("role"); box.removeAttribute("aria-label"); }
-  }
-};
-addEventListener("resize", reach);
-document.addEventListener("toggle", reach, true);
-
-/* enlarging a picture */
-const close = make("button", { type: "button", textContent: "Close" });
-const picture = make("img"), words = make("p", { id: "enlarged-words" });
-const dialog = make("dialog", { ariaLabel: "Enlarged picture" }, make("div", { className: "tools" }, close), picture, words);
-document.body.append(dialog);
-close.addEventListener("click", () => dialog.close());
-dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-const enlarge = (img) => {
-  const caption = one("figcaption", img.closest("figure") || make("div"));
-  picture.src = img.src; picture.alt = img.alt;
-  picture.style.width = `${Math.max(img.naturalWidth * (img.matches(".thumb") ? 3 : 1.5), 240)}px`;
-  words.textContent = caption ? caption.textContent : img.dataset.words || "";
-  dialog.showModal();
-};
-for (const img of all("figure img, img.thumb, .output_png img")) {
-  const button = make("button", { type: "button", className: "zoom" });
-  button.setAttribute("aria-label", `Enlarge: ${img.dataset.words || img.alt}`);
-  button.setAttribute("aria-haspopup", "dialog");
-  img.replaceWith(button); button.append(img);
-  button.addEventListener("click", () => enlarge(img));
-}
-
-/* tables that sort */
-const value = (cell) => cell.dataset.value ?? cell.textContent.trim();
-const order = (a, b) => { const x = Number(a), y = Number(b); return a !== "" && b !== "" && !isNaN(x) && !isNaN(y) ? x - y : a.localeCompare(b, "en", { numeric: true }); };
-const sortBy = (table, th, direction) => {
-  const body = table.tBodies[0], at = th.cellIndex, sign = direction === "ascending" ? 1 : -1;
-  for (const other of all("th[aria-sort]", table)) other.removeAttribute("aria-sort");
-  th.setAttribute("aria-sort", direction);
-  body.append(...[...body.rows].sort((r, s) => sign * order(value(r.cells[at]), value(s.cells[at])) || r.dataset.at - s.dataset.at));
-};
-for (const th of all("table.sortable th[data-sort]")) {
-  const button = make("button", { type: "button", className: "sort" }, ...th.childNodes);
-  th.append(button);
-  button.addEventListener("click", () => sortBy(th.closest("table"), th, th.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending"));
-}
-
-/* the images one by one: another classifier, a filter */
-const images = data("images-data");
-if (images) {
-  const table = one("#images-table"), rows = [...table.tBodies[0].rows];
-  const chooser = one("#images-model"), text = one("#images-text"), truth = one("#images-truth"), which = one("#images-which"), count = one("#images-count");
-  const filter = () => {
-    const wanted = text.value.trim().toLowerCase();
-    let n = 0;
-    for (const row of rows) {
-      row.hidden = !((!wanted || row.dataset.text.toLowerCase().includes(wanted)) && (!truth.value || row.dataset.truth === truth.value)
-        && (!which.value || (which.value === "wrong") === row.classList.contains("wrong")));
-      n += !row.hidden;
-    }
-    count.textContent = `${n} of ${rows.length} images shown`;
-  };
-  const choose = () => {
-    const model = images.models[chooser.value];
-    for (const row of rows) {
-      const at = row.dataset.at, called = images.classes[model.called[at]];
-      row.classList.toggle("wrong", called !== images.classes[row.dataset.truth]);
-      one(".called", row).textContent = called;
-      one(".verdict", row).textContent = model.verdict[at];
-      all(".score", row).forEach((cell, k) => { cell.dataset.value = model.scores[at][k] ?? ""; cell.textContent = model.scores[at][k] === null ? "undefined" : model.scores[at][k].toFixed(3); });
-    }
-    const sorted = one("th[aria-sort]", table);
-    if (sorted) sortBy(table, sorted, sorted.getAttribute("aria-sort"));
-    filter();
-  };
-  for (const control of [truth, which]) control.addEventListener("change", filter);
-  text.addEventListener("input", filter);
-  chooser.addEventListener("change", choose);
-  choose();
-}
-
-/* the threshold */
-const sets = data("threshold-data");
-if (sets) {
-  const slider = one("#threshold"), chooser = one("#threshold-set"), where = one("#threshold-value"), back = one("#threshold-back"), strip = one("#threshold-strip"), told = one("#threshold-told");
-  const svg = (tag, fields, text = "") => { const e = document.createElementNS("http:" + "//www.w3.org/2000/svg", tag); for (const k in fields) e.setAttribute(k, fields[k]); e.textContent = text; return e; };
-  const percent = (v) => (isNaN(v) ? "undefined (0/0)" : `${(100 * v).toFixed(1)} %`);
-  let set, scale, cut, ends;
-  const cutAt = (i) => (i === set.start ? set.threshold : i === 0 ? set.score[0] : i === set.score.length ? set.score[i - 1] : (set.score[i - 1] + set.score[i]) / 2);
-  const counts = (i) => {
-    const sum = (v, from, to) => v.slice(from, to).reduce((a, b) => a + b, 0);
-    return { tp: sum(set.positive, i), fn: sum(set.positive, 0, i), fp: sum(set.negative, i), tn: sum(set.negative, 0, i) };
-  };
-  const draw = () => {
-    const low = Math.min(set.score[0], set.threshold), high = Math.max(set.score.at(-1), set.threshold), width = high - low || 1;
-    const span = Math.max(strip.clientWidth, 280), left = span < 500 ? 76 : 110, fits = span < 500 ? 11 : 16;
-    strip.setAttribute("viewBox", `0 0 ${span} 98`);
-    ends = [left - 8, span - 6];
-    scale = (s) => left + (span - left - 16) * (s - low) / width;
-    strip.replaceChildren();
-    for (const [lane, y, kind] of [[set.positive, 24, "pos"], [set.negative, 58, "neg"]]) {
-      strip.append(svg("line", { x1: ends[0], x2: ends[1], y1: y, y2: y }));
-      const words = kind === "pos" ? sets.positive : sets.negative;
-      strip.append(svg("text", { x: left - 14, y: y + 4, "text-anchor": "end" }, words.length > fits ? words.slice(0, fits - 1) + "…" : words));
-      lane.forEach((n, i) => { if (n) strip.append(svg("circle", { cx: scale(set.score[i]), cy: y, r: Math.min(4 * Math.sqrt(n), 14), class: kind })); });
-    }
-    cut = svg("line", { y1: 6, y2: 76, class: "cut" });
-    strip.append(cut, svg("text", { x: left, y: 92 }, low.toPrecision(3)), svg("text", { x: span - 16, y: 92, "text-anchor": "end" }, high.toPrecision(3)),
-      svg("text", { x: (left + span - 16) / 2, y: 92, "text-anchor": "middle" }, span < 500 ? "score" : "score: images right of the line are called positive"));
-  };
-  const show = () => {
-    const i = Number(slider.value), c = counts(i), n = c.tp + c.fn + c.fp + c.tn;
-    const of = { sensitivity: [c.tp, c.tp + c.fn], specificity: [c.tn, c.tn + c.fp], precision: [c.tp, c.tp + c.fp], accuracy: [c.tp + c.tn, n], f1: [2 * c.tp, 2 * c.tp + c.fp + c.fn] };
-    for (const name in c) one(`#count-${name}`).textContent = c[name];
-    for (const name in of) {
-      const [part, whole] = of[name], cell = one(`#rate-${name}`);
-      cell.dataset.value = part / whole; cell.textContent = percent(part / whole);
-      if (name !== "f1") one(`#of-${name}`).textContent = `${part} of ${whole}`;
-    }
-    const at = cutAt(i).toPrecision(3), place = i === 0 ? "below every score" : i === set.score.length ? "above every score" : at;
-    where.textContent = i === set.start ? `${at} (the decision threshold)` : place;
-    slider.setAttribute("aria-valuetext", `${where.textContent}: sensitivity ${percent(of.sensitivity[0] / of.sensitivity[1])}, specificity ${percent(of.specificity[0] / of.specificity[1])}`);
-    const x = i === 0 && i !== set.start ? ends[0] : i === set.score.length && i !== set.start ? ends[1] : scale(cutAt(i));
-    cut.setAttribute("x1", x); cut.setAttribute("x2", x);
-    told.textContent = set.words;
-    back.disabled = i === set.start;
-  };
-  const choose = () => { set = sets.sets[chooser.value]; slider.max = set.score.length; slider.value = set.start; draw(); show(); };
-  slider.addEventListener("input", show);
-  chooser.addEventListener("change", choose);
-  addEventListener("resize", () => { draw(); show(); });
-  back.addEventListener("click", () => { slider.value = set.start; show(); slider.focus(); });
-  choose();
-}
-
-/* paper: open what is folded, except code, and fold it again */
-let opened = [];
-addEventListener("beforeprint", () => { opened = all("details:not(.code):not([open])"); for (const d of opened) d.open = true; for (const img of all("img[loading]")) img.loading = "eager"; });
-addEventListener("afterprint", () => { for (const d of opened) d.open = false; });
-reach();
-})();
-"""
-
-
 def policy(
-    script: str = SCRIPT,  # the one script that may run
+    script: str | None = None,  # the one script that may run; None: that of all pages
 ) -> str:
     """Return the content security policy of a page: its pictures and styles from inside it, this very script,
     nothing else (W3C CSP level 3).
     """
+    script = asset("report.js") if script is None else script
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri "
             f"'none'; form-action 'none'")
@@ -371,6 +77,14 @@ def json_block(
     return f'<script type="application/json" id="{escape(identifier)}">{text}</script>'
 
 # %% ../../nbs/08_reporting/00_html.ipynb #98500db8
+def data_uri(
+    data: bytes,  # content of the file
+    kind: str,  # "png" or "jpeg"
+) -> str:
+    "Return a picture file as an address that holds the file itself."
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
 def picture_uri(
     rgb,  # uint8 [h, w, 3]
     side: int = 144,  # pixels of the longer side at most
@@ -382,7 +96,76 @@ def picture_uri(
     image, f = Image.fromarray(rgb), io.BytesIO()
     image.thumbnail((side, side))
     image.save(f, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(f.getvalue()).decode()
+    return data_uri(f.getvalue(), "jpeg")
+
+# %% ../../nbs/08_reporting/00_html.ipynb #9e86d7d5
+def thumbnail_uri(
+    dataset,  # data.datasets.Dataset
+    file_name: str,  # of one of its images
+    pixel_limit: int,  # images above it are refused
+) -> str:
+    "Return an image of a data set as a thumbnail in a data URI. Raises `UnreadableImage` with the reason."
+    return picture_uri(decode(dataset.read(file_name), pixel_limit))
+
+# %% ../../nbs/08_reporting/00_html.ipynb #938559b7
+def figure_html(
+    fig,  # a matplotlib figure; it is closed
+    name: str,  # of the files: letters, digits and dashes
+    caption: str,  # shown under the picture
+    alt: str | None = None,  # read aloud instead of the picture; the caption when None
+    folder: str | Path | None = None,  # where to keep NAME.png and NAME.svg; None keeps nothing
+):  # markupsafe.Markup
+    "Return `fig` as a self-contained HTML figure, and keep it in `folder` as PNG and SVG."
+    import matplotlib.pyplot as plt
+
+    fig.draw_without_rendering()  # the layout, which is the slow part, is found once
+    fig.set_layout_engine("none")
+    png = _rendered(fig, "png")
+    if folder is not None:
+        for kind, data in (("png", png), ("svg", _rendered(fig, "svg"))):
+            with write_atomic(Path(folder) / f"{name}.{kind}", "wb") as f: f.write(data)
+    plt.close(fig)
+    return render("figure.html.j2", name=name, uri=data_uri(png, "png"), alt=alt or caption, caption=caption)
+
+
+def _rendered(fig, kind: str) -> bytes:
+    f = io.BytesIO()
+    fig.savefig(f, format=kind, dpi=110, bbox_inches="tight",
+                metadata={"Date": None} if kind == "svg" else {"Software": None})
+    return f.getvalue()
+
+# %% ../../nbs/08_reporting/00_html.ipynb #bb8baa20
+def table_html(
+    table: pd.DataFrame,
+    caption: str = "",
+    decimals: int = 3,  # of numbers that are not whole
+):  # markupsafe.Markup
+    "Return a table as HTML, every cell escaped, the index as its first column unless it only counts."
+    from markupsafe import Markup
+
+    if not (isinstance(table.index, pd.RangeIndex) and table.index.name is None): table = table.reset_index()
+    cells = [[_cell(v, decimals) for v in table.iloc[:, i]] for i in range(table.shape[1])]
+    columns = [(name, "" if all(map(_is_number, column)) else Markup(' class="words"'))
+               for name, column in zip(table, cells)]
+    rows = [list(zip(row, columns)) for row in zip(*cells)]
+    return render("table.html.j2", caption=caption, columns=columns, rows=rows)
+
+
+def _cell(value, decimals: int) -> str:
+    "A cell as a reader wants it: thousands apart, a fixed number of decimals, nothing where there is nothing."
+    if value is None or value != value: return ""
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"): return str(value)
+    return f"{value:,}" if value == int(value) and not isinstance(value, float) else f"{value:.{decimals}f}"
+
+
+def _is_number(cell: str) -> bool: return cell == "" or bool(re.match(r"[-+<]?\d|undefined|no interval", cell))
+
+# %% ../../nbs/08_reporting/00_html.ipynb #7551a339
+def list_html(
+    items: list[str],  # sentences
+) -> str:
+    "Return sentences as an HTML list, each escaped."
+    return "<ul>" + "".join(f"<li>{escape(i)}</li>" for i in items) + "</ul>"
 
 # %% ../../nbs/08_reporting/00_html.ipynb #8145c178
 class _Outside(HTMLParser):
@@ -425,11 +208,10 @@ def contents_html(
     body: str,  # HTML of the page
 ) -> str:  # HTML, "" when there are fewer than three sections
     "Return the table of contents of a page: a link to every second-level heading that has an anchor."
-    heads = [(identifier, re.sub(r"<[^>]*>", "", words)) for identifier, words in _H2.findall(body)]
-    if len(heads) < 3: return ""
-    links = "".join(f'<li><a href="#{identifier}">{words}</a></li>' for identifier, words in heads)
-    return (f'<nav class="contents" aria-label="Contents"><details '
-            f'open><summary>Contents</summary><ol>{links}</ol></details></nav>')
+    from markupsafe import Markup
+
+    heads = [(Markup(anchor), Markup(re.sub(r"<[^>]*>", "", words))) for anchor, words in _H2.findall(body)]
+    return render("contents.html.j2", headings=heads) if len(heads) > 2 else ""
 
 # %% ../../nbs/08_reporting/00_html.ipynb #fbe637aa
 def _named_anchors(body: str) -> str:
@@ -441,21 +223,16 @@ def _named_anchors(body: str) -> str:
 def page_html(
     title: str,  # of the browser's tab
     body: str,  # HTML; headings with anchors, as nbconvert makes them, become the contents
-    style: str = "",  # more of it, for this page only
 ) -> str:
     """Return a whole page: self-contained, with contents, style and script.
 
     Raises `LeuknbError` if it would ask for an outside address.
     """
-    tools = ('<div class="tools control"><button type="button" id="theme" aria-pressed="false">Dark colours</button>'
-             '<button type="button" id="print">Print</button></div>')
-    page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
-            f'content="{policy()}">'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
-            f'<style>{STYLE}{style}</style></head><body><a class="skip" href="#content">Skip to the content</a>'
-            f'<div class="frame"><header class="side">{tools}{contents_html(body)}</header><main id="content" '
-            f'tabindex="-1">{_named_anchors(body)}</main></div>'
-            f"<script>{SCRIPT}</script></body></html>\n")
+    from markupsafe import Markup
+
+    trusted = {"policy": policy(), "style": asset("report.css"), "script": asset("report.js"),
+               "contents": contents_html(body), "body": _named_anchors(body)}
+    page = str(render("page.html.j2", title=title, **{k: Markup(v) for k, v in trusted.items()})) + "\n"
     refuse_outside(page)
     return page
 

@@ -16,7 +16,7 @@ from .audit import Audit
 from .published_table import PublishedCheck
 
 # %% auto #0
-__all__ = ['plot_shortcuts', 'small_picture', 'show_duplicates', 'show_quality', 'plot_published']
+__all__ = ['plot_shortcuts', 'show_duplicates', 'show_quality', 'plot_published']
 
 # %% ../../nbs/05_auditing/05_plots.ipynb #aeb3af8d
 def _titled(text: str, synthetic: bool) -> str: return text + (" (synthetic images)" if synthetic else "")
@@ -44,10 +44,6 @@ def plot_shortcuts(
     ax.set_title(_titled("Can the classes be told apart without the cell?", synthetic), fontsize=11)
     return ax
 
-# %% ../../nbs/05_auditing/05_plots.ipynb #875a8689
-def small_picture(dataset: Dataset, name: str, settings: Settings) -> np.ndarray:
-    return working_copy(dataset.read(name), settings.pixel_limit)
-
 # %% ../../nbs/05_auditing/05_plots.ipynb #1a8a762b
 def _sheet(dataset: Dataset, rows: list[list[tuple[str, str]]], title: str, settings: Settings):
     "A figure with pictures in rows; each is a file name and what stands below it."
@@ -58,7 +54,7 @@ def _sheet(dataset: Dataset, rows: list[list[tuple[str, str]]], title: str, sett
     for line, cells in zip(axes, rows):
         for ax in line: ax.axis("off")
         for ax, (name, words) in zip(line, cells):
-            ax.imshow(small_picture(dataset, name, settings))
+            ax.imshow(working_copy(dataset.read(name), settings.pixel_limit))
             ax.set_title(words, fontsize=7, loc="left", parse_math=False)
     fig.suptitle(_titled(title, dataset.synthetic), fontsize=11)
     return fig

@@ -5,131 +5,75 @@
 # %% ../../nbs/08_reporting/05_audit_page.ipynb #ec680ead
 from __future__ import annotations
 
-import base64
 import csv
-import io
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
-from PIL import Image
 
 from ..core import safe_cell, to_json, write_atomic
 from ..settings import Settings
 from ..data.datasets import Dataset
 from ..auditing.quality import ISSUES
 from ..auditing.audit import Audit, split_sides
-from ..auditing.plots import plot_shortcuts, small_picture
+from ..auditing.plots import plot_shortcuts
+from .html import figure_html, page_html, render, table_html, thumbnail_uri
+from .text import counted
 
 # %% auto #0
-__all__ = ['audit_html', 'write_audit']
+__all__ = ['SHORTCUT_COLUMNS', 'audit_html', 'write_audit']
 
 # %% ../../nbs/08_reporting/05_audit_page.ipynb #79839280
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>Audit of {{ dataset.name }}</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.7rem; margin-bottom: .2rem } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem }
-.note { color: #555; font-size: .9rem } .banner { background: #fff4d6; border-left: 5px solid #de8f05; padding: .5rem 1rem; margin: 1rem 0 }
-.verdict { padding: .8rem 1rem; border-left: 5px solid #029e73; background: #e8f6f1 } .verdict.look { border-color: #d55e00; background: #fdeee3 }
-.verdict li { margin: .3rem 0 } table { border-collapse: collapse; font-size: .88rem; margin: .8rem 0 } th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e5e5e5 }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums } .cluster { display: flex; flex-wrap: wrap; gap: .8rem; margin: .8rem 0; padding: .6rem; border: 1px solid #e5e5e5; border-radius: 4px }
-.cluster.conflict { border-color: #d55e00; background: #fdf6f1 } figure { margin: 0; width: 8.5rem; font-size: .75rem; overflow-wrap: anywhere } figure img { width: 8rem; height: 8rem; display: block }
-img.plot { max-width: 100% } footer { margin-top: 3rem; border-top: 1px solid #ddd; padding-top: .5rem }
-</style></head><body>
-<h1>Audit of {{ dataset.name }}</h1>
-<p class="note">{{ "{:,}".format(n_images) }} images in {{ dataset.classes|length }} classes{% if n_skipped %}, {{ "{:,}".format(n_skipped) }} files skipped{% endif %}. Research use only: not a medical device, not for diagnosis.</p>
-{% if dataset.synthetic %}<p class="banner">These images are synthetic: drawn by a simulator, of no patient.</p>{% endif %}
-<div class="verdict{% if audit.warnings %} look{% endif %}">{% if audit.warnings %}<b>{{ audit.warnings|length }} {{ "thing" if audit.warnings|length == 1 else "things" }} to look at</b><ol>{% for w in audit.warnings %}<li>{{ w }}</li>{% endfor %}</ol>
-{% else %}<b>Nothing found that must be looked at.</b>{% endif %}</div>
-{% if audit.remarks %}<ul class="note">{% for r in audit.remarks %}<li>{{ r }}</li>{% endfor %}</ul>{% endif %}
-
-<h2>Copies</h2>
-{% if clusters %}<p>{{ n_clusters }} {{ "picture is" if n_clusters == 1 else "pictures are" }} there more than once; the same picture under two labels comes first.{% if clusters|length < n_clusters %} The first {{ clusters|length }} are shown, all stand in duplicates.csv.{% endif %}</p>
-{% for cluster in clusters %}<div class="cluster{% if cluster[0].conflict %} conflict{% endif %}">{% for r in cluster %}<figure><img src="{{ r.uri }}" alt=""><figcaption><b>{{ r.label }}</b>{% if r.group %} ({{ r.group }}){% endif %}<br>{{ r.file_name }}<br><i>{{ r.kind or "first" }}</i></figcaption></figure>{% endfor %}</div>{% endfor %}
-{% else %}<p>No image is a copy of another: neither the same file or pixels, nor re-encoded, resized, turned, mirrored, or cropped by up to 8 %.</p>{% endif %}
-
-<h2>Leaks</h2>
-{% if audit.leaks|length %}<p>On more than one side of a split:</p>{{ leaks|safe }}{% else %}<p>{{ no_leak }}</p>{% endif %}
-
-<h2>Shortcuts</h2>
-{% if audit.shortcuts|length %}<p>A linear classifier, cross-validated like the models, was shown four things that are not the cell. 0.5 is chance.</p>
-<img class="plot" src="{{ plot }}" alt="AUROC of each probe with its interval">
-{{ shortcuts|safe }}<p class="note">p by permutation of the labels, adjusted by Holm's method over the probes. Colours and thumbnails also carry biology: cells differ in size and stain.</p>
-{% else %}<p>Not probed: a class has images of fewer than two groups, so nothing can be cross-validated.</p>{% endif %}
-
-<h2>Quality</h2>
-{% if quality %}{% for issue, meaning, n, rows in quality %}<p><b>{{ issue }}</b> ({{ n }}): {{ meaning }}.{% if rows|length < n %} The first {{ rows|length }}:{% endif %}</p><div class="cluster">{% for r in rows %}<figure><img src="{{ r.uri }}" alt=""><figcaption>{{ r.label }}<br>{{ r.file_name }}</figcaption></figure>{% endfor %}</div>{% endfor %}
-{% else %}<p>No picture is too dark, too light, empty, blurred, of an odd size or shape, or unlike all others.</p>{% endif %}
-
-<h2>Classes and groups</h2>{{ balance|safe }}
-<footer class="note">leuknb audit. Research use only.</footer>
-</body></html>
-"""
-
-
-def _uri(data: bytes, kind: str) -> str: return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _thumbnail_uri(dataset: Dataset, name: str, settings: Settings) -> str:
-    out = io.BytesIO()
-    Image.fromarray(small_picture(dataset, name, settings)).save(out, "JPEG", quality=80)
-    return _uri(out.getvalue(), "jpeg")
-
-
-def _table_html(table: pd.DataFrame, decimals: int = 3) -> str:
-    "A table as HTML, cells escaped, numbers to the right."
-    from html import escape
-
-    shown = lambda v: f"{v:.{decimals}f}" if isinstance(v, float) else f"{v:,}" if isinstance(v,
-        (int, np.integer)) else escape(str(v))
-    number = {c: ' class="n"' if pd.api.types.is_numeric_dtype(table[c]) else "" for c in table}
-    head = "".join(f"<th{number[c]}>{escape(str(c))}</th>" for c in table)
-    body = "".join("<tr>" + "".join(f"<td{number[c]}>{shown(v)}</td>" for c, v in zip(table, row)) + "</tr>"
-                   for row in table.itertuples(index=False))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _shortcut_plot(audit: Audit, synthetic: bool) -> str:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    fig = Figure(figsize=(7.5, 0.9 + 0.42 * (len(audit.shortcuts) + bool(audit.over))), layout="constrained")
-    plot_shortcuts(audit, synthetic, fig.add_subplot())
-    out = io.BytesIO()
-    FigureCanvasAgg(fig).print_png(out, metadata={"Software": None})
-    return _uri(out.getvalue(), "png")
-
-
 def audit_html(
     audit: Audit,
     dataset: Dataset,
     settings: Settings = Settings(),
-    most: int = 30,  # clusters, and pictures of each issue, that are shown
+    most: int = 30,  # clusters of copies that are shown
+    of_each: int = 12,  # images of a cluster, and of an issue
 ) -> str:
     "Return the audit as one HTML page that opens offline."
-    from jinja2 import Environment
+    shown = audit.duplicates[audit.duplicates["cluster"] <= most].groupby("cluster")
+    found = audit.quality.groupby("issue", sort=False)
 
-    pictured = lambda part: [{**r, "uri": _thumbnail_uri(dataset, r["file_name"], settings)}
-                             for r in part.to_dict("records")]
-    clusters = [pictured(part.head(12)) for _,
-                part in audit.duplicates[audit.duplicates["cluster"] <= most].groupby("cluster")]
-    quality = [(issue, ISSUES[issue], len(part), pictured(part.head(12))) for issue,
-               part in audit.quality.groupby("issue", sort=False)]
-    heads = {"probe": "probe", "auroc": "AUROC", "low": "from", "high": "to", "p": "p", "p_adjusted": "p adjusted",
-             "strongest": "strongest single number"}
-    shortcuts = audit.shortcuts[list(heads)].rename(columns=heads)
-    n_splits = len(split_sides(dataset, None))
-    no_leak = ("No copies and no groups lie on both sides of the split that the data came with." if n_splits
-               else "The data came with no split. Copies and groups have to be kept together when one is made.")
-    return Environment(autoescape=True).from_string(_PAGE).render(
-        audit=audit, dataset=dataset, n_images=len(dataset.usable), n_skipped=len(dataset.table) - len(dataset.usable),
-        clusters=clusters,
-        n_clusters=int(audit.duplicates["cluster"].max()) if len(audit.duplicates) else 0,
-        leaks=_table_html(audit.leaks.head(200)), no_leak=no_leak,
-        shortcuts=_table_html(shortcuts), plot=_shortcut_plot(audit, dataset.synthetic) if len(audit.shortcuts) else "",
-        quality=quality,
-        balance=_table_html(audit.balance.rename(columns={"largest_group": "images of the largest group"})))
+    def pictured(rows):
+        return [{**r, "uri": thumbnail_uri(dataset, r["file_name"], settings.pixel_limit)}
+                for r in rows.head(of_each).to_dict("records")]
+
+    body = render("audit.html.j2", _tables(audit, dataset.synthetic), audit=audit, dataset=dataset,
+                  **_counts(dataset),
+                  clusters=[pictured(rows) for _, rows in shown],
+                  n_clusters=int(audit.duplicates["cluster"].max()) if len(audit.duplicates) else 0,
+                  quality=[(issue, ISSUES[issue], len(rows), pictured(rows)) for issue, rows in found],
+                  has_split=bool(split_sides(dataset, None)))
+    return page_html(f"Audit of {dataset.name}", body)
+
+
+def _counts(dataset: Dataset) -> dict[str, str]:
+    "How many images were audited and how many files were skipped, in words."
+    n, skipped = len(dataset.usable), len(dataset.table) - len(dataset.usable)
+    return {"images": counted(n, "image"), "skipped": f"{counted(skipped, 'file')} skipped" if skipped else ""}
+
+
+SHORTCUT_COLUMNS = {"probe": "probe", "auroc": "AUROC", "low": "from", "high": "to", "p": "p",
+                    "p_adjusted": "p adjusted", "strongest": "strongest single number"}
+
+
+def _tables(audit: Audit, synthetic: bool) -> dict[str, str]:  # HTML
+    "The tables of the page and its plot; empty where there is nothing to show."
+    shortcuts = audit.shortcuts[list(SHORTCUT_COLUMNS)].rename(columns=SHORTCUT_COLUMNS)
+    balance = audit.balance.rename(columns={"largest_group": "images of the largest group"})
+    return {"leaks": table_html(audit.leaks.head(200)) if len(audit.leaks) else "",
+            "shortcuts": table_html(shortcuts) if len(shortcuts) else "",
+            "plot": _shortcut_plot(audit, synthetic) if len(shortcuts) else "", "balance": table_html(balance)}
+
+
+def _shortcut_plot(audit: Audit, synthetic: bool):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(7.5, 0.9 + 0.42 * (len(audit.shortcuts) + bool(audit.over))), layout="constrained")
+    FigureCanvasAgg(fig)
+    plot_shortcuts(audit, synthetic, fig.add_subplot())
+    rows = "; ".join(f"{r.probe} {r.auroc:.2f} ({r.low:.2f} to {r.high:.2f})" for r in audit.shortcuts.itertuples())
+    return figure_html(fig, "shortcuts", "AUROC of each probe with its 95 % interval; 0.5 is chance.",
+                       f"AUROC of each probe with its 95 % interval: {rows}.")
 
 # %% ../../nbs/08_reporting/05_audit_page.ipynb #020b4152
 def write_audit(

@@ -16,8 +16,8 @@ from ..settings import Settings
 
 # %% auto #0
 __all__ = ['TRIPOD_AI', 'CLAIM', 'STARD_AI', 'PROBAST_AI', 'CHECKLISTS', 'FOR_AUTHORS', 'OF_PEOPLE', 'STATUSES', 'ANSWERED',
-           'PARTLY', 'AUTHORS', 'PARTS', 'ANSWERS', 'HEADINGS', 'UNNAMED', 'SHOWN', 'STYLE', 'Item', 'Checklist',
-           'anchor', 'answers', 'answer', 'summary_table', 'checklists_html']
+           'PARTLY', 'AUTHORS', 'PARTS', 'ANSWERS', 'HEADINGS', 'UNNAMED', 'SHOWN', 'Item', 'Checklist', 'anchor',
+           'answers', 'answer', 'summary_table', 'checklists_html']
 
 # %% ../../nbs/08_reporting/03_checklists.ipynb #5ed8a892
 class Item(NamedTuple):
@@ -906,14 +906,6 @@ def summary_table(
     return counts.rename_axis(columns=None)
 
 # %% ../../nbs/08_reporting/03_checklists.ipynb #0a5182b7
-STYLE = """<style>
-.checklist{margin:.5rem 0}.checklist summary{cursor:pointer}.checklist table{width:100%;border-collapse:collapse;font-size:.85rem}
-.checklist td,.checklist th{text-align:left;vertical-align:top;padding:.3rem .6rem}.checklist td{border-bottom:1px solid var(--line,#d0d7de)}
-.checklist td:first-child,.checklist td a{white-space:nowrap}.checklist td:nth-child(3){white-space:nowrap;border-left:4px solid #949494}
-.checklist tr.answered td:nth-child(3){border-left-color:#029e73}.checklist tr.partly td:nth-child(3){border-left-color:#de8f05}
-</style>"""
-
-
 def _row_html(row) -> str:
     link = f' <a href="{escape(row.where)}">{escape(HEADINGS[row.where])}</a>' if row.where else ""
     kind = row.status.split()[-1]
@@ -947,4 +939,4 @@ def checklists_html(
     note = ("<p>Items are shortened and in our own words: they help to fill in the original forms and do not replace "
             "them. "
             "An item counts as answered when this report tells what it asks, whether the answer is good or bad.</p>")
-    return STYLE + note + "".join(_checklist_html(c, answer(c, metrics, settings)) for c in CHECKLISTS)
+    return note + "".join(_checklist_html(c, answer(c, metrics, settings)) for c in CHECKLISTS)

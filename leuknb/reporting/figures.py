@@ -5,50 +5,13 @@
 # %% ../../nbs/08_reporting/01_figures.ipynb #4522718f
 from __future__ import annotations
 
-import base64
-import io
-from html import escape
-from pathlib import Path
-
 import numpy as np
 
-from ..core import write_atomic
 from ..settings import Settings
 from ..plotting import theme
 
 # %% auto #0
-__all__ = ['NETWORKS', 'LAST', 'figure_html', 'workflow_steps', 'draw_workflow', 'draw_network', 'feature_map',
-           'draw_feature_map']
-
-# %% ../../nbs/08_reporting/01_figures.ipynb #91a583cd
-def figure_html(
-    fig,  # a matplotlib figure; it is closed
-    name: str,  # of the files: letters, digits and dashes
-    caption: str,  # shown under the picture
-    alt: str | None = None,  # read aloud instead of the picture; the caption when None
-    folder: str | Path | None = None,  # where to keep NAME.png and NAME.svg; None keeps nothing
-) -> str:  # HTML
-    "Return `fig` as a self-contained HTML figure, and keep it in `folder` as PNG and SVG."
-    import matplotlib.pyplot as plt
-
-    fig.draw_without_rendering()  # the layout, which is the slow part, is found once
-    fig.set_layout_engine("none")
-    png = _rendered(fig, "png")
-    if folder is not None:
-        for kind, data in (("png", png), ("svg", _rendered(fig, "svg"))):
-            with write_atomic(Path(folder) / f"{name}.{kind}", "wb") as f: f.write(data)
-    plt.close(fig)
-    picture = base64.b64encode(png).decode()
-    return (f'<figure id="figure-{escape(name)}"><img src="data:image/png;base64,{picture}" '
-            f'alt="{escape(alt or caption)}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>")
-
-
-def _rendered(fig, kind: str) -> bytes:
-    f = io.BytesIO()
-    fig.savefig(f, format=kind, dpi=110, bbox_inches="tight",
-                metadata={"Date": None} if kind == "svg" else {"Software": None})
-    return f.getvalue()
+__all__ = ['NETWORKS', 'LAST', 'workflow_steps', 'draw_workflow', 'draw_network', 'feature_map', 'draw_feature_map']
 
 # %% ../../nbs/08_reporting/01_figures.ipynb #8d48e8cd
 def workflow_steps(

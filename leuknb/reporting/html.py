@@ -11,7 +11,7 @@ import io
 import json
 import re
 from functools import cache
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..data.images import decode
 __all__ = ['asset', 'render', 'policy', 'json_block', 'data_uri', 'picture_uri', 'thumbnail_uri', 'figure_html', 'table_html',
            'list_html', 'refuse_outside', 'contents_html', 'page_html', 'need_weasyprint', 'pdf']
 
-# %% ../../nbs/08_reporting/00_html.ipynb #bff390a5
+# %% ../../nbs/08_reporting/00_html.ipynb #ea006e11
 @cache
 def asset(
     name: str,  # of a file in leuknb/reporting/assets
@@ -33,7 +33,7 @@ def asset(
     "Return the text of a style sheet, script or template that the package carries."
     return files("leuknb.reporting").joinpath("assets", name).read_text(encoding="utf-8")
 
-# %% ../../nbs/08_reporting/00_html.ipynb #f0bbbf96
+# %% ../../nbs/08_reporting/00_html.ipynb #4d88de8e
 @cache
 def _environment():
     from jinja2 import Environment, FunctionLoader, StrictUndefined
@@ -44,12 +44,13 @@ def _environment():
 
 def render(
     template: str,  # its file in leuknb/reporting/assets
-    **values,  # what it names; escaped unless it is `Markup`
-):  # markupsafe.Markup: a str that other templates take as HTML
+    trusted: dict[str, str] | None = None,  # values that are HTML already
+    **values,  # all others, which are escaped
+) -> str:  # HTML
     "Return the HTML that a template makes of some values. Raises `jinja2.UndefinedError` when one is missing."
     from markupsafe import Markup
 
-    return Markup(_environment().get_template(template).render(**values))
+    return _environment().get_template(template).render(values | {k: Markup(v) for k, v in (trusted or {}).items()})
 
 # %% ../../nbs/08_reporting/00_html.ipynb #62a20fa9
 def policy(
@@ -98,7 +99,7 @@ def picture_uri(
     image.save(f, "JPEG", quality=quality, optimize=True)
     return data_uri(f.getvalue(), "jpeg")
 
-# %% ../../nbs/08_reporting/00_html.ipynb #9e86d7d5
+# %% ../../nbs/08_reporting/00_html.ipynb #ec57278e
 def thumbnail_uri(
     dataset,  # data.datasets.Dataset
     file_name: str,  # of one of its images
@@ -107,14 +108,14 @@ def thumbnail_uri(
     "Return an image of a data set as a thumbnail in a data URI. Raises `UnreadableImage` with the reason."
     return picture_uri(decode(dataset.read(file_name), pixel_limit))
 
-# %% ../../nbs/08_reporting/00_html.ipynb #938559b7
+# %% ../../nbs/08_reporting/00_html.ipynb #9879605e
 def figure_html(
     fig,  # a matplotlib figure; it is closed
     name: str,  # of the files: letters, digits and dashes
     caption: str,  # shown under the picture
     alt: str | None = None,  # read aloud instead of the picture; the caption when None
     folder: str | Path | None = None,  # where to keep NAME.png and NAME.svg; None keeps nothing
-):  # markupsafe.Markup
+) -> str:  # HTML
     "Return `fig` as a self-contained HTML figure, and keep it in `folder` as PNG and SVG."
     import matplotlib.pyplot as plt
 
@@ -134,20 +135,17 @@ def _rendered(fig, kind: str) -> bytes:
                 metadata={"Date": None} if kind == "svg" else {"Software": None})
     return f.getvalue()
 
-# %% ../../nbs/08_reporting/00_html.ipynb #bb8baa20
+# %% ../../nbs/08_reporting/00_html.ipynb #1b60e97c
 def table_html(
     table: pd.DataFrame,
     caption: str = "",
     decimals: int = 3,  # of numbers that are not whole
-):  # markupsafe.Markup
+) -> str:  # HTML
     "Return a table as HTML, every cell escaped, the index as its first column unless it only counts."
-    from markupsafe import Markup
-
     if not (isinstance(table.index, pd.RangeIndex) and table.index.name is None): table = table.reset_index()
     cells = [[_cell(v, decimals) for v in table.iloc[:, i]] for i in range(table.shape[1])]
-    columns = [(name, "" if all(map(_is_number, column)) else Markup(' class="words"'))
-               for name, column in zip(table, cells)]
-    rows = [list(zip(row, columns)) for row in zip(*cells)]
+    columns = [(name, all(map(_is_number, column))) for name, column in zip(table, cells)]
+    rows = [[(cell, number) for cell, (_, number) in zip(row, columns)] for row in zip(*cells)]
     return render("table.html.j2", caption=caption, columns=columns, rows=rows)
 
 
@@ -160,7 +158,7 @@ def _cell(value, decimals: int) -> str:
 
 def _is_number(cell: str) -> bool: return cell == "" or bool(re.match(r"[-+<]?\d|undefined|no interval", cell))
 
-# %% ../../nbs/08_reporting/00_html.ipynb #7551a339
+# %% ../../nbs/08_reporting/00_html.ipynb #940a13f8
 def list_html(
     items: list[str],  # sentences
 ) -> str:
@@ -208,9 +206,7 @@ def contents_html(
     body: str,  # HTML of the page
 ) -> str:  # HTML, "" when there are fewer than three sections
     "Return the table of contents of a page: a link to every second-level heading that has an anchor."
-    from markupsafe import Markup
-
-    heads = [(Markup(anchor), Markup(re.sub(r"<[^>]*>", "", words))) for anchor, words in _H2.findall(body)]
+    heads = [(unescape(anchor), unescape(re.sub(r"<[^>]*>", "", words))) for anchor, words in _H2.findall(body)]
     return render("contents.html.j2", headings=heads) if len(heads) > 2 else ""
 
 # %% ../../nbs/08_reporting/00_html.ipynb #fbe637aa
@@ -228,11 +224,9 @@ def page_html(
 
     Raises `LeuknbError` if it would ask for an outside address.
     """
-    from markupsafe import Markup
-
     trusted = {"policy": policy(), "style": asset("report.css"), "script": asset("report.js"),
                "contents": contents_html(body), "body": _named_anchors(body)}
-    page = str(render("page.html.j2", title=title, **{k: Markup(v) for k, v in trusted.items()})) + "\n"
+    page = render("page.html.j2", trusted, title=title) + "\n"
     refuse_outside(page)
     return page
 

@@ -19,18 +19,13 @@ import leuknb
 
 from ..core import check_writable, InputError, LeuknbError, to_json, write_atomic
 from ..settings import Settings
-from .html import page_html, pdf
+from .html import asset, page_html, pdf
 
 # %% auto #0
-__all__ = ['TEMPLATE', 'MOST_SOCKET', 'to_html', 'write_pdf', 'report_notebook', 'parameter_names', 'data_name', 'run_folder',
-           'audit_folder', 'RunFailed', 'run_report', 'use_ipc']
+__all__ = ['MOST_SOCKET', 'to_html', 'write_pdf', 'report_notebook', 'parameter_names', 'data_name', 'run_folder', 'audit_folder',
+           'RunFailed', 'run_report', 'use_ipc']
 
 # %% ../../nbs/08_reporting/07_run.ipynb #390be7b3
-TEMPLATE = """{%- extends 'basic/index.html.j2' -%}
-{%- block input_group -%}{%- if cell.source.strip() -%}<details class="code"><summary>code</summary>{{ super() }}</details>{%- endif -%}{%- endblock -%}
-{%- block stream_stderr -%}{%- endblock -%}"""
-
-
 def to_html(
     nb,  # an executed notebook
     title: str,  # of the browser's tab
@@ -41,7 +36,7 @@ def to_html(
     """
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(raw_template=TEMPLATE, embed_images=True, mathjax_url="", require_js_url="")
+    exporter = HTMLExporter(raw_template=asset("notebook.html.j2"), embed_images=True, mathjax_url="", require_js_url="")
     return page_html(title, exporter.from_notebook_node(_setup_last(nb))[0])
 
 

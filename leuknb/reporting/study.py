@@ -178,7 +178,7 @@ class Study:
     ) -> None:
         "Show a figure with its caption, and keep it in the run folder as PNG and SVG."
         from leuknb.reporting.interactive import alternative
-        from leuknb.reporting.figures import figure_html
+        from leuknb.reporting.html import figure_html
 
         if of_images and self.dataset.synthetic: caption = f"{caption} Synthetic images."
         show_html(figure_html(fig, name, caption, alt or alternative(name, self.metrics) or caption,

@@ -12,13 +12,14 @@ import pandas as pd
 from .. import paper
 from ..settings import PRESETS, Settings
 from ..evaluation.intervals import caution, clopper_pearson, effective_images
+from .html import list_html, table_html
 
 # %% auto #0
 __all__ = ['MODEL_WORDS', 'RATES', 'HEADINGS', 'PROBE_WORDS', 'percent', 'span', 'model_words', 'counted', 'question', 'headline',
-           'data_words', 'models_table', 'with_interval', 'models_caption', 'paper_beside', 'table_html', 'list_html',
-           'lottery_words', 'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table', 'reach_inputs',
-           'reach_words', 'audit_html', 'probe_table', 'compared_words', 'conclusions', 'limits', 'rerun_command',
-           'skipped_html', 'paper_table_html', 'rerun_html']
+           'data_words', 'models_table', 'with_interval', 'models_caption', 'paper_beside', 'lottery_words', 'cv_table',
+           'cv_caption', 'comparisons_html', 'calibration_table', 'detectable_difference_inputs',
+           'detectable_difference_html', 'audit_html', 'probe_table', 'compared_words', 'conclusions', 'limits',
+           'rerun_command', 'skipped_html', 'paper_table_html', 'rerun_html']
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
 MODEL_WORDS = {"svm": "linear SVM", "knn": "k-nearest neighbours", "ensemble": "ensemble of trees",
@@ -161,22 +162,6 @@ def paper_beside(metrics: dict) -> pd.DataFrame:
                      **({"this run: mean over splits": percent(split["accuracy"]["mean"])} if split else {})})
     return pd.DataFrame(rows).set_index("model") if rows else pd.DataFrame()
 
-# %% ../../nbs/08_reporting/02_text.ipynb #592b6c94
-def table_html(
-    table: pd.DataFrame,
-    caption: str = "",
-) -> str:
-    "Return a table as HTML, every cell escaped, the index as its first column unless it only counts."
-    counts = isinstance(table.index, pd.RangeIndex) and table.index.name is None
-    html = (table if counts else table.reset_index()).to_html(index=False, escape=True, border=0, na_rep="")
-    return (f'<div '
-            f'class="scroll">{html.replace("<thead>", f"<caption>{escape(caption)}</caption><thead>" if caption else "<thead>", 1)}</div>')
-
-# %% ../../nbs/08_reporting/02_text.ipynb #bb7f2930
-def list_html(items: list[str]) -> str:
-    "Return sentences as an HTML list, each escaped."
-    return "<ul>" + "".join(f"<li>{escape(i)}</li>" for i in items) + "</ul>"
-
 # %% ../../nbs/08_reporting/02_text.ipynb #f918d8fe
 def lottery_words(
     metrics: dict,
@@ -255,11 +240,11 @@ def calibration_table(metrics: dict) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis("model")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #676190a6
-def reach_inputs(
+def detectable_difference_inputs(
     metrics: dict,
     predictions: pd.DataFrame,
 ) -> tuple[float, float, int]:  # (highest accuracy, share of images on which exactly one of two models is right, images held out)
-    """Return what the reach of the holdout is computed from: the mean discordance over all pairs of models on the
+    """Return what the smallest detectable difference is computed from: the mean discordance over all pairs of models on the
     holdout.
 
     Where images share patients the number is that of as many independent images (`effective_images` of the first
@@ -279,14 +264,14 @@ def reach_inputs(
     return min(best, 0.999), max(discordance, 1 / len(right)), max(n, 2)
 
 # %% ../../nbs/08_reporting/02_text.ipynb #49abe29b
-def reach_words(
+def detectable_difference_html(
     metrics: dict,
     predictions: pd.DataFrame,
 ) -> str:  # HTML
     "Return the smallest difference of two models that this holdout, and one of the paper's size, would find, in words."
     from leuknb.evaluation.power import smallest_difference
 
-    _, discordance, n = reach_inputs(metrics, predictions)
+    _, discordance, n = detectable_difference_inputs(metrics, predictions)
     held = metrics["holdout"]["n_test"]
     worth = (f"{counted(n, 'held-out image')}" if n == held
              else f"{counted(held, 'held-out image')} that are worth {n} independent ones, since patients share them,")

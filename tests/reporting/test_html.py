@@ -21,7 +21,7 @@ from conftest import needs_weasyprint
 
 from leuknb.reporting.interactive import images_html, threshold_html, threshold_steps
 from leuknb.core import InputError
-from leuknb.reporting.figures import figure_html
+from leuknb.reporting.html import figure_html
 from leuknb.reporting.html import page_html, pdf, policy
 from leuknb.reporting.run import to_html
 
@@ -129,7 +129,7 @@ def test_the_threshold_starts_where_the_classifier_decided_and_every_place_agree
             assert rates == pytest.approx(wanted, abs=1e-12)
         tab.click("#threshold-back") if tab.locator("#threshold-back").is_enabled() else None
         assert int(tab.locator("#threshold").input_value()) == start
-    told = tab.locator("#threshold-told").inner_text()
+    told = tab.locator("#threshold-note").inner_text()
     assert "40 images" in told and "optimistic" in told
 
 
@@ -196,8 +196,8 @@ def test_axe_finds_nothing_serious(opened, scheme, width):
     tab.locator("details").evaluate_all("all => all.forEach(d => { d.open = true; })")
     found = axe.run(tab).response["violations"]
     assert [(v["id"], [n["target"] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")] == []
-    tab.locator("#threshold-told").evaluate("e => { e.style.color = '#999'; e.style.background = '#aaa'; }")
-    assert "color-contrast" in {v["id"] for v in axe.run(tab, context="#threshold-told").response["violations"]}, "and it does look"
+    tab.locator("#threshold-note").evaluate("e => { e.style.color = '#999'; e.style.background = '#aaa'; }")
+    assert "color-contrast" in {v["id"] for v in axe.run(tab, context="#threshold-note").response["violations"]}, "and it does look"
 
 
 def test_a_keyboard_reaches_the_content_first_and_headings_and_landmarks_are_in_order(opened):

@@ -639,7 +639,7 @@ def _imbalance(m, s):
 def _untouched_test(m, s): return "Test images are taken as they come: never resampled, weighted or augmented.", ""
 
 # %% ../../nbs/08_reporting/03_checklists.ipynb #426b0ae7
-@answers("sample_size", "How far this many images can see", "dataset", "holdout")
+@answers("sample_size", "The smallest difference these images can show", "dataset", "holdout")
 def _sample_size(m, s):
     return (f"{_images(m['dataset']['n_images'])}, {m['holdout']['n_test']:,} held out; the report computes which "
             f"differences so many can show.",
@@ -658,7 +658,7 @@ def _size_development(m, s):
     return f"{n:,} images to fit, {p:,} features: {p / n:.1f} features an image.", "judge whether that is enough."
 
 
-@answers("size_evaluation", "How far this many images can see", "holdout")
+@answers("size_evaluation", "The smallest difference these images can show", "holdout")
 def _size_evaluation(m, s):
     h = m["holdout"]
     name = _first(h["models"], s)

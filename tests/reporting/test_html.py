@@ -189,6 +189,41 @@ def test_the_colours_follow_the_system_and_the_button_overrules_it(opened):
     assert tab.evaluate("getComputedStyle(document.querySelector('figure img')).backgroundColor") == "rgb(255, 255, 255)", "figures keep a light card"
 
 
+@pytest.fixture(scope="module")
+def audit_file(tmp_path_factory):
+    "The audit page of a few images with copies under two labels, a split that leaks, and hostile names."
+    from leuknb.auditing.audit import run_audit
+    from leuknb.data.datasets import load_dataset
+    from leuknb.reporting.audit_page import audit_html
+    from leuknb.settings import make_settings
+
+    folder = tmp_path_factory.mktemp("audit")
+    rows = []
+    for i in range(16):
+        label, name = (POSITIVE, NEGATIVE)[i % 2], HOSTILE[5 * (i == 1)].replace("/", "") if i < 2 else f"cell_{i}.png"
+        pixels = np.random.default_rng(2 if i in (2, 3) else i).integers(0, 255, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((96, 96)).save(folder / name)
+        rows.append((name, label, f"p{i}", "test" if i % 4 == 2 else "train"))
+    pd.DataFrame(rows, columns=["file_name", "label", "patient_id", "split"]).to_csv(folder / "metadata.csv", index=False)
+    data = load_dataset(make_settings(data=str(folder), positive=POSITIVE))
+    page = audit_html(run_audit(data, make_settings(permutations=20, cv_repeats=1)), data)
+    (folder / "audit.html").write_text(page, encoding="utf-8")
+    return folder / "audit.html"
+
+
+@pytest.mark.parametrize(("scheme", "width", "ground"), [("light", 1280, "rgb(255, 255, 255)"), ("dark", 390, "rgb(13, 17, 23)")])
+def test_the_audit_page_looks_and_works_like_the_report_in_light_and_dark_and_on_a_phone(opened, audit_file, scheme, width, ground):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    tab = opened(audit_file, width=width, color_scheme=scheme)
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == ground
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width, "nothing pushes the page sideways"
+    assert tab.locator(".pictures.conflict figure").count() == 2 and tab.locator(".contents li").count() == 5
+    found = axe.run(tab).response["violations"]
+    assert [(v["id"], [n["target"] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")] == []
+    tab.locator(".pictures button").first.click()
+    assert tab.locator("dialog img").is_visible()
+
+
 @pytest.mark.parametrize(("scheme", "width"), [("light", 400), ("dark", 1400)])
 def test_axe_finds_nothing_serious(opened, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()

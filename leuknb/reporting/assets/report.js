@@ -145,7 +145,7 @@ if (sets) {
   const [chooser, where, back, strip, note] =
     ["set", "value", "back", "strip", "note"].map((name) => one(`#threshold-${name}`));
   const svg = (tag, fields, text = "") => {
-    const e = document.createElementNS("http:" + "//www.w3.org/2000/svg", tag);
+    const e = document.createElementNS(strip.namespaceURI, tag);
     for (const k in fields) e.setAttribute(k, fields[k]);
     e.textContent = text;
     return e;

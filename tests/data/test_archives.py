@@ -296,7 +296,7 @@ def test_a_tape_that_would_run_for_ever_or_fill_the_memory_is_refused_at_once(tm
     import gzip
     import tracemalloc
 
-    negative = b"\xff" * 8 + struct.pack(">l", -1024)
+    negative = b"\xff" * 8 + struct.pack(">l", -512)
     many = b"%011o\0" % 2**30
     tape = {"negative": header() + header(b"b.png", negative), "huge name": header(kind=b"L", size=many) + bytes(2**25),
             "huge notes": header(kind=b"x", size=many) + b"9" * 2**25,

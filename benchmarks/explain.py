@@ -1,4 +1,4 @@
-"""Whether the evidence maps can be believed, on real and on synthetic images, and how long a page of cases takes.
+"""Whether the evidence maps can be believed, on real and on synthetic images, and how long a page of examples takes.
 
     python benchmarks/explain.py --data FOLDER     FOLDER: real images (class folders, or metadata.csv); without it only the simulator's
     python benchmarks/explain.py --images 12       images whose patches are painted over, of each set and recipe (36 forward passes each, of four views for best)
@@ -11,7 +11,7 @@ For the presets demo and best and for a middle layer alone, with a linear suppor
 - inside: share of the evidence inside the white cell beside the cell's share of the image (synthetic: the drawn cell; real: the cell found by its stain, which is no truth)
 - agreement: mean rank correlation of maps with those of a random network, of shuffled labels, and between two halves of the training images
 - neighbours: how often the nearest image of another patient has the same label, by either distance
-- cpu_seconds: processor time of a page of eight cases, the network in memory, median of three
+- cpu_seconds: processor time of a page of eight examples, the network in memory, median of three
 """
 
 import argparse

@@ -46,7 +46,7 @@ class Study:
     X_other: object = None  # its features
     outside: object = None  # external.External
     published: object = None  # published.PublishedCheck of the seed paper's table
-    casebook: object = None  # casebook.Casebook of the headline classifier
+    examples: object = None  # leuknb.explanation.examples.Examples of the headline classifier
     # model -> calibrated probability of the positive class, one per usable image
     probabilities: dict = field(default_factory=dict)
     metrics: dict = field(default_factory=lambda: {"schema": 1})
@@ -139,17 +139,17 @@ class Study:
         self.metrics |= evaluation_sections(self)
 
     def explain(self) -> None:
-        """Fill `casebook` and the section `explanations` of the metrics: mistakes and surest cases of the headline
-        classifier.
+        """Fill `examples` and the section `explanations` of the metrics: mistakes and surest right answers of the
+        headline classifier.
         """
         if not self.settings.cases: return
         from leuknb.explanation.examples import explain_predictions
 
         with self.timed("explain"):
-            self.casebook = explain_predictions(self.dataset, self.settings, self.X, self.predictions,
+            self.examples = explain_predictions(self.dataset, self.settings, self.X, self.predictions,
                                                 copies=self.copies, groups=self.groups, n=self.settings.cases)
-        self.metrics["explanations"] = {"model": self.casebook.model, "why": self.casebook.why,
-                                        "cases": self.casebook.rows}
+        self.metrics["explanations"] = {"model": self.examples.model, "why": self.examples.why,
+                                        "examples": self.examples.rows}
 
     def check_paper(self) -> None:
         "Fill `published`: whether the seed paper's table can be right as printed."

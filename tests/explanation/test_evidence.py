@@ -1,4 +1,4 @@
-"""Evidence adds up to the score whatever the recipe, Grad-CAM and neighbours agree with independent computations, and the casebook shows no test image its own neighbours."""
+"""Evidence adds up to the score whatever the recipe, Grad-CAM and neighbours agree with independent computations, and the examples show no test image its own neighbours."""
 
 import itertools
 import sys
@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, Normalizer, RobustScaler, StandardScaler
 from sklearn.svm import SVC
 
-from leuknb.explanation.examples import choose_cases, explain_predictions, refit_holdout, short_name
+from leuknb.explanation.examples import choose_examples, explain_predictions, refit_holdout, short_name
 from leuknb.classification.estimators import make_classifier, scores
 from leuknb.core import InputError
 from leuknb.settings import make_settings, SyntheticSettings
@@ -215,21 +215,21 @@ def test_the_holdouts_models_fitted_again_give_the_scores_of_the_table_also_when
         np.testing.assert_allclose(scores(held.pipeline, X[held.test]), t.score, atol=1e-4)
 
 
-def test_no_test_image_and_no_patient_of_a_case_is_among_its_neighbours(study):
+def test_no_test_image_and_no_patient_of_an_example_is_among_its_neighbours(study):
     dataset, settings, X, predictions, copies = study
     held = set(predictions.file_name)
     patient = dataset.usable.set_index("file_name").group
-    book = explain_predictions(dataset, settings, X, predictions, copies=copies, n=6)
-    assert len(book.rows) == 6
-    for row in book.rows:
+    found = explain_predictions(dataset, settings, X, predictions, copies=copies, n=6)
+    assert len(found.rows) == 6
+    for row in found.rows:
         assert row["file_name"] in held and len(row["neighbours"]) == 3
         assert not {n["file_name"] for n in row["neighbours"]} & held
         assert patient[row["file_name"]] not in {patient[n["file_name"]] for n in row["neighbours"]}
         assert row["average"] + row["inside_cell"] + row["outside_cell"] == pytest.approx(row["score"], abs=2e-3)
-    assert all(short_name(r["file_name"]) in book.alt_mistakes + book.alt_surest for r in book.rows)
+    assert all(short_name(r["file_name"]) in found.alt_mistakes + found.alt_surest for r in found.rows)
 
 
-def test_the_casebook_is_the_same_on_one_thread_and_on_two(study):
+def test_the_examples_are_the_same_on_one_thread_and_on_two(study):
     import torch
 
     dataset, settings, X, predictions, copies = study
@@ -246,28 +246,28 @@ def test_the_casebook_is_the_same_on_one_thread_and_on_two(study):
 def test_a_tree_has_no_map_but_neighbours_and_a_run_without_mistakes_no_page_of_mistakes(study):
     dataset, settings, X, predictions, copies = study
     tree = predictions[predictions.model == "tree"].assign(predicted=lambda t: t.label)
-    book = explain_predictions(dataset, settings, X, tree, "tree", copies, n=2)
-    assert book.mistakes is None and book.alt_mistakes == "" and book.surest is not None
-    assert book.why.startswith("No map") and [r["method"] for r in book.rows] == ["none", "none"]
-    assert all(len(r["neighbours"]) == 3 for r in book.rows)
+    found = explain_predictions(dataset, settings, X, tree, "tree", copies, n=2)
+    assert found.mistakes is None and found.alt_mistakes == "" and found.surest is not None
+    assert found.why.startswith("No map") and [r["method"] for r in found.rows] == ["none", "none"]
+    assert all(len(r["neighbours"]) == 3 for r in found.rows)
 
 
-def test_cases_of_several_classes_are_explained_against_the_runner_up(study):
+def test_examples_of_several_classes_are_explained_against_the_runner_up(study):
     dataset, settings, X, _, _ = study
     kinds = np.where(dataset.usable.label == "abnormal", "blast", np.where(np.arange(len(X)) % 2, "band", "mono"))
     many = type(dataset)("three", dataset.root, dataset.table.assign(label=kinds), ["band", "blast", "mono"], None, True)
     run = settings.model_copy(update={"tune": False})
     predictions = evaluate(X, many, run)
-    book = explain_predictions(many, run, X, predictions, n=4)
-    assert len(book.rows) == 4 and all(r["method"] == "exact" and r["speaks_for"] == r["predicted"] for r in book.rows)
-    assert " against " in book.alt_mistakes + book.alt_surest
+    found = explain_predictions(many, run, X, predictions, n=4)
+    assert len(found.rows) == 4 and all(r["method"] == "exact" and r["speaks_for"] == r["predicted"] for r in found.rows)
+    assert " against " in found.alt_mistakes + found.alt_surest
 
 
 def test_mistakes_come_surest_first_and_right_answers_take_turns_among_classes():
     t = pd.DataFrame({"file_name": list("abcdef"), "label": ["x", "x", "x", "y", "y", "y"], "predicted": ["x", "y", "x", "y", "x", "y"], "score": [-3.0, 0.4, -2.0, 1.0, -0.9, 0.5]})
     t = t.assign(model="svm", scheme="holdout", split=0, group="")
-    assert choose_cases(t, "svm", 8) == (["e", "b"], ["a", "d", "c", "f"])
-    assert choose_cases(t, "svm", 2) == (["e"], ["a"])
+    assert choose_examples(t, "svm", 8) == (["e", "b"], ["a", "d", "c", "f"])
+    assert choose_examples(t, "svm", 2) == (["e"], ["a"])
 
 
 def test_names_of_files_fit_a_figure_whatever_they_hold():

@@ -37,27 +37,28 @@ def test_no_color_takes_the_colours_from_help_and_tables(tmp_path):
 
 
 def test_what_is_piped_on_holds_no_escape_sequence_and_no_progress_bar(tmp_path):
-    done = leuknb("synth", "smears", "--n", 8, "--set", "images_per_patient=2", cwd=tmp_path)
+    done = leuknb("synth", "smears", "--n", 4, "--set", "images_per_patient=2", cwd=tmp_path)
     assert done.returncode == 0 and done.stdout == "smears\n"
-    done = leuknb("extract", "smears", "--out", "features", cwd=tmp_path)
+    done = leuknb("extract", "smears", "--out", "features", "--set", "image_size=64", cwd=tmp_path)
     assert done.returncode == 0 and done.stdout == "features/features.parquet\n"
     for stream in (done.stdout, done.stderr): assert "\x1b" not in stream and "\r" not in stream and "%|" not in stream
 
 
 def test_verbose_logs_on_standard_error_wherever_it_is_written_and_leaves_the_result_alone(tmp_path):
-    quiet = leuknb("synth", "a", "--n", 8, "--set", "images_per_patient=2", cwd=tmp_path)
-    assert "INFO" not in quiet.stderr
-    for call in (["--verbose", "synth", "b"], ["synth", "c", "--verbose"]):
-        done = leuknb(*call, "--n", 8, "--set", "images_per_patient=2", cwd=tmp_path)
-        assert done.returncode == 0 and done.stdout == f"{call[-1] if call[-1] != '--verbose' else 'c'}\n"
+    home = {"LEUKNB_HOME": str(tmp_path / "home")}
+    quiet = leuknb("cache", "info", cwd=tmp_path, **home)
+    assert quiet.returncode == 0 and "INFO" not in quiet.stderr
+    for call in (["--verbose", "cache", "info"], ["cache", "info", "--verbose"]):
+        done = leuknb(*call, cwd=tmp_path, **home)
+        assert done.returncode == 0 and done.stdout == quiet.stdout
         assert re.search(r"INFO leuknb\.cli: leuknb [\d.]+: exit status 0 after [\d.]+ s", done.stderr)
     failed = leuknb("extract", "missing", "--out", "x", "--set", "seed=7", "--verbose", cwd=tmp_path)
     assert failed.returncode == 2 and '"seed":7' in failed.stderr and "exit status 2" in failed.stderr and "Traceback" not in failed.stderr
 
 
 def test_debug_shows_the_traceback_wherever_it_is_written(tmp_path):
-    for call in (["--debug", "extract", "missing"], ["extract", "missing", "--debug"]):
-        done = leuknb(*call, "--out", "x", cwd=tmp_path)
+    for call in (["--debug", "audit", "--table", "missing.csv"], ["audit", "--table", "missing.csv", "--debug"]):
+        done = leuknb(*call, cwd=tmp_path)
         assert done.returncode != 0 and "Traceback" in done.stderr and "InputError" in done.stderr
 
 

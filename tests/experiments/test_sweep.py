@@ -61,6 +61,7 @@ def test_a_sweep_that_is_run_again_keeps_what_is_done_and_refuses_to_replace_oth
     with pytest.raises(InputError, match="run folder"): sweep.run_sweep(QUICK, OVER, result.folder / "seed-0")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="dask.distributed is not installed")
 def test_a_sweep_on_a_cluster_makes_the_same_results(swept, tmp_path):
     from distributed import LocalCluster

@@ -10,21 +10,19 @@ import hashlib
 import json
 import os
 import re
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import platformdirs
 from pydantic import BaseModel
 
 # %% auto #0
 __all__ = ['LeuknbError', 'InputError', 'nearest', 'check_choice', 'rng', 'stream_seed', 'to_json', 'sha256', 'fingerprint',
-           'umask', 'write_atomic', 'check_writable', 'home', 'package_versions', 'progress', 'load_torchvision',
-           'cell_text', 'defused', 'safe_cell']
+           'umask', 'write_atomic', 'check_writable', 'home', 'package_versions', 'progress', 'begins_a_formula',
+           'cell_text', 'hides_a_formula', 'escaped', 'safe_cell']
 
 # %% ../nbs/00a_core.ipynb #82fbc362
 class LeuknbError(Exception):
@@ -195,34 +193,17 @@ def _progress_lines(items, what, total, path):
             with open(path, "a", encoding="utf-8") as f:
                 f.write(json.dumps({"what": what, "n": n, "total": total}) + "\n")
 
-# %% ../nbs/00a_core.ipynb #8604e577
-def load_torchvision():
-    "Return the torchvision module, declaring the operators that a CPU-only torch misses only when the import needs it."
-    import importlib
-
-    import torch
-
-    try: return importlib.import_module("torchvision")
-    except RuntimeError as e:
-        if "torchvision::" not in str(e): raise
-    for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]: del sys.modules[name]
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    load_torchvision._library = library  # the declarations live as long as this object
-    return importlib.import_module("torchvision")
-
 # %% ../nbs/00a_core.ipynb #7937a0f9
 # how a text begins that a spreadsheet may compute, or that was marked for it before
 _FORMULA = re.compile(r"'*[=+\-@\t\r＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?[\d.,]*")
 # controls, overrides of direction, formulas behind a separator
 _HIDDEN = re.compile(r"[\0-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]|[;\t\n]\s*[\"']*\s*[=+\-@＝＋－＠]")
-_WHY_HIDDEN = (
-    "a control character, or what a spreadsheet may take for a formula, in its name, label or group: rename it")
 
 
-def _begins_a_formula(text: str) -> bool: return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
+def begins_a_formula(text: str) -> bool:
+    "Whether a spreadsheet may compute a text, or an apostrophe marks it already; numbers and a lone sign are harmless."
+    return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
 
 
 def cell_text(
@@ -231,29 +212,23 @@ def cell_text(
     """Return text that a spreadsheet will not compute: with an apostrophe in front where it begins like a formula
     and is no number.
     """
-    return "'" + text if _begins_a_formula(text) else text
+    return "'" + text if begins_a_formula(text) else text
 
 # %% ../nbs/00a_core.ipynb #e2c7189e
-def _escaped(text: str) -> str: return _HIDDEN.sub(lambda m: "".join(f"\\u{ord(c):04x}" for c in m[0]), text)
+def hides_a_formula(text: str) -> bool:
+    "Whether a text holds a control character, or what a spreadsheet may take for a formula behind a separator."
+    return bool(_HIDDEN.search(text))
 
 
-def defused(
-    listing: pd.DataFrame,  # file_name, label, group, why and others
-) -> pd.DataFrame:  # of the same shape
-    """Return a listing none of whose names, labels, groups and reasons a spreadsheet would compute; rows whose text
-    cannot be kept are skipped.
-    """
-    texts = ["file_name", "label", "group"]
-    hidden = pd.concat([listing[c].map(lambda v: bool(_HIDDEN.search(v))) for c in texts], axis=1).any(axis=1)
-    names = listing["file_name"].map(lambda v: f"./{v}" if _begins_a_formula(v) else v)
-    out = listing.assign(file_name=names, label=listing["label"].map(cell_text), group=listing["group"].map(cell_text),
-                         why=listing["why"].mask(hidden & listing["why"].isin(["", "not listed in metadata.csv"]),
-                                                 _WHY_HIDDEN))
-    return out.assign(**{c: out[c].map(_escaped) for c in (*texts, "why")})
+def escaped(text: str) -> str:
+    "Return text with what it hides written as escapes such as `\\u003d`."
+    return _HIDDEN.sub(lambda m: "".join(f"\\u{ord(c):04x}" for c in m[0]), text)
 
 # %% ../nbs/00a_core.ipynb #2ebb84e3
-def safe_cell(value) -> str:
-    "Return a value as the text of a CSV cell that no spreadsheet takes for a formula (OWASP, CSV injection)."
+def safe_cell(
+    value,  # of any kind; labels of a dataset are marked already and stay as they are
+) -> str:
+    "Return a value as the text of a CSV cell that no spreadsheet computes; six digits of a float, nothing for NaN."
     if isinstance(value, (float, np.floating)): return "" if np.isnan(value) else f"{value:g}"
     text = str(value)
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return escaped(text if text.startswith("'") else cell_text(text))

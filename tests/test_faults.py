@@ -271,7 +271,7 @@ def test_rows_are_found_when_the_clock_was_wrong_as_they_were_written(images, tm
 def test_weights_changed_behind_an_unchanged_time_are_noticed(tmp_path, monkeypatch):
     import torch
 
-    from leuknb.core import load_torchvision
+    from leuknb.features.backbones import load_torchvision
     from leuknb.features.backbones import describe
 
     monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import math
-import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from html import escape
@@ -17,15 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import PIL
 
-from ..core import cell_text, defused, fingerprint, InputError, nearest, progress, sha256
+from ..core import cell_text, fingerprint, home, InputError, progress, sha256, write_atomic
 from ..settings import Settings
 from .images import open_image, UnreadableImage
-from .sources import ACCEPTED, NEEDED, read_file, source_function, source_of, SOURCES
-from .layouts import COLUMNS, in_parts, list_folders, positive_class, read_metadata, unlisted_images
+from .sources import data_path, read_file, source_of
+from .layouts import COLUMNS, defused, in_parts, list_images, positive_class
 
 # %% auto #0
-__all__ = ['Dataset', 'inspect_file', 'load_dataset', 'summary', 'require_enough']
+__all__ = ['MOST_DECODED', 'Dataset', 'inspect_bytes', 'inspect_file', 'decoded_before', 'remember_decoded', 'checked_table',
+           'found_classes', 'load_dataset', 'summary', 'require_enough']
 
 # %% ../../nbs/01_data/07_datasets.ipynb #ab006680
 @dataclass(frozen=True, eq=False)
@@ -97,74 +99,122 @@ class Dataset:
                 f"<code>.table</code> has a row for each file.</p>{summary(self).to_html()}")
 
 # %% ../../nbs/01_data/07_datasets.ipynb #a6c6e1ad
-def inspect_file(
-    root: Path,  # a real path, links resolved
-    name: str,  # relative to it, with /
+def inspect_bytes(
+    data: bytes,  # the content of a file
     pixel_limit: int = Settings().pixel_limit,
+    decoded: dict | None = None,  # of files that were decoded before: sha256 -> (width, height, mode, format)
 ) -> tuple:  # (sha256, width, height, mode, format, why); zeros and empty text where nothing is known
-    "Return the facts of one image file, decoded once to the last pixel to be sure; `why` is empty when it is usable."
-    digest, facts = "", (0, 0, "", "")
+    "Return the facts of an image, decoded to the last pixel unless that was done before; `why` is empty when usable."
+    digest, facts = sha256(data), (0, 0, "", "")
+    if decoded and digest in decoded: return (digest, *decoded[digest], "")
     try:
-        data = read_file(root, name, pixel_limit)
-        digest = sha256(data)
         image = open_image(data, pixel_limit, load=False)
         facts = (*image.size, image.mode, image.format)
         open_image(data, pixel_limit)
     except UnreadableImage as e: return (digest, *facts, str(e))
     return (digest, *facts, "")
 
+
+def inspect_file(
+    root: Path,  # a real path, links resolved
+    name: str,  # relative to it, with /
+    pixel_limit: int = Settings().pixel_limit,
+    decoded: dict | None = None,  # as `inspect_bytes` takes it
+) -> tuple:  # (sha256, width, height, mode, format, why)
+    "Return the facts of one image file; `why` says why it cannot be read or used."
+    try: data = read_file(root, name, pixel_limit)
+    except UnreadableImage as e: return ("", 0, 0, "", "", str(e))
+    return inspect_bytes(data, pixel_limit, decoded)
+
+# %% ../../nbs/01_data/07_datasets.ipynb #a627e549
+MOST_DECODED = 200_000  # files that are remembered; those that were seen first are forgotten first
+
+
+def _decoded_path(pixel_limit: int) -> Path:
+    key = fingerprint({"decoded": 1, "pillow": PIL.__version__, "pixel_limit": pixel_limit})
+    return home() / "facts" / f"{key}.npz"
+
+
+def decoded_before(
+    pixel_limit: int = Settings().pixel_limit,
+) -> dict[str, tuple]:  # sha256 -> (width, height, mode, format)
+    "Return the facts of files that were decoded before, from the cache; none where that cannot be read."
+    try:
+        with np.load(_decoded_path(pixel_limit), allow_pickle=False) as kept:
+            columns = [kept[name].tolist() for name in ("width", "height", "mode", "format")]
+            return dict(zip(kept["sha256"].astype(str).tolist(), zip(*columns, strict=True), strict=True))
+    except Exception: return {}  # absent or damaged: the files are decoded again
+
+
+def remember_decoded(
+    facts: Collection[tuple],  # from `inspect_file`; those with a reason are passed over
+    pixel_limit: int = Settings().pixel_limit,
+) -> None:
+    "Keep the facts of files that were decoded, beside those kept before; nothing happens where that cannot be written."
+    before = decoded_before(pixel_limit)
+    both = before | {digest: tuple(rest) for digest, *rest, why in facts if digest and not why}
+    if len(both) == len(before): return
+    both = dict(list(both.items())[-MOST_DECODED:])
+    width, height, mode, form = zip(*both.values())
+    with suppress(OSError), write_atomic(_decoded_path(pixel_limit), "wb") as f:
+        np.savez_compressed(f, sha256=np.array(list(both), "S64"), width=width, height=height, mode=mode, format=form)
+
 # %% ../../nbs/01_data/07_datasets.ipynb #576f1fff
-def _folder(data: str) -> Path:
-    "Return a path that exists. Raises `InputError` with the nearest name."
-    path = Path(os.path.expanduser(data))
-    if data.strip() and os.path.exists(path): return path
-    try: beside = os.listdir(path.parent)[:10_000]
-    except (OSError, ValueError): beside = []
-    raise InputError(f"data {data!r} is not there: give {ACCEPTED}{nearest(path.name, [*SOURCES, *beside])}")
+def checked_table(
+    listing: pd.DataFrame,  # file_name, label, group, why and others
+    facts: list[tuple],  # of each row, from `inspect_file`
+) -> pd.DataFrame:  # columns `COLUMNS`, then the others
+    "Return listing and facts side by side, with status and reason."
+    facts = pd.DataFrame(facts, columns=["sha256", "width", "height", "mode", "format", "found"])
+    both = [": ".join(filter(None, pair)) for pair in zip(listing["why"], facts.pop("found"))]
+    table = pd.concat([listing.drop(columns="why"), facts], axis=1).assign(why=pd.Series(both, dtype="str"))
+    table["status"] = table["why"].eq("").map({True: "ok", False: "skipped"})
+    return table[[*COLUMNS, *(c for c in table if c not in COLUMNS)]]
 
 
-def _listing(settings: Settings) -> tuple[str, Path, pd.DataFrame]:
-    "Return (name, folder, listing) of what the setting `data` names."
-    source = source_of(settings.data)
-    path = source_function(SOURCES[source])(settings) if source else _folder(settings.data)
-    path = Path(os.path.realpath(path))
-    if path.is_dir():
-        name, metadata = settings.data if source else path.name, path / "metadata.csv"
-        if not metadata.is_file(): return name, path, _judged_folders(path, settings)
-        if not Path(os.path.realpath(metadata)).is_relative_to(path):
-            raise InputError(f"metadata.csv in {path.name!r} is a link that leaves the folder: put a copy there")
-        listing = read_metadata(metadata, settings.group)
-        return name, path, pd.concat([listing, unlisted_images(path, listing)], ignore_index=True).fillna("")
-    if path.suffix.lower() not in (".csv", ".tsv"):
-        raise InputError(f"data {settings.data!r} is a file, but no CSV: give {ACCEPTED}")
-    name = path.parent.name if path.name == "metadata.csv" else path.stem
-    return name, path.parent, read_metadata(path, settings.group)
-
-
-def _judged_folders(root: Path, settings: Settings) -> pd.DataFrame:
-    "List class folders; a group column that was asked for by name needs a metadata.csv."
-    if settings.group != Settings.model_fields["group"].default:
+def found_classes(
+    name: str,  # of the set
+    table: pd.DataFrame,  # from `checked_table`
+) -> list[str]:
+    "Return the classes, sorted. Raises `InputError` without a usable image, or with one class."
+    if not (table["status"] == "ok").any():
         raise InputError(
-            f"setting group = {settings.group!r} names a column, but {root.name!r} has no metadata.csv: add one with "
-            f"{','.join(NEEDED)},{settings.group}")
-    return list_folders(root)
+            f"{name!r} has no usable image among {len(table)}; the first, {table['file_name'][0]!r}: {table['why'][0]}")
+    classes = sorted(set(table["label"]) - {""})
+    if len(classes) < 2: raise InputError(f"{name!r} has one class, {classes[0]!r}: a classifier needs two or more")
+    return classes
+
+# %% ../../nbs/01_data/07_datasets.ipynb #eaab65d4
+def load_dataset(
+    settings: Settings,  # data, positive, group and pixel_limit are looked at
+) -> Dataset:
+    "Return the checked table of the images that `settings.data` names. Raises `InputError` for what no run could use."
+    path, source = data_path(settings), source_of(settings.data)
+    root, listing = list_images(path, settings.group)
+    name = settings.data if source else _name_of(path)
+    table = _inspected(root, defused(listing), settings.pixel_limit)
+    classes = found_classes(name, table)
+    positive = None if settings.positive is None else cell_text(settings.positive)
+    synthetic = source == "synthetic" or (root / "synthetic.json").is_file()
+    return Dataset(name, root, table, classes, positive_class(classes, positive), synthetic)
+
+
+def _name_of(path: Path) -> str:
+    "The name of a set: that of its folder, or of a CSV that is not called metadata.csv."
+    if path.is_dir(): return path.name
+    return path.parent.name if path.name == "metadata.csv" else path.stem
 
 
 def _inspected(root: Path, listing: pd.DataFrame, pixel_limit: int) -> pd.DataFrame:
-    "Return the table of a listing: every file that may be read is read, hashed and decoded once."
+    "Return the table of a listing: every file that may be read is read and hashed, and decoded if it is new."
     listing = listing.sort_values("file_name", kind="stable", ignore_index=True)
     readable = listing["why"].isin(["", "not listed in metadata.csv"]).to_numpy()
-    facts = [("", 0, 0, "", "", "")] * len(listing)
-    places, names = np.flatnonzero(readable), listing.loc[readable, "file_name"].tolist()
-    for i, found in zip(places, progress(_in_two_threads(partial(inspect_file, root, pixel_limit=pixel_limit), names),
-                                         "reading images", len(names))):
-        facts[i] = found
-    facts = pd.DataFrame(facts, columns=["sha256", "width", "height", "mode", "format", "found"])
-    both = [": ".join(filter(None, pair)) for pair in zip(listing["why"], facts.pop("found"))]
-    table = pd.concat([listing.drop(columns="why"), facts], axis=1)
-    table["why"] = pd.Series(both, dtype="str")
-    table["status"] = table["why"].eq("").map({True: "ok", False: "skipped"})
-    return table[[*COLUMNS, *(c for c in table if c not in COLUMNS)]]
+    look = partial(inspect_file, root, pixel_limit=pixel_limit, decoded=decoded_before(pixel_limit))
+    names = listing.loc[readable, "file_name"].tolist()
+    found = list(progress(_in_two_threads(look, names), "reading images", len(names)))
+    remember_decoded(found, pixel_limit)
+    facts = iter(found)
+    return checked_table(listing, [next(facts) if r else ("", 0, 0, "", "", "") for r in readable])
 
 
 def _in_two_threads(function, items: list) -> Iterator:
@@ -172,22 +222,6 @@ def _in_two_threads(function, items: list) -> Iterator:
     with ThreadPoolExecutor(2) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for part in in_parts(items, 64): yield from pool.map(function, part)
-
-
-def load_dataset(
-    settings: Settings,  # data, positive, group and pixel_limit are looked at
-) -> Dataset:
-    "Return the checked table of the images that `settings.data` names. Raises `InputError` for what no run could use."
-    name, root, listing = _listing(settings)
-    table = _inspected(root, defused(listing), settings.pixel_limit)
-    classes = sorted(set(table["label"]) - {""})
-    if not (table["status"] == "ok").any():
-        raise InputError(
-            f"{name!r} has no usable image among {len(table)}; the first, {table['file_name'][0]!r}: {table['why'][0]}")
-    if len(classes) < 2: raise InputError(f"{name!r} has one class, {classes[0]!r}: a classifier needs two or more")
-    synthetic = source_of(settings.data) == "synthetic" or (root / "synthetic.json").is_file()
-    return Dataset(name, root, table, classes, positive_class(classes, None if settings.positive is None
-                                                              else cell_text(settings.positive)), synthetic)
 
 # %% ../../nbs/01_data/07_datasets.ipynb #8632fa68
 def summary(dataset: Dataset) -> pd.DataFrame:  # one row for each class, and one for all

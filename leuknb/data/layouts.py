@@ -17,13 +17,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import check_choice, InputError, nearest
+from ..core import begins_a_formula, cell_text, check_choice, escaped, hides_a_formula, InputError, nearest
 from ..settings import Settings
-from .sources import NEEDED, system_reason, unsafe_name, visible_entries
+from .sources import ACCEPTED, NEEDED, system_reason, unsafe_name, visible_entries
 
 # %% auto #0
 __all__ = ['COLUMNS', 'IMAGE_SUFFIXES', 'SPLIT_NAMES', 'DELIMITERS', 'POSITIVE_NAMES', 'NEGATIONS', 'in_parts', 'is_image_name',
-           'image_paths', 'list_folders', 'read_metadata', 'unlisted_images', 'positive_class']
+           'image_paths', 'list_folders', 'read_metadata', 'unlisted_images', 'list_images', 'defused',
+           'positive_class']
 
 # %% ../../nbs/01_data/06_layouts.ipynb #1851e947
 # of every checked table, in this order; of a listing, those that can be known without opening a file
@@ -221,6 +222,49 @@ def unlisted_images(
         rows += [row for row in (_listed(p, root, "", "not listed in metadata.csv") for p in paths)
                  if row["file_name"] not in listed]
     return pd.DataFrame(rows, columns=["file_name", "label", "group", "why"], dtype="str")
+
+# %% ../../nbs/01_data/06_layouts.ipynb #94fb01c6
+def list_images(
+    path: Path,  # a folder or a CSV file; real, links resolved
+    group: str = Settings().group,  # the column that names the patient
+) -> tuple[Path, pd.DataFrame]:  # the folder that file names are relative to, and the listing
+    "Return the images that a folder or CSV file lists. Raises `InputError` for a shape that cannot be read."
+    if path.is_dir(): return path, _list_folder(path, group)
+    if path.suffix.lower() not in (".csv", ".tsv"):
+        raise InputError(f"data {path.name!r} is a file, but no CSV: give {ACCEPTED}")
+    return path.parent, read_metadata(path, group)
+
+
+def _list_folder(root: Path, group: str) -> pd.DataFrame:
+    "The listing of a folder; a group column that was asked for by name needs a metadata.csv."
+    metadata = root / "metadata.csv"
+    if not metadata.is_file():
+        if group == Settings.model_fields["group"].default: return list_folders(root)
+        raise InputError(f"setting group = {group!r} names a column, but {root.name!r} has no metadata.csv: add one "
+                         f"with {','.join(NEEDED)},{group}")
+    if not Path(os.path.realpath(metadata)).is_relative_to(root):
+        raise InputError(f"metadata.csv in {root.name!r} is a link that leaves the folder: put a copy there")
+    listing = read_metadata(metadata, group)
+    return pd.concat([listing, unlisted_images(root, listing)], ignore_index=True).fillna("")
+
+# %% ../../nbs/01_data/06_layouts.ipynb #d8ba82da
+_WHY_HIDDEN = (
+    "a control character, or what a spreadsheet may take for a formula, in its name, label or group: rename it")
+
+
+def defused(
+    listing: pd.DataFrame,  # file_name, label, group, why and others
+) -> pd.DataFrame:  # of the same shape
+    """Return a listing none of whose names, labels, groups and reasons a spreadsheet would compute; rows whose text
+    cannot be kept are skipped.
+    """
+    texts = ["file_name", "label", "group"]
+    hidden = pd.concat([listing[c].map(hides_a_formula) for c in texts], axis=1).any(axis=1)
+    names = listing["file_name"].map(lambda v: f"./{v}" if begins_a_formula(v) else v)
+    out = listing.assign(file_name=names, label=listing["label"].map(cell_text), group=listing["group"].map(cell_text),
+                         why=listing["why"].mask(hidden & listing["why"].isin(["", "not listed in metadata.csv"]),
+                                                 _WHY_HIDDEN))
+    return out.assign(**{c: out[c].map(escaped) for c in (*texts, "why")})
 
 # %% ../../nbs/01_data/06_layouts.ipynb #262775b4
 POSITIVE_NAMES = frozenset(  # words, singular, that name the class with the disease

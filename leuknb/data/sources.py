@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import http.client
 import importlib
 import os
 import re
 import shutil
 import stat
 import tempfile
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
-from ..core import check_choice, home, InputError, load_torchvision, write_atomic
+from ..core import check_choice, home, InputError, nearest, write_atomic
 from ..settings import Settings
 from .images import UnreadableImage
 
@@ -25,8 +29,8 @@ NEEDED = ("file_name", "label")  # columns of a metadata.csv, which a source may
 
 # %% auto #0
 __all__ = ['NEEDED', 'BYTES_A_PIXEL', 'HEADER_ROOM', 'SOURCES', 'EXTRAS', 'ACCEPTED', 'unsafe_name', 'system_reason', 'locate',
-           'byte_limit', 'read_file', 'visible_entries', 'source_of', 'source_function', 'import_extra', 'first_line',
-           'kaggle_folder', 'appears_whole', 'medmnist_folder']
+           'byte_limit', 'read_file', 'visible_entries', 'source_of', 'source_function', 'data_path', 'import_extra',
+           'first_line', 'kaggle_folder', 'appears_whole', 'medmnist_folder']
 
 # %% ../../nbs/01_data/05_sources.ipynb #33f06f79
 def unsafe_name(name: str) -> str:  # why, or an empty string
@@ -116,6 +120,23 @@ def source_function(
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
+# %% ../../nbs/01_data/05_sources.ipynb #f8f8add3
+def data_path(
+    settings: Settings,  # data is looked at
+) -> Path:  # real, links resolved
+    "Return the folder or file that the setting `data` names. Raises `InputError` with the nearest name."
+    if source := source_of(settings.data): path = source_function(SOURCES[source])(settings)
+    else: path = _local_path(settings.data)
+    return Path(os.path.realpath(path))
+
+
+def _local_path(data: str) -> Path:
+    path = Path(os.path.expanduser(data))
+    if data.strip() and os.path.exists(path): return path
+    try: beside = os.listdir(path.parent)[:10_000]
+    except (OSError, ValueError): beside = []
+    raise InputError(f"data {data!r} is not there: give {ACCEPTED}{nearest(path.name, [*SOURCES, *beside])}")
+
 # %% ../../nbs/01_data/05_sources.ipynb #7a7394d3
 def import_extra(module: str, data: str):
     "Import an optional package. Raises `InputError` with the command that installs it."
@@ -173,7 +194,7 @@ def appears_whole(folder: Path):
             if not folder.is_dir(): raise
     finally: shutil.rmtree(beside, ignore_errors=True)
 
-
+# %% ../../nbs/01_data/05_sources.ipynb #aa8d057b
 def medmnist_folder(settings: Settings) -> Path:
     """Return a folder with the images of a MedMNIST set as PNG, its own split as a column.
 
@@ -182,28 +203,35 @@ def medmnist_folder(settings: Settings) -> Path:
     name = settings.data.removeprefix("medmnist:")
     folder = home() / "medmnist" / name
     if re.fullmatch(r"\w+", name) and folder.is_dir(): return folder
-    medmnist = import_extra("medmnist", settings.data)
-    check_choice(name, [k for k, v in medmnist.INFO.items() if "multi-label" not in v["task"] and not k.endswith("3d")],
+    sets = import_extra("medmnist", settings.data).INFO
+    check_choice(name, [k for k, v in sets.items() if "multi-label" not in v["task"] and not k.endswith("3d")],
                  "MedMNIST set")
-    with appears_whole(folder) as beside: _write_medmnist(medmnist, name, beside)
+    arrays = _medmnist_arrays(name, sets[name]["url"], sets[name]["MD5"])
+    with appears_whole(folder) as beside: _write_medmnist(arrays, sets[name]["label"], beside)
     return folder
 
 
-def _write_medmnist(medmnist, name: str, folder: Path) -> None:
-    "Write a MedMNIST set as PNG files and metadata.csv."
-    info, archive = medmnist.INFO[name], home() / "medmnist" / "archives"
-    archive.mkdir(parents=True, exist_ok=True)
-    load_torchvision()  # MedMNIST downloads with it
-    with write_atomic(folder / "metadata.csv") as f:
+def _medmnist_arrays(name: str, url: str, md5: str) -> Path:
+    "Return the archive of a MedMNIST set, downloaded once; one that was put there by hand is taken when it is whole."
+    path = home() / "medmnist" / "archives" / f"{name}.npz"
+    if path.is_file() and hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() == md5: return path
+    try:
+        with urllib.request.urlopen(url, timeout=60) as sent: data = sent.read()
+        if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5: raise OSError("it came damaged")
+        with write_atomic(path, "wb") as f: f.write(data)
+    except (OSError, http.client.HTTPException) as e:
+        raise InputError(f"data 'medmnist:{name}' could not be downloaded ({first_line(e)}): check the network, or put "
+                         f"{path.name} into the folder medmnist/archives of {home()}") from None
+    return path
+
+
+def _write_medmnist(archive: Path, labels: dict, folder: Path) -> None:
+    "Write the arrays of a MedMNIST set as PNG files and metadata.csv."
+    with np.load(archive, allow_pickle=False) as arrays, write_atomic(folder / "metadata.csv") as f:
         rows = csv.writer(f)
         rows.writerow([*NEEDED, "split"])
         for split in ("train", "val", "test"):
-            try: part = getattr(medmnist, info["python_class"])(split=split, download=True, root=str(archive))
-            except Exception:
-                raise InputError(
-                    f"data 'medmnist:{name}' could not be downloaded: check the network, or put {name}.npz into the "
-                    f"folder medmnist/archives of {home()}") from None
             (folder / split).mkdir()
-            for i, (pixels, label) in enumerate(zip(part.imgs, part.labels.ravel())):
+            for i, (pixels, label) in enumerate(zip(arrays[f"{split}_images"], arrays[f"{split}_labels"].ravel())):
                 Image.fromarray(pixels).save(folder / split / f"{i:05}.png")
-                rows.writerow([f"{split}/{i:05}.png", info["label"][str(label)], split])
+                rows.writerow([f"{split}/{i:05}.png", labels[str(label)], split])

@@ -19,13 +19,28 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..core import fingerprint, home, InputError, load_torchvision, nearest, to_json, write_atomic
+from ..core import fingerprint, home, InputError, nearest, to_json, write_atomic
 from ..settings import Settings
 
 # %% auto #0
-__all__ = ['DEFAULT_BACKBONE', 'LITE0_PACKAGE', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'backbone_names',
-           'backbones', 'first_sentence', 'sha256_file', 'find_weights', 'read_weights', 'fill', 'Backbone', 'describe',
-           'build', 'load_backbone', 'Tap', 'tap_of', 'layers_of']
+__all__ = ['DEFAULT_BACKBONE', 'LITE0_PACKAGE', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'load_torchvision',
+           'backbone_names', 'backbones', 'first_sentence', 'sha256_file', 'find_weights', 'read_weights', 'fill',
+           'Backbone', 'describe', 'build', 'load_backbone', 'Tap', 'tap_of', 'layers_of']
+
+# %% ../../nbs/02_features/02_backbones.ipynb #8604e577
+def load_torchvision():
+    "Return the torchvision module, declaring the operators that a CPU-only torch misses only when the import needs it."
+    import torch
+
+    try: return importlib.import_module("torchvision")
+    except RuntimeError as e:
+        if "torchvision::" not in str(e): raise
+    for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]: del sys.modules[name]
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    load_torchvision._library = library  # the declarations live as long as this object
+    return importlib.import_module("torchvision")
 
 # %% ../../nbs/02_features/02_backbones.ipynb #e67c6e85
 DEFAULT_BACKBONE = Settings().backbone

@@ -21,12 +21,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core import fingerprint, home, InputError, LeuknbError, package_versions, progress, sha256
+from ..core import cell_text, fingerprint, home, InputError, LeuknbError, package_versions, progress
 from ..settings import Settings
-from ..data.images import open_image, UnreadableImage
+from ..data.images import UnreadableImage
 from ..data.sources import byte_limit
-from ..data.layouts import COLUMNS, IMAGE_SUFFIXES, positive_class, read_metadata
-from ..data.datasets import Dataset
+from ..data.layouts import COLUMNS, defused, IMAGE_SUFFIXES, positive_class, read_metadata
+from ..data.datasets import checked_table, Dataset, found_classes, inspect_bytes
 from .store import FeatureStore, pack_block, read_block, scan_blocks
 from .extraction import extract, recipe_of
 
@@ -129,7 +129,7 @@ def read_remote(
     Raises `UnreadableImage` when it is absent or longer than `limit`, `OSError` when the network fails.
     """
     fs, root = file_system(url)
-    path = f"{root.rstrip('/')}/{name}"
+    path = f"{root.rstrip('/')}/{name.removeprefix('./')}"
     try:
         if limit and fs.size(path) > limit:
             raise UnreadableImage(f"{fs.size(path):,} bytes are more than an image within the pixel limit can have")
@@ -185,15 +185,9 @@ def inspect_remote(
 
 
 def _inspect(url: str, pixel_limit: int, name: str) -> tuple:
-    digest, facts = "", (0, 0, "", "")
-    try:
-        data = read_remote(url, name, byte_limit(pixel_limit))
-        digest = sha256(data)
-        image = open_image(data, pixel_limit, load=False)
-        facts = (*image.size, image.mode, image.format)
-        open_image(data, pixel_limit)
-    except UnreadableImage as e: return (digest, *facts, str(e))
-    return (digest, *facts, "")
+    try: data = read_remote(url, name, byte_limit(pixel_limit))
+    except UnreadableImage as e: return ("", 0, 0, "", "", str(e))
+    return inspect_bytes(data, pixel_limit)
 
 # %% ../../nbs/02_features/06_distributed.ipynb #6a5beccd
 # further tries of a task that raised; a worker's death is counted by Dask (`distributed.scheduler.allowed-failures`, 3)
@@ -299,7 +293,7 @@ def load_remote(
     chunk: int = 64,  # files in one task
 ) -> RemoteDataset:
     "Return the checked table of the images at an fsspec address. Raises `InputError` for what no run could use."
-    url, listing = settings.data, list_remote(settings.data, settings.group)
+    url, listing = settings.data, defused(list_remote(settings.data, settings.group))
     listing = listing.sort_values("file_name", kind="stable", ignore_index=True)
     places = np.flatnonzero(listing["why"] == "")
     parts = [places[i : i + chunk] for i in range(0, len(places), chunk)]
@@ -313,17 +307,11 @@ def load_remote(
 
 
 def _remote_dataset(url: str, listing: pd.DataFrame, facts: list[tuple], settings: Settings) -> RemoteDataset:
-    facts = pd.DataFrame(facts, columns=["sha256", "width", "height", "mode", "format", "found"])
-    why = listing["why"].where(listing["why"] != "", facts.pop("found"))
-    table = pd.concat([listing.drop(columns="why"), facts], axis=1).assign(why=why,
-        status=why.eq("").map({True: "ok", False: "skipped"}))
-    table, classes = table[[*COLUMNS, *(c for c in table if c not in COLUMNS)]], sorted(set(table["label"]) - {""})
-    if not (table["status"] == "ok").any():
-        raise InputError(
-            f"{url!r} has no usable image among {len(table)}; the first, {table['file_name'][0]!r}: {table['why'][0]}")
-    if len(classes) < 2: raise InputError(f"{url!r} has one class, {classes[0]!r}: a classifier needs two or more")
+    table = checked_table(listing, facts)
+    classes = found_classes(url, table)
+    positive = None if settings.positive is None else cell_text(settings.positive)
     return RemoteDataset(url.rstrip("/").rsplit("/", 1)[-1], Path(), table, classes,
-                         positive_class(classes, settings.positive), False, url)
+                         positive_class(classes, positive), False, url)
 
 # %% ../../nbs/02_features/06_distributed.ipynb #fa0b2534
 # packages whose version may change the last bit of a feature

@@ -1,6 +1,7 @@
 """Whatever a collection of images looks like, it becomes one checked table or one sentence that says what is wrong."""
 
 import csv
+import hashlib
 import io
 import os
 import sys
@@ -15,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from leuknb import core
 from leuknb.data import sources
 from leuknb.data import datasets
 from leuknb.core import InputError, sha256
@@ -415,39 +415,96 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch):
     with pytest.raises(InputError, match="kaggle:owner/name"): load("kaggle:../../etc")
 
 
-def fake_medmnist(monkeypatch, fail_at=None):
-    class Blood:
-        def __init__(self, split, download, root):
-            assert Path(root).is_dir()
-            if split == fail_at: raise RuntimeError("Automatic download failed!")
-            self.imgs = np.stack([np.full((28, 28, 3), 40 * i + 3 * len(split), np.uint8) for i in range(6)])
-            self.labels = np.arange(6)[:, None] % 2
-
+def fake_medmnist(monkeypatch, folder, damaged=False):
+    archive = folder / "bloodmnist.npz"
+    images = {f"{split}_images": np.stack([np.full((28, 28, 3), 40 * i + 3 * len(split), np.uint8) for i in range(6)]) for split in ("train", "val", "test")}
+    np.savez(archive, **images, **{f"{split}_labels": np.arange(6)[:, None] % 2 for split in ("train", "val", "test")})
+    md5 = "0" * 32 if damaged else hashlib.md5(archive.read_bytes()).hexdigest()
     module = types.ModuleType("medmnist")
-    module.INFO = {"bloodmnist": {"python_class": "Blood", "task": "multi-class", "label": {"0": "basophil, large", "1": "erythroblast"}},
+    module.INFO = {"bloodmnist": {"url": archive.as_uri(), "MD5": md5, "task": "multi-class", "label": {"0": "basophil, large", "1": "erythroblast"}},
                    "chestmnist": {"task": "multi-label, binary-class"}, "organmnist3d": {"task": "multi-class"}}
-    module.Blood = Blood
     monkeypatch.setitem(sys.modules, "medmnist", module)
-    monkeypatch.setattr(core, "load_torchvision", lambda: None)
+    return archive
 
 
 def test_medmnist_becomes_png_files_with_its_own_split_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path))
-    fake_medmnist(monkeypatch)
+    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
+    archive = fake_medmnist(monkeypatch, tmp_path)
     d = load("medmnist:bloodmnist", positive="erythroblast")
     assert d.counts == {"basophil, large": 9, "erythroblast": 9} and set(d.table["split"]) == {"train", "val", "test"}
+    archive.unlink()
     monkeypatch.setitem(sys.modules, "medmnist", None)
     assert load("medmnist:bloodmnist", positive="erythroblast").fingerprint == d.fingerprint
 
 
-def test_a_medmnist_download_that_fails_leaves_no_half_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path))
-    fake_medmnist(monkeypatch, fail_at="test")
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_medmnist_download_that_fails_or_is_damaged_leaves_nothing(tmp_path, monkeypatch, damaged):
+    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
+    archive = fake_medmnist(monkeypatch, tmp_path, damaged)
+    if not damaged: archive.unlink()
     with pytest.raises(InputError, match="bloodmnist.npz"): load("medmnist:bloodmnist")
-    assert [p.name for p in (tmp_path / "medmnist").iterdir()] == ["archives"]
+    assert not list((tmp_path / "home").rglob("*.npz")) and not (tmp_path / "home/medmnist/bloodmnist").exists()
     for name in ("chestmnist", "organmnist3d", "bloodmnst"):
         with pytest.raises(InputError, match="bloodmnist"): load(f"medmnist:{name}")
     with pytest.raises(InputError): load("medmnist:../../x")
+
+
+def test_a_medmnist_archive_put_there_by_hand_needs_no_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
+    archive = fake_medmnist(monkeypatch, tmp_path)
+    (tmp_path / "home/medmnist/archives").mkdir(parents=True)
+    archive.rename(tmp_path / "home/medmnist/archives/bloodmnist.npz")
+    assert len(load("medmnist:bloodmnist", positive="erythroblast").usable) == 18
+
+
+# decoded once
+
+def loads_of(monkeypatch) -> list:
+    "The files that are decoded from now on."
+    seen, before = [], datasets.open_image
+
+    def counted(data, pixel_limit, load=True):
+        if load: seen.append(data)
+        return before(data, pixel_limit, load)
+
+    monkeypatch.setattr(datasets, "open_image", counted)
+    return seen
+
+
+def test_a_file_is_decoded_once_wherever_it_lies_and_the_table_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
+    first = load(put(two_classes(tmp_path / "a"), {"normal/cut.png": png()[:50]}))
+    decoded = loads_of(monkeypatch)
+    second = load(put(two_classes(tmp_path / "b"), {"normal/cut.png": png()[:50], "normal/new.png": png(7000)}))
+    assert sorted(decoded) == sorted([png()[:50], png(7000)])  # what cannot be used is looked at each time
+    pd.testing.assert_frame_equal(first.table, second.table[second.table["file_name"] != "normal/new.png"].reset_index(drop=True))
+
+
+def test_another_pixel_limit_is_judged_anew_and_a_damaged_cache_costs_nothing_but_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
+    root = two_classes(tmp_path / "a")
+    table = load(root).table
+    with pytest.raises(InputError, match="over the pixel limit"): load(root, pixel_limit=40)
+    for kept in (tmp_path / "home/facts").iterdir(): kept.write_bytes(kept.read_bytes()[:100])
+    decoded = loads_of(monkeypatch)
+    pd.testing.assert_frame_equal(load(root).table, table)
+    assert len(decoded) == 12
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
+    assert len(load(two_classes(tmp_path / "a")).usable) == 12
+
+
+def test_the_memory_of_decoded_files_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(datasets, "MOST_DECODED", 5)
+    load(two_classes(tmp_path / "a"))
+    kept = datasets.decoded_before()
+    assert len(kept) == 5
+    load(put(two_classes(tmp_path / "a"), {"normal/z.png": png(7000)}))
+    assert sha256(png(7000)) in datasets.decoded_before() and len(datasets.decoded_before()) == 5
 
 
 # one table, again and again

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms
 
-from leuknb.core import InputError, load_torchvision, rng
+from leuknb.core import InputError, rng
+from leuknb.features.backbones import load_torchvision
 from leuknb.data.images import UnreadableImage
 from leuknb.data.images import decode, resize, to_rgb, view
 from leuknb.data.augment import augment, augmented, KINDS, stain_jitter

@@ -11,7 +11,7 @@ from inputs import SEEDS
 from leuknb.core import InputError, to_json
 from leuknb.settings import make_settings, parse_changes, Settings
 from leuknb.data.images import UnreadableImage
-from leuknb.core import defused
+from leuknb.data.layouts import defused
 from leuknb.data.layouts import read_metadata
 from leuknb.data.images import decode
 from leuknb.auditing.published_table import check_table, read_table

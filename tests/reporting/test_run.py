@@ -149,7 +149,7 @@ def test_the_paper_preset_without_weights_and_network_says_what_is_missing_and_w
 def test_the_paper_preset_runs_through_with_a_weights_file_of_random_values(tmp_path):
     import torch
 
-    from leuknb.core import load_torchvision
+    from leuknb.features.backbones import load_torchvision
 
     torch.manual_seed(0)
     torch.save(load_torchvision().models.alexnet().state_dict(), tmp_path / "random.pth")

@@ -1,4 +1,5 @@
-"""Does the audit find what was planted, and does it keep quiet otherwise? Studies for benchmarks/coverage.py: `STUDIES` maps a name to a function (studies, seed) that yields rows.
+"""Does the audit find what was planted, and does it keep quiet otherwise? Studies for benchmarks/coverage.py:
+`STUDIES` maps a name to a function (studies, seed) that yields rows.
 
     python benchmarks/audit_studies.py --studies 20
 """
@@ -23,6 +24,8 @@ from leuknb.auditing.duplicates import find_duplicates
 from leuknb.data.images import view
 from leuknb.data.synthetic import draw_batch, write_smears
 
+from machine import parse
+
 KINDS = ("re-encoded", "resized", "turned", "cropped", "all at once")
 MOST = 100  # sets of files that are drawn for a study, at most: one takes seconds
 
@@ -30,12 +33,15 @@ MOST = 100  # sets of files that are drawn for a study, at most: one takes secon
 def line(name, n, what, hits, low, high):
     "One row of the table from outcomes 1 and 0."
     rate = float(np.mean(hits))
-    return {"study": name, "n": n, "grouped": True, "method": "audit", "what": what, "rate": round(rate, 4), "studies": len(hits), "low": low, "high": high,
+    return {"study": name, "n": n, "grouped": True, "method": "audit", "what": what, "rate": round(rate, 4),
+            "studies": len(hits), "low": low, "high": high,
             "ok": bool(low <= rate <= high), "width": None}
 
 
 def disguise(data: bytes, kind: str, generator) -> bytes:
-    "A copy of an image file: quality 30-95, half to twice the size, any of the seven turns, up to 8 % cut off each side."
+    """A copy of an image file: quality 30-95, half to twice the size, any of the seven turns, up to 8 % cut off each
+    side.
+    """
     image, quality = Image.open(io.BytesIO(data)).convert("RGB"), int(generator.integers(80, 96))
     if kind in ("cropped", "all at once"):
         lost = [int(n * s) for n, s in zip(image.size, generator.uniform(0.02, 0.08, 2))]
@@ -44,7 +50,8 @@ def disguise(data: bytes, kind: str, generator) -> bytes:
     if kind in ("resized", "all at once"):
         scale = np.exp(generator.uniform(np.log(0.5), np.log(2)))
         image = image.resize([max(8, round(n * scale)) for n in image.size], Image.Resampling.BICUBIC)
-    if kind in ("turned", "all at once"): image = Image.fromarray(view(np.asarray(image), View.__args__[generator.integers(1, 8)]))
+    if kind in ("turned", "all at once"):
+        image = Image.fromarray(view(np.asarray(image), View.__args__[generator.integers(1, 8)]))
     if kind in ("re-encoded", "all at once"): quality = int(generator.integers(30, 96))
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality)
@@ -53,7 +60,8 @@ def disguise(data: bytes, kind: str, generator) -> bytes:
 
 def search(files: list[bytes]):
     copies = np.stack([working_copy(f) for f in files])
-    return find_duplicates(files.__getitem__, [sha256(f) for f in files], invariants(copies), np.round(grey(blocks(copies, 32))).astype(np.uint8),
+    return find_duplicates(files.__getitem__, [sha256(f) for f in files], invariants(copies),
+                           np.round(grey(blocks(copies, 32))).astype(np.uint8),
                            [Image.open(io.BytesIO(f)).size for f in files])
 
 
@@ -65,7 +73,8 @@ def planted_copies(files: list[bytes], n: int, seed: int):
     found = search([*files, *(disguise(files[s], k, generator) for s, k in zip(source, kinds))])
     of = np.concatenate([np.arange(len(files)), source])
     base = found.pairs[(found.pairs["a"] >= len(files)) | (found.pairs["b"] >= len(files))]
-    return kinds, [found.cluster[s] == found.cluster[len(files) + i] for i, s in enumerate(source)], (of[base["a"]] == of[base["b"]]).tolist()
+    return kinds, [found.cluster[s] == found.cluster[len(files) + i] for i,
+                   s in enumerate(source)], (of[base["a"]] == of[base["b"]]).tolist()
 
 
 def duplicates(studies: int, seed: int):
@@ -106,7 +115,8 @@ def clean(studies: int, seed: int):
     "Sets like the default report's, nothing planted: is there any warning at all?"
     settings, told = make_settings(permutations=200, cv_repeats=3), []
     for i in range(min(studies, MOST)):
-        with tempfile.TemporaryDirectory() as folder: told.append(bool(run_audit(_drawn(folder, seed + 9000 + i, 0.0), settings).warnings))
+        with tempfile.TemporaryDirectory() as folder:
+            told.append(bool(run_audit(_drawn(folder, seed + 9000 + i, 0.0), settings).warnings))
     yield line("clean", 195, "warned", told, 0.0, 0.05)
 
 
@@ -117,6 +127,6 @@ if __name__ == "__main__":
     parser.add_argument("--studies", type=int, default=20)
     parser.add_argument("--only", default=",".join(STUDIES))
     parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
+    chosen = parse(parser, studies=2)
     for name in chosen.only.split(","):
         for found in STUDIES[name](chosen.studies, chosen.seed): print(found, flush=True)

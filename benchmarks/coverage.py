@@ -1,11 +1,14 @@
-"""Do the statistics keep their promises? Studies are simulated with a known truth; intervals should hold it, tests should rarely cry wolf.
+"""Do the statistics keep their promises? Studies are simulated with a known truth; intervals should hold it, tests
+should rarely cry wolf.
 
-    python benchmarks/coverage.py                                    every study, 2,000 simulated studies a row (some minutes on one core)
+    python benchmarks/coverage.py                                    every study, 2,000 simulated studies a row (some
+      minutes on one core)
     python benchmarks/coverage.py --only intervals,tests --studies 500
     python benchmarks/coverage.py --json benchmarks/results/coverage.json
 
-A study is a function that yields rows; `@study("name")` adds one. A row says what was counted, the rate, and the band the rate should lie in:
-95 % intervals should hold the truth in 93 to 97 % of studies, tests at 5 % should reject a true null in 4 to 6 %.
+A study is a function that yields rows; `@study("name")` adds one. A row says what was counted, the rate, and the band
+the rate should lie in: 95 % intervals should hold the truth in 93 to 97 % of studies, tests at 5 % should reject a
+true null in 4 to 6 %.
 """
 from __future__ import annotations
 
@@ -21,18 +24,19 @@ from scipy import stats
 
 from audit_studies import STUDIES as AUDIT_STUDIES
 
-from leuknb.evaluation import thresholds
-from leuknb.evaluation import metrics
-from leuknb.evaluation import intervals
-from leuknb.evaluation import comparison
+from leuknb.evaluation import comparison, intervals, metrics, thresholds
 from leuknb.core import rng, to_json, write_atomic
+
+from machine import parse
 
 STUDIES = {}
 COVER, REJECT = (0.93, 0.97), (0.04, 0.06)
 SIZES = (39, 195, 1000)
 ICC = 0.3  # share of the variance of scores that the images of one patient have in common
 SHIFT = 2.4  # distance of the classes in standard deviations: 88.5 % accuracy, AUROC 0.955
-SHIFTS = (1.7, 3.1)  # where it differs from study to study: 80 to 94 % accuracy. Counts are discrete, so a single truth can be lucky or unlucky
+# where it differs from study to study: 80 to 94 % accuracy. Counts are discrete, so a single truth can be lucky or
+# unlucky
+SHIFTS = (1.7, 3.1)
 BOOTSTRAPPED = 500  # studies in which the slow bootstrap takes part: enough for its verdict
 
 
@@ -49,8 +53,10 @@ def row(name, n, grouped, method, what, hits, band, width=None):
     hits = np.asarray(hits, float)
     hits = hits[~np.isnan(hits)]
     rate = float(hits.mean())
-    return {"study": name, "n": n, "grouped": grouped, "method": method, "what": what, "rate": round(rate, 4), "studies": len(hits),
-            "low": band[0], "high": band[1], "ok": bool(band[0] <= rate <= band[1]), "width": None if width is None else round(float(np.nanmean(width)), 3)}
+    return {"study": name, "n": n, "grouped": grouped, "method": method, "what": what, "rate": round(rate, 4),
+            "studies": len(hits),
+            "low": band[0], "high": band[1], "ok": bool(band[0] <= rate <= band[1]),
+            "width": None if width is None else round(float(np.nanmean(width)), 3)}
 
 
 def patients(n, grouped):
@@ -79,7 +85,7 @@ def holds(interval, truth):
 
 
 @study("intervals")
-def intervals(studies, seed):
+def interval_coverage(studies, seed):
     "Every metric of a fixed classifier on n images, by every method."
     for n in SIZES:
         for grouped in (False, True):
@@ -87,11 +93,14 @@ def intervals(studies, seed):
             hits, widths = defaultdict(list), defaultdict(list)
             for i in range(studies):
                 shift, y = generator.uniform(*SHIFTS), draw_classes(generator, groups)
-                truth = dict.fromkeys(metrics.METRICS, stats.norm.cdf(shift / 2)) | {"auroc": stats.norm.cdf(shift / np.sqrt(2))}
+                truth = dict.fromkeys(metrics.METRICS,
+                                      stats.norm.cdf(shift / 2)) | {"auroc": stats.norm.cdf(shift / np.sqrt(2))}
                 score = draw_scores(generator, y, groups, shift)
                 said, g = score > shift / 2, groups if grouped else None
                 found = {"score": intervals.metric_intervals(y, said, score, g, "score")}
-                if not grouped: found["exact"] = {m: v for m, v in intervals.metric_intervals(y, said, score).items() if v.method == "exact"}
+                if not grouped:
+                    found["exact"] = {m: v for m, v in intervals.metric_intervals(y, said, score).items()
+                                      if v.method == "exact"}
                 found["delong logit"] = {"auroc": intervals.delong_interval(y, score, g)}
                 found["delong"] = {"auroc": intervals.delong_interval(y, score, g, transform="none")}
                 if i < BOOTSTRAPPED: found["bca"] = intervals.cluster_bootstrap(y, said, score, g, 1000, seed=i)
@@ -99,11 +108,14 @@ def intervals(studies, seed):
                     for m, v in values.items():
                         hits[method, m].append(holds(v, truth[m]))
                         widths[method, m].append(v.high - v.low)
-            for method, m in hits: yield row("intervals", n, grouped, method, m, hits[method, m], COVER, widths[method, m])
+            for method, m in hits:
+                yield row("intervals", n, grouped, method, m, hits[method, m], COVER, widths[method, m])
 
 
 def half_of_each(generator, groups):
-    "Half of the patients, drawn at random, are abnormal: what a classifier can learn depends on the classes' sizes, so they are fixed."
+    """Half of the patients, drawn at random, are abnormal: what a classifier can learn depends on the classes'
+    sizes, so they are fixed.
+    """
     return generator.permutation(np.arange(groups.max() + 1) % 2)[groups]
 
 
@@ -128,7 +140,9 @@ def fold_masks(generator, y, groups, folds=5, repeats=10):
 
 
 def nearest_mean(x, y, test):
-    "Fit the nearest-class-mean classifier on the rest of every fold: out-of-fold scores [repeats-by-folds, n], directions and cuts."
+    """Fit the nearest-class-mean classifier on the rest of every fold: out-of-fold scores [repeats-by-folds, n],
+    directions and cuts.
+    """
     train = ~test
     means = [(train & c).astype(float) @ x / (train & c).sum(1, keepdims=True) for c in (y == 1, y == 0)]
     w = means[0] - means[1]
@@ -151,7 +165,9 @@ def cross_validate(x, y, test, repeats=10):
 
 @study("cross_validation")
 def cross_validation(studies, seed):
-    "Accuracy of a classifier fitted anew in 10 x 5 folds; the truth is its mean accuracy over training sets of that size."
+    """Accuracy of a classifier fitted anew in 10 x 5 folds; the truth is its mean accuracy over training sets of
+    that size.
+    """
     for n in SIZES:
         for grouped in (False, True):
             groups, generator = patients(n, grouped), rng(seed, "cv", n, grouped)
@@ -161,19 +177,25 @@ def cross_validation(studies, seed):
                 x, test = draw_features(generator, y, groups), fold_masks(generator, y, groups)
                 pooled, folds, w, cut = cross_validate(x, y, test)
                 truths.append(true_accuracy(w, cut).mean())
-                found["score, all repeats"].append(intervals.proportion_interval((pooled > 0) == (y == 1)[:, None], groups, "score"))
-                found["score, one repeat"].append(intervals.proportion_interval((pooled[:, 0] > 0) == (y == 1), groups, "score"))
+                found["score, all repeats"].append(intervals.proportion_interval((pooled > 0) == (y == 1)[:, None],
+                    groups, "score"))
+                found["score, one repeat"].append(intervals.proportion_interval((pooled[:, 0] > 0) == (y == 1), groups,
+                    "score"))
                 found["nadeau_bengio"].append(intervals.nadeau_bengio_interval(folds, 4, 1, groups.max() + 1))
                 found["nadeau_bengio, folds - 1"].append(intervals.nadeau_bengio_interval(folds, 4, 1))
                 half = stats.t.ppf(0.975, 49) * folds.std(ddof=1) / np.sqrt(50)
-                found["folds as if independent"].append(intervals.Interval(folds.mean(), folds.mean() - half, folds.mean() + half, ""))
+                found["folds as if independent"].append(intervals.Interval(folds.mean(), folds.mean() - half,
+                    folds.mean() + half, ""))
             for method, values in found.items():
-                yield row("cross_validation", n, grouped, method, "accuracy", [holds(v, np.mean(truths)) for v in values], COVER, [v.high - v.low for v in values])
+                yield row("cross_validation", n, grouped, method, "accuracy",
+                          [holds(v, np.mean(truths)) for v in values], COVER, [v.high - v.low for v in values])
 
 
 @study("tests")
 def tests(studies, seed):
-    "Two models that are equally good: how often a paired test at 5 % says they are not; and whether intervals hold a true difference."
+    """Two models that are equally good: how often a paired test at 5 % says they are not; and whether intervals hold
+    a true difference.
+    """
     for n in SIZES:
         for grouped in (False, True):
             groups, generator = patients(n, grouped), rng(seed, "tests", n, grouped)
@@ -196,9 +218,11 @@ def tests(studies, seed):
                 low["cochran_q"].append(comparison.cochran_q(np.column_stack([a, b, c]), g, resamples=499, seed=i)[1])
                 worse = (three[1] > shift / 2 + 0.5) == (y == 1)
                 d = comparison.paired_difference(a, worse, g)
-                truth = stats.norm.cdf(shift / 2) - (stats.norm.cdf(shift / 2 + 0.5) + stats.norm.cdf(shift / 2 - 0.5)) / 2
+                truth = stats.norm.cdf(shift / 2) - (stats.norm.cdf(shift / 2 + 0.5)
+                                                     + stats.norm.cdf(shift / 2 - 0.5)) / 2
                 covered.append(holds(d, truth)); widths.append(d.high - d.low)
-            for method, p in low.items(): yield row("tests", n, grouped, method, "rejects a true null", np.array(p) <= 0.05, REJECT)
+            for method, p in low.items():
+                yield row("tests", n, grouped, method, "rejects a true null", np.array(p) <= 0.05, REJECT)
             yield row("tests", n, grouped, "paired_difference", "difference", covered, COVER, widths)
 
 
@@ -213,10 +237,12 @@ def corrected_t(studies, seed):
                 y = half_of_each(generator, groups)
                 test = fold_masks(generator, y, groups)
                 a, b = (cross_validate(draw_features(generator, y, groups), y, test)[1] for _ in range(2))
-                p["corrected_resampled_t"].append(comparison.corrected_resampled_ttest(a - b, 4, 1, groups.max() + 1)["p"])
+                p["corrected_resampled_t"].append(comparison.corrected_resampled_ttest(a - b, 4, 1,
+                    groups.max() + 1)["p"])
                 p["corrected t, folds - 1"].append(comparison.corrected_resampled_ttest(a - b, 4, 1)["p"])
                 p["uncorrected t"].append(stats.ttest_rel(a, b).pvalue if np.ptp(a - b) > 0 else 1.0)
-            for method, values in p.items(): yield row("corrected_t", n, grouped, method, "rejects a true null", np.array(values) <= 0.05, REJECT)
+            for method, values in p.items():
+                yield row("corrected_t", n, grouped, method, "rejects a true null", np.array(values) <= 0.05, REJECT)
 
 
 @study("operating")
@@ -232,14 +258,17 @@ def operating(studies, seed):
                 for wanted in (0.95, 0.99):
                     truth = stats.norm.cdf(shift - stats.norm.ppf(wanted))
                     for method in ("score", "binormal", "percentile") if i < BOOTSTRAPPED else ("score", "binormal"):
-                        o = thresholds.operating_point(y, score, wanted, groups if grouped else None, method, resamples=400, seed=i)
+                        o = thresholds.operating_point(y, score, wanted, groups if grouped else None, method,
+                                                       resamples=400, seed=i)
                         hits[method, wanted].append(holds(o, truth))
                         widths[method, wanted].append(o.high - o.low)
-                    skewed = thresholds.operating_point(y, np.exp(score), wanted, groups if grouped else None, "binormal")  # the same order, no bell
+                    skewed = thresholds.operating_point(y, np.exp(score), wanted, groups if grouped else None,
+                                                        "binormal")  # the same order, no bell
                     hits["binormal, skewed scores", wanted].append(holds(skewed, truth))
                     widths["binormal, skewed scores", wanted].append(skewed.high - skewed.low)
             for method, wanted in hits:
-                yield row("operating", n, grouped, method, f"specificity at {wanted:.0%} sensitivity", hits[method, wanted], COVER, widths[method, wanted])
+                yield row("operating", n, grouped, method, f"specificity at {wanted:.0%} sensitivity",
+                          hits[method, wanted], COVER, widths[method, wanted])
 
 
 STUDIES |= AUDIT_STUDIES  # planted copies and shortcuts, clean sets
@@ -250,7 +279,8 @@ def line(r):
     width = "" if r["width"] is None else f"  width {r['width']:.3f}"
     outside = "" if r["ok"] else f"  outside {100 * r['low']:.0f} to {100 * r['high']:.0f} %"
     where = "patients" if r["grouped"] else "apart"
-    return f"{r['study']:17}{r['n']:5} {where:9}{r['method']:25}{r['what']:34}{100 * r['rate']:6.1f} %{width:15}{outside}"
+    return (f"{r['study']:17}{r['n']:5} {where:9}{r['method']:25}{r['what']:34}{100 * r['rate']:6.1f} "
+            f"%{width:15}{outside}")
 
 
 def main(arguments=None):
@@ -259,9 +289,10 @@ def main(arguments=None):
     parser.add_argument("--studies", type=int, default=2000, help="simulated studies for each row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", help="write the rows there; rows of studies that were not run stay")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments, studies=50)
     names = options.only.split(",") if options.only else list(STUDIES)
-    if unknown := set(names) - set(STUDIES): parser.error(f"unknown studies {', '.join(sorted(unknown))}: use {', '.join(STUDIES)}")
+    if unknown := set(names) - set(STUDIES):
+        parser.error(f"unknown studies {', '.join(sorted(unknown))}: use {', '.join(STUDIES)}")
     rows = []
     for name in names:
         start = time.perf_counter()
@@ -271,7 +302,8 @@ def main(arguments=None):
         print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     if options.json:
         path = Path(options.json)
-        kept = [r for r in json.loads(path.read_text(encoding="utf-8")) if r["study"] not in names] if path.exists() else []
+        kept = [r for r in json.loads(path.read_text(encoding="utf-8"))
+                if r["study"] not in names] if path.exists() else []
         with write_atomic(path) as f: f.write("[\n" + ",\n".join(to_json(r) for r in kept + rows) + "\n]\n")
     return rows
 

@@ -1,15 +1,20 @@
 """Whether the evidence maps can be believed, on real and on synthetic images, and how long a page of examples takes.
 
-    python benchmarks/explain.py --data FOLDER     FOLDER: real images (class folders, or metadata.csv); without it only the simulator's
-    python benchmarks/explain.py --images 12       images whose patches are painted over, of each set and recipe (36 forward passes each, of four views for best)
+    python benchmarks/explain.py --data FOLDER     FOLDER: real images (class folders, or metadata.csv); without it
+      only the simulator's
+    python benchmarks/explain.py --images 12       images whose patches are painted over, of each set and recipe (36
+      forward passes each, of four views for best)
     python benchmarks/explain.py --only demo       one recipe; what the file holds of others is kept
 
-For the presets demo and best and for a middle layer alone, with a linear support vector machine fitted on the training part of the holdout, on images of its test part:
+For the presets demo and best and for a middle layer alone, with a linear support vector machine fitted on the
+training part of the holdout, on images of its test part:
 - sum: the largest difference between the score and bias + evidence, relative to the largest score
-- painting: area between the curves of deletion and insertion by evidence and by random or reverse order, in units of the decision score, and in how many images
-  the order by evidence was the better one, 95 % intervals over images
-- inside: share of the evidence inside the white cell beside the cell's share of the image (synthetic: the drawn cell; real: the cell found by its stain, which is no truth)
-- agreement: mean rank correlation of maps with those of a random network, of shuffled labels, and between two halves of the training images
+- painting: area between the curves of deletion and insertion by evidence and by random or reverse order, in units of
+  the decision score, and in how many images the order by evidence was the better one, 95 % intervals over images
+- inside: share of the evidence inside the white cell beside the cell's share of the image (synthetic: the drawn cell;
+  real: the cell found by its stain, which is no truth)
+- agreement: mean rank correlation of maps with those of a random network, of shuffled labels, and between two halves
+  of the training images
 - neighbours: how often the nearest image of another patient has the same label, by either distance
 - cpu_seconds: processor time of a page of eight examples, the network in memory, median of three
 """
@@ -36,9 +41,11 @@ from leuknb.features.extraction import extract
 from leuknb.data.images import decode, resize
 from leuknb.data.synthetic import read_masks
 
-RESULTS = Path(__file__).parent / "results"
+from machine import keep, parse, RESULTS
+
 SIMULATED = {"n_images": 195, "seed": 0}
-RECIPES = {"demo": ("demo", {}), "middle": ("demo", {"layers": ["blocks.4"], "params": {"svm": {"C": 0.01}}}), "best": ("best", {})}
+RECIPES = {"demo": ("demo", {}), "middle": ("demo", {"layers": ["blocks.4"], "params": {"svm": {"C": 0.01}}}),
+           "best": ("best", {})}
 
 
 def masks_of(dataset, table, images):
@@ -65,7 +72,8 @@ def agreement(held, settings, X, images, found):
 def neighbour_agreement(held, X):
     "How often the nearest image of another patient has the same label."
     group, label = np.where(held.who.group == "", held.who.file_name, held.who.group), held.who.label
-    def right(i, metric): return label[neighbours(held.pipeline, X, X[i], 1, group == group[i], metric)[0][0]] == label[i]
+    def right(i, metric):
+        return label[neighbours(held.pipeline, X, X[i], 1, group == group[i], metric)[0][0]] == label[i]
     return {metric: float(np.mean([right(i, metric) for i in range(len(X))])) for metric in ("cosine", "euclidean")}
 
 
@@ -81,12 +89,15 @@ def measure(preset: str, changes: dict, n_painted: int) -> dict:
     line, mean = linear_score(held.pipeline, 1), X[held.train].mean(0)
     found = [evidence_map(line, settings, rgb, mean) for rgb in images]
     said = scores(held.pipeline, X[held.test])
-    extractor, painted = extractor_of(settings), np.linspace(0, len(images) - 1, min(n_painted, len(images))).round().astype(int)
+    extractor, painted = extractor_of(settings), np.linspace(0, len(images) - 1,
+                                                             min(n_painted, len(images))).round().astype(int)
 
     def score_of(pictures): return line(extractor.transform(pictures))
 
-    out = {"images": len(X), "explained": len(images), "painted": len(painted), "sum": float(max(abs(e.total - s) for e, s in zip(found, said)) / np.abs(said).max())}
-    out["painting"] = {fill: areas(curves(score_of, [images[i] for i in painted], [found[i] for i in painted], 5, fill)).to_dict("records") for fill in FILLS}
+    out = {"images": len(X), "explained": len(images), "painted": len(painted),
+           "sum": float(max(abs(e.total - s) for e, s in zip(found, said)) / np.abs(said).max())}
+    out["painting"] = {fill: areas(curves(score_of, [images[i] for i in painted], [found[i] for i in painted], 5,
+                                          fill)).to_dict("records") for fill in FILLS}
     out["inside"] = localisation(found, masks_of(dataset, table, images)).to_dict("records")
     out["agreement"] = agreement(held, settings, X, images, found)
     out["neighbours"] = neighbour_agreement(held, X)
@@ -108,8 +119,9 @@ def main():
     parser.add_argument("--data", help="folder of real images")
     parser.add_argument("--images", type=int, default=12, help="images painted over")
     parser.add_argument("--only", choices=RECIPES, help="one recipe")
-    asked = parser.parse_args()
-    sets = {**({Path(asked.data).name: {"data": asked.data}} if asked.data else {}), "synthetic": {"synthetic": SIMULATED}}
+    asked = parse(parser, images=4)
+    sets = {**({Path(asked.data).name: {"data": asked.data}} if asked.data else {}),
+            "synthetic": {"synthetic": SIMULATED}}
     path = RESULTS / "explain.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     for recipe in [asked.only] if asked.only else RECIPES:
@@ -118,8 +130,7 @@ def main():
             start = time.perf_counter()
             found = results[f"{name}, {recipe}"] = measure(preset, {**changes, **own}, asked.images)
             print(f"{name}, {recipe}: {time.perf_counter() - start:.0f} s", json.dumps(found), flush=True)
-            RESULTS.mkdir(exist_ok=True)
-            path.write_text(json.dumps(results, indent=1) + "\n")
+            keep("explain", results, asked.quick)
 
 
 if __name__ == "__main__": main()

@@ -1,4 +1,5 @@
-"""Images a second, JPEG files on disk to features, against the plain way one would write first; ratios from one run, in turn, medians.
+"""Images a second, JPEG files on disk to features, against the plain way one would write first; ratios from one run,
+in turn, medians.
 
     python benchmarks/extract.py [--images 96] [--repeats 5] [--only efficientnet_lite0,best]
 
@@ -7,7 +8,6 @@ AlexNet and resnet18 run with random weights: the speed is that of trained ones.
 
 import argparse
 import itertools
-import json
 import os
 import statistics
 import tempfile
@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from leuknb.core import write_atomic
 from leuknb.settings import make_settings
 
-RESULTS = Path(__file__).parent / "results" / "extract.json"
+from machine import keep, machine, parse
+
 BATCH = 32  # of the plain way
 CASES = ("efficientnet_lite0", "alexnet", "resnet18", "best")
 
@@ -45,15 +45,18 @@ def plain_way(case: str, backbone, files: list[Path]):
     import torch
     from PIL import Image
 
-    from leuknb.features import backbones
-    from leuknb.features import network
+    from leuknb.data.images import view
+    from leuknb.features import backbones, network
     from leuknb.data.segmentation import frames_of
 
     model = backbones.build(backbone.name).eval()
-    backbones.fill(model, backbones.read_weights(backbone.file), "the plain way", by_position=backbone.source == "package")
+    backbones.fill(model, backbones.read_weights(backbone.file), "the plain way",
+                   by_position=backbone.source == "package")
     settings, maps = make_settings("best"), {}
     if case == "best":
-        for layer in settings.layers: dict(model.named_modules())[layer].register_forward_hook(lambda _m, _i, out, layer=layer: maps.__setitem__(layer, out))
+        for layer in settings.layers:
+            dict(model.named_modules())[layer].register_forward_hook(lambda _m, _i, out,
+                layer=layer: maps.__setitem__(layer, out))
     else:
         head = dict(model.named_modules())[backbones._head(model, backbone.source)]
         head.register_forward_pre_hook(lambda _m, i: maps.__setitem__("", i[0]))
@@ -67,10 +70,11 @@ def plain_way(case: str, backbone, files: list[Path]):
         for k in range(2):
             total = 0
             for name in settings.views:
-                seen = [images.view(b[..., 4 * k : 4 * k + 4], name) for b in batch]
+                seen = [view(b[..., 4 * k : 4 * k + 4], name) for b in batch]
                 model(torch.stack([normal(s[..., :3]) for s in seen]))
                 mask = torch.stack([torch.from_numpy(s[..., 3].astype(np.float32) / 255) for s in seen])
-                total = total + torch.cat([network.pool(maps[layer], "covariance", mask) for layer in settings.layers], 1)
+                total = total + torch.cat([network.pool(maps[layer], "covariance", mask) for layer in settings.layers],
+                                          1)
             out.append(total / len(settings.views))
         return torch.cat(out, 1)
 
@@ -79,7 +83,9 @@ def plain_way(case: str, backbone, files: list[Path]):
         with torch.no_grad():
             for i in range(0, len(files), BATCH):
                 images = [Image.open(f).convert("RGB") for f in files[i : i + BATCH]]
-                if case == "best": rows.append(described([frames_of(np.array(im), ("whole", "cell"), backbone.image_size) for im in images]))
+                if case == "best":
+                    rows.append(described([frames_of(np.array(im), ("whole", "cell"), backbone.image_size)
+                                           for im in images]))
                 else:
                     size = (backbone.image_size,) * 2
                     model(torch.stack([normal(im.resize(size, Image.Resampling.BILINEAR)) for im in images]))
@@ -115,7 +121,9 @@ def peak(dtype: str, n: int = 2048) -> float:
 
 
 def flops(case: str, backbone) -> float:
-    "Floating-point operations of an image (two for each multiplication with its addition) up to the deepest layer read."
+    """Floating-point operations of an image (two for each multiplication with its addition) up to the deepest layer
+    read.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -124,7 +132,8 @@ def flops(case: str, backbone) -> float:
     s = make_settings("best")
     layers, views, frames = (tuple(s.layers), len(s.views), 2) if case == "best" else (("penultimate",), 1, 1)
     net = network.Network(backbone, layers, "mean", ("identity",), backbone.image_size, "cpu")
-    with FlopCounterMode(display=False) as counter, torch.no_grad(): net.pooled(torch.zeros((1, backbone.image_size, backbone.image_size, 3), dtype=torch.uint8))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.pooled(torch.zeros((1, backbone.image_size, backbone.image_size, 3), dtype=torch.uint8))
     return counter.get_total_flops() * views * frames
 
 
@@ -146,7 +155,9 @@ def measure(case: str, files: list[Path], folder: Path, repeats: int) -> list[di
     names = [("torch", "float32")] + ([("onnx", "float32")] if has_onnx() else [])
     names += [("torch", "bfloat16")] if has_bfloat16() and name in HOLDS_BFLOAT16 else []
     ways, cold = {"plain": plain_way(case, backbone, files)}, {"plain": None}
-    for engine, precision in names: ways[f"{engine} {precision}"], cold[f"{engine} {precision}"] = ours(case, weights, files, engine=engine, precision=precision)
+    for engine, precision in names:
+        ways[f"{engine} {precision}"], cold[f"{engine} {precision}"] = ours(case, weights, files, engine=engine,
+            precision=precision)
     chosen = extraction.make_recipe(name, weights=weights)
     rows = {k: way() for k, way in ways.items()}
     times = {k: [] for k in ways}
@@ -156,13 +167,16 @@ def measure(case: str, files: list[Path], folder: Path, repeats: int) -> list[di
             way()
             times[k].append(time.perf_counter() - start)
     work = flops(case, backbone)
-    cosine = {k: float(np.min((X * rows["plain"]).sum(1) / np.linalg.norm(X, axis=1) / np.linalg.norm(rows["plain"], axis=1))) for k, X in rows.items()}
+    cosine = {k: float(np.min((X * rows["plain"]).sum(1) / np.linalg.norm(X, axis=1) / np.linalg.norm(rows["plain"],
+        axis=1))) for k, X in rows.items()}
     out = []
     for k in ways:
         rate = len(files) / statistics.median(times[k])
         ratios = [a / b for a, b in zip(times["plain"], times[k])]
-        out.append({"case": case, "way": k, "auto": k == f"{chosen['engine']} {chosen['precision']}", "images_a_second": round(rate, 1), "times_plain": round(statistics.median(ratios), 2),
-                    "lowest": round(min(ratios), 2), "highest": round(max(ratios), 2), "gflops": round(rate * work / 1e9, 1),
+        out.append({"case": case, "way": k, "auto": k == f"{chosen['engine']} {chosen['precision']}",
+                    "images_a_second": round(rate, 1), "times_plain": round(statistics.median(ratios), 2),
+                    "lowest": round(min(ratios), 2), "highest": round(max(ratios), 2),
+                    "gflops": round(rate * work / 1e9, 1),
                     "cosine_to_plain": round(cosine[k], 6), "seconds_to_start": cold[k] and round(cold[k], 2)})
     return out
 
@@ -172,21 +186,25 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default=",".join(CASES))
-    said = parser.parse_args()
-    from leuknb.features.onnx import cores, has_bfloat16, instruction_sets
+    said = parse(parser, images=32, repeats=2)
+    from leuknb.features.onnx import has_bfloat16
 
-    peaks, rows = dict.fromkeys(["float32", "bfloat16"] if has_bfloat16() else ["float32"], 0.0), []  # a CPU without bfloat16 would take minutes for it
+    # a CPU without bfloat16 would take minutes for it
+    peaks, rows = dict.fromkeys(["float32", "bfloat16"] if has_bfloat16() else ["float32"], 0.0), []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LEUKNB_HOME"] = folder
         files = drawn(Path(folder), said.images)
         for case in said.only.split(","):
             rows += measure(case, files, Path(folder), said.repeats)
-            peaks = {k: max(v, peak(k)) for k, v in peaks.items()}  # others may have been at work: the most that was ever seen counts
-            for r in rows: r["share_of_peak"] = round(r["gflops"] / peaks[r["way"].split()[-1] if "bfloat16" in r["way"] else "float32"], 3)
-            print(pd.DataFrame([r for r in rows if r["case"] == case]).drop(columns="case").to_string(index=False), "\n", flush=True)
-            result = {"machine": {"cores": cores(), "instruction_sets": list(instruction_sets()), "peak_gflops": {k: round(v) for k, v in peaks.items()}},
-                      "images": said.images, "repeats": said.repeats, "rows": rows}
-            with write_atomic(RESULTS) as f: f.write(json.dumps(result, indent=1) + "\n")
+            # others may have been at work: the most that was ever seen counts
+            peaks = {k: max(v, peak(k)) for k, v in peaks.items()}
+            for r in rows:
+                r["share_of_peak"] = round(r["gflops"] / peaks[r["way"].split()[-1] if "bfloat16" in r["way"]
+                                                               else "float32"], 3)
+            print(pd.DataFrame([r for r in rows if r["case"] == case]).drop(columns="case").to_string(index=False),
+                  "\n", flush=True)
+            seen = {**machine(), "peak_gflops": {k: round(v) for k, v in peaks.items()}}
+            keep("extract", {"machine": seen, "images": said.images, "repeats": said.repeats, "rows": rows}, said.quick)
 
 
 if __name__ == "__main__":

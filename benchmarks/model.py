@@ -1,17 +1,18 @@
 """What a model says of patients it never saw and of images it should not answer for, measured on real smears.
 
-    python benchmarks/model.py                    presets demo and best on deepapl (in the folder that LEUKNB_DATA names)
+    python benchmarks/model.py        presets demo and best on deepapl (in the folder that LEUKNB_DATA names)
     python benchmarks/model.py --presets demo --splits 20 --speed
 
-A model is trained on deepapl (73 patients). Asked are: patients that were held out (random quarters of the patients, the whole procedure repeated on the rest), the cells of
-healthy donors from another hospital (pbc), photographs, textures, gradients, noise and plain colours. --speed: seconds of a fresh process from its start to the first
-answer, and images a second of `predict` against bare feature extraction on the same files, in turn. Results of a preset replace those in results/model.json.
+A model is trained on deepapl (73 patients). Asked are: patients that were held out (random quarters of the patients,
+the whole procedure repeated on the rest), the cells of healthy donors from another hospital (pbc), photographs,
+textures, gradients, noise and plain colours. --speed: seconds of a fresh process from its start to the first answer,
+and images a second of `predict` against bare feature extraction on the same files, in turn. Results of a preset
+replace those in results/model.json.
 """
 
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -34,29 +35,38 @@ from leuknb.modeling.model import Model
 from leuknb.modeling.out_of_distribution import looks
 from leuknb.evaluation.intervals import proportion_interval
 
-RESULTS = Path(__file__).parent / "results"
+from machine import keep, machine, parse, RESULTS
+
 DATA = Path(os.environ.get("LEUKNB_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
-FIRST = "import sys; from leuknb.modeling.model import Model; m = Model.load(sys.argv[1]); print(m.predict(sys.argv[2]).verdict[0])"
+FIRST = ("import sys; from leuknb.modeling.model import Model; m = Model.load(sys.argv[1]); "
+         "print(m.predict(sys.argv[2]).verdict[0])")
 
 
 def strange(seed: int = 0) -> dict[str, list[np.ndarray]]:
     "Images that are no smears."
     g = rng(seed, "strange")
-    cut = lambda p, s: p[(y := int(g.integers(0, p.shape[0] - s))) : y + s, (x := int(g.integers(0, p.shape[1] - s))) : x + s].copy()
+    cut = lambda p, s: p[(y := int(g.integers(0, p.shape[0] - s))) : y + s,
+                         (x := int(g.integers(0, p.shape[1] - s))) : x + s].copy()
     textures = []
     for _ in range(10):
         z = gaussian_filter(g.normal(size=(360, 360, 3)), (g.uniform(2, 30),) * 2 + (0,))
         textures.append((255 * (z - z.min()) / (z.max() - z.min())).astype(np.uint8))
     ramp = np.linspace(0, 1, 360)[:, None, None]
-    gradients = [np.broadcast_to(a * (1 - ramp) + b * ramp, (360, 360, 3)).astype(np.uint8) for a, b in g.integers(0, 256, (10, 2, 3))]
-    return {"photographs": [cut(p, int(g.integers(120, 420))) for p in load_sample_images().images for _ in range(10)], "noise": [g.integers(0, 256, (360, 360, 3), dtype=np.uint8) for _ in range(10)],
-            "textures": textures, "gradients": gradients, "plain colours": [np.full((360, 360, 3), c, np.uint8) for c in g.integers(0, 256, (10, 3))]}
+    gradients = [np.broadcast_to(a * (1 - ramp) + b * ramp, (360, 360, 3)).astype(np.uint8) for a,
+                 b in g.integers(0, 256, (10, 2, 3))]
+    return {"photographs": [cut(p, int(g.integers(120, 420))) for p in load_sample_images().images for _ in range(10)],
+            "noise": [g.integers(0, 256, (360, 360, 3), dtype=np.uint8) for _ in range(10)],
+            "textures": textures, "gradients": gradients,
+            "plain colours": [np.full((360, 360, 3), c, np.uint8) for c in g.integers(0, 256, (10, 3))]}
 
 
 def turned_away(rules, A, X) -> dict:
-    "How many images there are, the share said to be unlike the training data, and the shares for their looks and for their content."
+    """How many images there are, the share said to be unlike the training data, and the shares for their looks and
+    for their content.
+    """
     beyond = rules.detector.novelty(A, X) > 1
-    return {"n": len(X), "unlike": float(beyond.any(1).mean()), "looks": float(beyond[:, 0].mean()), "content": float(beyond[:, 1].mean())}
+    return {"n": len(X), "unlike": float(beyond.any(1).mean()), "looks": float(beyond[:, 0].mean()),
+            "content": float(beyond[:, 1].mean())}
 
 
 def held_out(X, A, who, settings, n_splits: int) -> dict:
@@ -114,7 +124,8 @@ def measure(preset: str, n_splits: int, timed: bool) -> dict:
     found = {"asked": {"pbc": turned_away(rules, _looks_of(pbc, settings), extract(pbc, settings))}}
     names = [k for k in CNNFeatures().get_params() if hasattr(settings, k)]
     features = CNNFeatures(**{k: getattr(settings, k) for k in names}).fit()
-    for name, images in strange().items(): found["asked"][name] = turned_away(rules, looks(images), features.transform(images))
+    for name, images in strange().items():
+        found["asked"][name] = turned_away(rules, looks(images), features.transform(images))
     print(json.dumps(found), flush=True)
     found["held_out"] = held_out(X, A, who, settings, n_splits)
     if timed: found["speed"] = measure_speed(settings)
@@ -127,8 +138,10 @@ def measure_speed(settings) -> dict:
         start = time.perf_counter()
         folder = train(settings, Path(there) / "model", tell=lambda line: print(line, flush=True))
         trained = time.perf_counter() - start
-        return {"train_seconds": round(trained, 1), "megabytes": round(sum(p.stat().st_size for p in folder.iterdir()) / 1e6, 2), "checks": Model.load(folder).manifest.checks,
-                "first_answer_seconds": round(first_answer(folder, files[0]), 2), "images_a_second": speed(Model.load(folder), files[:96])}
+        return {"train_seconds": round(trained, 1), "megabytes": round(sum(p.stat().st_size
+            for p in folder.iterdir()) / 1e6, 2), "checks": Model.load(folder).manifest.checks,
+                "first_answer_seconds": round(first_answer(folder, files[0]), 2),
+                "images_a_second": speed(Model.load(folder), files[:96])}
 
 
 if __name__ == "__main__":
@@ -136,12 +149,12 @@ if __name__ == "__main__":
     options.add_argument("--presets", nargs="+", default=["demo", "best"])
     options.add_argument("--splits", type=int, default=20)
     options.add_argument("--speed", action="store_true")
-    given, path = options.parse_args(), RESULTS / "model.json"
+    given, path = parse(options, presets=["demo"], splits=2), RESULTS / "model.json"
     before = json.loads(path.read_text()).get("presets", {}) if path.exists() else {}
     for p in given.presets:
         before[p] = measure(p, given.splits, given.speed)
-        done = {"data": "trained on deepapl (73 patients, 1,548 images); asked about pbc (320 images of healthy donors, another hospital) and images that are no smears", "cores": os.cpu_count(),
-                "python": platform.python_version(), "presets": before}
-        RESULTS.mkdir(exist_ok=True)
-        path.write_text(json.dumps(done, indent=1) + "\n")
+        done = {"data": "trained on deepapl (73 patients, 1,548 images); asked about pbc (320 images of healthy "
+                        "donors, another hospital) and images that are no smears",
+                "machine": machine(), "presets": before}
+        keep("model", done, given.quick)
     print(json.dumps(done, indent=1))

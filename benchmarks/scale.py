@@ -1,20 +1,22 @@
-"""How the work grows from 1,000 to 100,000 images: time, memory, the store on disk; and whether the store survives being killed.
+"""How the work grows from 1,000 to 100,000 images: time, memory, the store on disk; and whether the store survives
+being killed.
 
     python benchmarks/scale.py            about a quarter of an hour on two quiet cores
-    python benchmarks/scale.py --quick    a twentieth of the sizes, three kills: whether it runs at all; written only where --out says
+    python benchmarks/scale.py --quick    a twentieth of the sizes, three kills: whether it runs at all; nothing is kept
 
-Images are small JPEG mosaics of drawn smears, made into a temporary folder and removed. The first 20,000 are different pictures; further ones are the same
-pictures with another comment in the file, so that every file has a digest of its own. Every step runs in a process of its own. Memory is measured from
-outside: `peak_mb` is the most that the system counted for it; `own_mb` leaves out file pages, which the system can take back (sampled ten times a second).
-Processor seconds of all threads stand beside seconds on the clock: they are the measure where others use the machine. `exponent` is the slope of
-log(processor seconds, less those of the smallest step) over log(n): 1 is a straight line.
+Images are small JPEG mosaics of drawn smears, made into a temporary folder and removed. The first 20,000 are
+different pictures; further ones are the same pictures with another comment in the file, so that every file has a
+digest of its own. Every step runs in a process of its own. Memory is measured from outside: `peak_mb` is the most
+that the system counted for it; `own_mb` leaves out file pages, which the system can take back (sampled ten times a
+second). Processor seconds of all threads stand beside seconds on the clock: they are the measure where others use the
+machine. `exponent` is the slope of log(processor seconds, less those of the smallest step) over log(n): 1 is a
+straight line.
 """
 
 import argparse
 import io
 import json
 import os
-import platform
 import random
 import shutil
 import signal
@@ -26,16 +28,20 @@ from pathlib import Path
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results" / "scale.json"
+from machine import keep, machine, parse
+
 SIZES, WIDE_SIZES = (1_000, 3_000, 10_000, 30_000, 100_000), (1_000, 2_000, 5_000, 10_000, 20_000)
 DIFFERENT, SIDE, FEATURES = 20_000, 64, 500
 LIMIT = 900  # seconds that a step may take
-NOTES = {"cores": "processor seconds per second on the clock during `default`; images_per_second over cores is the rate of one core",
-         "images": f"mosaics of {2 * SIDE} x {2 * SIDE} pixels, seen by the network at 32 x 32; `default`: drawn smears of the usual size, the default recipe",
-         "evaluate": f"{FEATURES} features; the holdout, five folds and their intervals", "memory": "peak_mb: all; own_mb: without file pages, sampled"}
+NOTES = {"cores": "processor seconds per second on the clock during `default`; images_per_second over cores is the "
+                  "rate of one core",
+         "images": f"mosaics of {2 * SIDE} x {2 * SIDE} pixels, seen by the network at 32 x 32; `default`: drawn "
+                   f"smears of the usual size, the default recipe",
+         "evaluate": f"{FEATURES} features; the holdout, five folds and their intervals",
+         "memory": "peak_mb: all; own_mb: without file pages, sampled"}
 
 
-# --- the images -----------------------------------------------------------------------------------------------------------------------------------
+# --- the images
 
 def step_images(work: Path, n: int) -> dict:
     "Write n JPEG files; in a process of its own, so that what they need is not counted for others."
@@ -64,11 +70,12 @@ def name_of(i: int) -> str: return f"{i // 1000:03d}/{i:06d}.jpg"
 
 def list_images(folder: Path, n: int) -> Path:
     path = folder / f"first{n}.csv"
-    path.write_text("file_name,label\n" + "".join(f"{name_of(i)},{'abnormal' if i % 2 else 'normal'}\n" for i in range(n)))
+    path.write_text("file_name,label\n" + "".join(f"{name_of(i)},{'abnormal' if i % 2 else 'normal'}\n"
+                                                  for i in range(n)))
     return path
 
 
-# --- the steps, each run in a process of its own --------------------------------------------------------------------------------------------------
+# --- the steps, each run in a process of its own
 
 def dataset_of(work: Path, n: int):
     "The dataset that the step `list` left."
@@ -76,7 +83,8 @@ def dataset_of(work: Path, n: int):
 
     from leuknb.data.datasets import Dataset
 
-    return Dataset("mosaics", work / "images", pd.read_parquet(work / f"dataset{n}.parquet"), ["abnormal", "normal"], "abnormal", True)
+    return Dataset("mosaics", work / "images", pd.read_parquet(work / f"dataset{n}.parquet"), ["abnormal", "normal"],
+                   "abnormal", True)
 
 
 def small():
@@ -157,7 +165,8 @@ def made_up(n: int):
     "Features [n, 500] with shared structure, and labels that some of them tell."
     g = np.random.default_rng(0)
     y = np.arange(n) % 2
-    X = g.normal(size=(n, FEATURES)) + 0.4 * (g.random(FEATURES) < 0.05) * y[:, None] + 0.3 * g.normal(size=(n, 20)) @ g.normal(size=(20, FEATURES))
+    X = g.normal(size=(n, FEATURES)) + 0.4 * (g.random(FEATURES) < 0.05) * y[:,
+        None] + 0.3 * g.normal(size=(n, 20)) @ g.normal(size=(20, FEATURES))
     return X.astype(np.float32), y
 
 
@@ -168,17 +177,20 @@ class measured(dict):
         self.start = time.perf_counter(), time.process_time()
         return self
 
-    def __exit__(self, *error): self.update(seconds=round(time.perf_counter() - self.start[0], 4), cpu_seconds=round(time.process_time() - self.start[1], 4))
+    def __exit__(self, *error):
+        self.update(seconds=round(time.perf_counter() - self.start[0], 4),
+                    cpu_seconds=round(time.process_time() - self.start[1], 4))
 
 
-# --- looking at them from outside -----------------------------------------------------------------------------------------------------------------
+# --- looking at them from outside
 
 def run_step(work: Path, step: str, n: int, *more: str, limit: float = LIMIT) -> dict:
     "Run a step in a process of its own; its own measures, and its memory seen from outside."
     told = work / "told.json"
     told.unlink(missing_ok=True)
     environment = {**os.environ, "LEUKNB_HOME": str(work / "home")}
-    process = subprocess.Popen([sys.executable, __file__, "--step", step, str(work), str(n), *more], env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, __file__, "--step", step, str(work), str(n), *more], env=environment,
+                               stdout=subprocess.DEVNULL)
     own, start, ended = 0, time.monotonic(), (0, 0, None)
     while not ended[0]:
         own = max(own, own_memory(process.pid))
@@ -187,8 +199,12 @@ def run_step(work: Path, step: str, n: int, *more: str, limit: float = LIMIT) ->
         ended = os.wait4(process.pid, os.WNOHANG)
     process.returncode = os.waitstatus_to_exitcode(ended[1])
     row = {"step": " ".join((step, *more)), "images": n}
-    if process.returncode: row |= {"failed": f"over {limit:.0f} s" if time.monotonic() - start > limit else f"exit status {process.returncode}"}
-    else: row |= json.loads(told.read_text()) | {"peak_mb": round(ended[2].ru_maxrss / 1024 / (1024 if sys.platform == "darwin" else 1)), "own_mb": round(own / 1024) or None}
+    if process.returncode:
+        row |= {"failed": f"over {limit:.0f} s" if time.monotonic() - start > limit
+                else f"exit status {process.returncode}"}
+    else:
+        row |= json.loads(told.read_text()) | {"peak_mb": round(ended[2].ru_maxrss / 1024 / (1024
+            if sys.platform == "darwin" else 1)), "own_mb": round(own / 1024) or None}
     if "seconds" in row: row["images_per_second"] = round(n / max(row["seconds"], 1e-9), 1)
     print("  ".join(f"{k} {v:,}" if isinstance(v, (int, float)) else f"{v}" for k, v in row.items()), flush=True)
     return row
@@ -207,17 +223,22 @@ def growth(rows: list[dict]) -> dict:
     for step in dict.fromkeys(r["step"] for r in rows):
         of = [r for r in rows if r["step"] == step and "seconds" in r]
         if len(of) < 3: continue
-        n, cpu, own = (np.array([r[k] for r in of], float) for k in ("images", "cpu_seconds", "own_mb" if of[0]["own_mb"] else "peak_mb"))
+        n, cpu, own = (np.array([r[k] for r in of], float)
+                       for k in ("images", "cpu_seconds", "own_mb" if of[0]["own_mb"] else "peak_mb"))
         more = cpu[1:] - cpu[0] > 0
-        exponent = np.polyfit(np.log(n[1:][more] - n[0]), np.log((cpu[1:] - cpu[0])[more]), 1)[0] if more.sum() > 1 else float("nan")
-        found[step] = {"exponent": round(float(exponent), 2), "peak_mb": max(r["peak_mb"] for r in of), "own_mb_for_each_10000": round(float(np.polyfit(n, own, 1)[0] * 10_000), 1)}
+        exponent = np.polyfit(np.log(n[1:][more] - n[0]), np.log((cpu[1:] - cpu[0])[more]),
+                              1)[0] if more.sum() > 1 else float("nan")
+        found[step] = {"exponent": round(float(exponent), 2), "peak_mb": max(r["peak_mb"] for r in of),
+                       "own_mb_for_each_10000": round(float(np.polyfit(n, own, 1)[0] * 10_000), 1)}
     return found
 
 
-# --- killed -----------------------------------------------------------------------------------------------------------------------------------------
+# --- killed
 
 def killed(work: Path, n: int, times: int) -> dict:
-    "Kill an extraction at random moments; after each kill every row of the store must be one of the clean extraction's, bit by bit, and none may be lost."
+    """Kill an extraction at random moments; after each kill every row of the store must be one of the clean
+    extraction's, bit by bit, and none may be lost.
+    """
     from leuknb.core import fingerprint
     from leuknb.features.extraction import recipe_of
     from leuknb.features.store import FeatureStore
@@ -228,7 +249,8 @@ def killed(work: Path, n: int, times: int) -> dict:
     chance, had, fresh, ends = random.Random(0), 0, 0, []
     store = work / "killed"
     for _ in range(times):
-        process = subprocess.Popen([sys.executable, __file__, "--step", "resume", str(work), str(n)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([sys.executable, __file__, "--step", "resume", str(work), str(n)],
+                                   stdout=subprocess.PIPE, text=True)
         process.stdout.readline()  # everything is imported
         try: process.wait(chance.uniform(0, 6))
         except subprocess.TimeoutExpired: process.send_signal(signal.SIGKILL)
@@ -239,10 +261,12 @@ def killed(work: Path, n: int, times: int) -> dict:
         had = int(found.sum())
         ends.append(had)
         if found.all(): shutil.rmtree(store); had, fresh = 0, fresh + 1
-    process = subprocess.run([sys.executable, __file__, "--step", "resume", str(work), str(n)], stdout=subprocess.DEVNULL)
+    process = subprocess.run([sys.executable, __file__, "--step", "resume", str(work), str(n)],
+                             stdout=subprocess.DEVNULL)
     rows, found = FeatureStore(store / key).read(digests)
     assert process.returncode == 0 and found.all() and np.array_equal(rows, clean), "the rest was not resumed"
-    return {"kills": times, "images": n, "rows_after_each": ends, "finished_before_the_kill": fresh, "wrong_rows": 0, "lost_rows": 0, "resumed": True}
+    return {"kills": times, "images": n, "rows_after_each": ends, "finished_before_the_kill": fresh, "wrong_rows": 0,
+            "lost_rows": 0, "resumed": True}
 
 
 def step_resume(work: Path, n: int) -> dict:
@@ -254,14 +278,7 @@ def step_resume(work: Path, n: int) -> dict:
     return {}
 
 
-# --- all of it ------------------------------------------------------------------------------------------------------------------------------------
-
-def machine() -> dict:
-    "The machine by its cores and instruction sets."
-    from leuknb.features.onnx import cores, instruction_sets
-
-    return {"cores": cores(), "processor": platform.machine(), "instruction_sets": list(instruction_sets())}
-
+# --- all of it
 
 def run_all(work: Path, quick: bool):
     "Run all steps; yield what was found so far after each part."
@@ -271,7 +288,8 @@ def run_all(work: Path, quick: bool):
     run_step(work, "images", sizes[-1])
     for n in {*sizes, *wide}: list_images(work / "images", n)
     default = run_step(work, "default", 48 if quick else 195)
-    found = {"images_per_second": default["images_per_second"], "cores": round(default["cpu_seconds"] / default["seconds"], 3), "default": default, "rows": []}
+    found = {"images_per_second": default["images_per_second"],
+             "cores": round(default["cpu_seconds"] / default["seconds"], 3), "default": default, "rows": []}
     for n in sizes:
         found["rows"] += [run_step(work, step, n) for step in ("list", "extract", "again")]
         yield found
@@ -287,23 +305,19 @@ def run_all(work: Path, quick: bool):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, help="a JSON file; benchmarks/results/scale.json for the full run")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parse(parser)
     if args.step:
         name, work, n, *more = args.step
         told = globals()[f"step_{name}"](Path(work), int(n), *more)
         (Path(work) / "told.json").write_text(json.dumps(told, default=float))
         return
-    from leuknb.core import to_json, write_atomic
-
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="leuknb-scale-") as work:
         os.environ["LEUKNB_HOME"] = str(Path(work) / "home")
         for found in run_all(Path(work), args.quick):
-            if args.quick and not args.out: continue
-            with write_atomic(args.out or RESULTS) as f: f.write(to_json({"machine": machine(), "quick": args.quick, "load_at_start": load, "notes": NOTES, **found, "growth": growth(found["rows"])}, indent=1, sort_keys=False) + "\n")
+            keep("scale", {"machine": machine(), "load_at_start": load, "notes": NOTES, **found,
+                           "growth": growth(found["rows"])}, args.quick)
     for step, facts in growth(found["rows"]).items(): print(step, json.dumps(facts))
 
 

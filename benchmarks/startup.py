@@ -1,16 +1,17 @@
-"""How long one waits before anything happens: imports, the command line's answers, the first report and the same report again.
+"""How long one waits before anything happens: imports, the command line's answers, the first report and the same
+report again.
 
     python benchmarks/startup.py                medians of 7, and reports
     python benchmarks/startup.py --rounds 3     medians of 3
 
-Every command runs in a process of its own, in turn, in a temporary folder with a cache of its own; the byte-code of the modules is there, as after a first use.
-Seconds on the clock and processor seconds of the process and its children: the second is the measure where others use the machine. `python` is an empty
-Python process, which everything includes. `slowest` names the modules that take most of an import, with their own milliseconds.
+Every command runs in a process of its own, in turn, in a temporary folder with a cache of its own; the byte-code of
+the modules is there, as after a first use. Seconds on the clock and processor seconds of the process and its
+children: the second is the measure where others use the machine. `python` is an empty Python process, which
+everything includes. `slowest` names the modules that take most of an import, with their own milliseconds.
 """
 
 import argparse
 import os
-import platform
 import re
 import resource
 import statistics
@@ -20,7 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "startup.json"
+from machine import keep, machine, parse
+
 LEUKNB = str(Path(sys.executable).parent / "leuknb")
 COMMANDS = {
     "python": [sys.executable, "-c", ""],
@@ -35,7 +37,8 @@ COMMANDS = {
 def run(command: list[str], cwd: Path) -> tuple[float, float]:
     "Seconds on the clock and of processor time of a command and its children."
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, cwd=cwd, env={**os.environ, "LEUKNB_HOME": str(cwd / "home")}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, "LEUKNB_HOME": str(cwd / "home")}, capture_output=True,
+                          text=True)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -43,8 +46,10 @@ def run(command: list[str], cwd: Path) -> tuple[float, float]:
 
 def medians(what: str, runs: list[tuple[float, float]]) -> dict:
     wall, cpu = (statistics.median(r[i] for r in runs) for i in (0, 1))
-    row = {"what": what, "seconds": round(wall, 3), "cpu_seconds": round(cpu, 3), "least_seconds": round(min(r[0] for r in runs), 3), "runs": len(runs)}
-    print(f"{what:28}{row['seconds']:9.3f} s{row['cpu_seconds']:9.3f} processor s   (of {len(runs)}; least {row['least_seconds']:.3f} s)", flush=True)
+    row = {"what": what, "seconds": round(wall, 3), "cpu_seconds": round(cpu, 3),
+           "least_seconds": round(min(r[0] for r in runs), 3), "runs": len(runs)}
+    print(f"{what:28}{row['seconds']:9.3f} s{row['cpu_seconds']:9.3f} processor s   (of {len(runs)}; least "
+          f"{row['least_seconds']:.3f} s)", flush=True)
     return row
 
 
@@ -58,7 +63,9 @@ def slowest(code: str, n: int = 6) -> dict[str, float]:
 
 
 def reports(cwd: Path, times: int) -> list[dict]:
-    "The default report: the first one of a machine (smears are drawn, features extracted, everything fitted), and the same again, all of it kept."
+    """The default report: the first one of a machine (smears are drawn, features extracted, everything fitted), and
+    the same again, all of it kept.
+    """
     first, again = [], []
     for i in range(times):
         here = cwd / f"reports{i}"
@@ -71,10 +78,7 @@ def reports(cwd: Path, times: int) -> list[dict]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
-    from leuknb.core import to_json, write_atomic
-    from leuknb.features.onnx import cores, instruction_sets
-
+    args = parse(parser, rounds=1)
     load, rounds = os.getloadavg()[0], args.rounds
     with tempfile.TemporaryDirectory(prefix="leuknb-startup-") as folder:
         cwd = Path(folder)
@@ -82,10 +86,12 @@ def main():
         taken = [{name: run(command, cwd) for name, command in COMMANDS.items()} for _ in range(rounds)]
         rows = [medians(name, [t[name] for t in taken]) for name in COMMANDS]
         rows += reports(cwd, 3 if load < 2 else 1)
-    found = {"machine": {"cores": cores(), "processor": platform.machine(), "instruction_sets": list(instruction_sets())}, "load_at_start": load,
-             "note": "with a load above the cores look at cpu_seconds", "rows": rows, "slowest_ms": {m: slowest(f"import {m}") for m in ("leuknb.cli", "leuknb.features.extraction", "leuknb.reporting.run")}}
+    found = {"machine": machine(), "load_at_start": load,
+             "note": "with a load above the cores look at cpu_seconds", "rows": rows,
+             "slowest_ms": {m: slowest(f"import {m}")
+                            for m in ("leuknb.cli", "leuknb.features.extraction", "leuknb.reporting.run")}}
     for module, parts in found["slowest_ms"].items(): print(module, parts)
-    with write_atomic(RESULTS) as f: f.write(to_json(found, indent=1, sort_keys=False) + "\n")
+    keep("startup", found, args.quick)
 
 
 if __name__ == "__main__": main()

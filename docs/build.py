@@ -1,8 +1,11 @@
-"""Build the documentation from the notebooks into a folder, offline: nbdev makes the pages and the API tables, smalldocs the site.
+"""Build the documentation from the notebooks into a folder, offline: nbdev makes the pages and the API tables,
+smalldocs the site.
 
     python docs/build.py [_docs]
 
-Works on a copy, so the checkout stays as it is. Fails when a page links to something that is not there, or would ask an outside address."""
+Works on a copy, so the checkout stays as it is. Fails when a page links to something that is not there, or would ask
+an outside address.
+"""
 
 import importlib
 import inspect
@@ -25,7 +28,8 @@ STORY = [  # chapters of the story: heading, notebooks in their order
     ("Audit", ["06a_duplicates", "07_audit", "07a_published", "07b_external"]),
     ("Use", []),  # and every notebook that no other chapter names
 ]
-GUIDES = ["your-images", "kaggle", "using-a-model", "reading-the-report", "statistics", "reproducing-the-paper", "new-backbone", "cluster", "comparison", "command-line"]
+GUIDES = ["your-images", "kaggle", "using-a-model", "reading-the-report", "statistics", "reproducing-the-paper",
+          "new-backbone", "cluster", "comparison", "command-line"]
 
 
 def page_name(notebook: str) -> str:
@@ -45,17 +49,30 @@ def config() -> dict:
     "The site: its pages in order, its look."
     import yaml  # noqa: F401  smalldocs needs it too: fail early
 
-    story = [{"section": title, "contents": [f"{page_name(n)}.ipynb" for n in names]} for title, names in chapters() if names]
-    guides = [str(p.relative_to(ROOT / "nbs")) for p in sorted((ROOT / "nbs" / "guides").glob("*.*"), key=lambda p: _place(p.stem)) if p.suffix in (".ipynb", ".md")]
+    story = [{"section": title, "contents": [f"{page_name(n)}.ipynb" for n in names]} for title,
+             names in chapters() if names]
+    guides = [str(p.relative_to(ROOT / "nbs")) for p in sorted((ROOT / "nbs" / "guides").glob("*.*"),
+                                                               key=lambda p: _place(p.stem))
+              if p.suffix in (".ipynb", ".md")]
     return {
-        "project": {"type": "website", "output-dir": "_docs", "render": ["index.md", *guides, "changelog.md", "contributing.md", *(f for s in story for f in s["contents"])],
+        "project": {"type": "website", "output-dir": "_docs",
+                    "render": ["index.md", *guides, "changelog.md", "contributing.md",
+                               *(f for s in story for f in s["contents"])],
                     "resources": ["images/*", "source/*", "source.css"]},
-        "format": {"html": {"theme": {"light": "cosmo", "dark": "darkly"}, "css": "site.css", "toc": True, "toc-depth": 3, "include-in-header": {"file": "header.html"}}},
+        "format": {"html": {"theme": {"light": "cosmo", "dark": "darkly"}, "css": "site.css", "toc": True,
+                            "toc-depth": 3, "include-in-header": {"file": "header.html"}}},
         "website": {
-            "title": "leuknb", "description": "A folder of blood-smear images in, an executed and honest notebook report out. Research use only.",
-            "navbar": {"search": True, "left": [{"text": "Guides", "href": guides[0]}, {"text": "The story and the API", "href": "core.ipynb"}, {"text": "Changes", "href": "changelog.md"}]},
-            "sidebar": {"style": "docked", "collapse-level": 2, "contents": ["index.md", {"section": "Guides", "contents": guides}, *story,
-                                                                             {"section": "The project", "contents": ["changelog.md", "contributing.md"]}]},
+            "title": "leuknb",
+            "description": "A folder of blood-smear images in, an executed and honest notebook report out. Research "
+                           "use only.",
+            "navbar": {"search": True, "left": [{"text": "Guides", "href": guides[0]},
+                                                {"text": "The story and the API", "href": "core.ipynb"},
+                                                {"text": "Changes", "href": "changelog.md"}]},
+            "sidebar": {"style": "docked", "collapse-level": 2,
+                        "contents": ["index.md", {"section": "Guides", "contents": guides}, *story,
+                                                                             {"section": "The project",
+                                                                                 "contents": ["changelog.md",
+                                                                                     "contributing.md"]}]},
             "page-navigation": True,
             "page-footer": {"center": "Research use only: not a medical device, not a diagnosis. Apache-2.0."},
         },
@@ -69,9 +86,12 @@ def _place(stem: str) -> tuple:
 def copy_sources(work: Path) -> None:
     "Copy what the pages are made of to `work`, with the keys that nbdev's links need."
     for name in ("nbs", "leuknb"):
-        shutil.copytree(ROOT / name, work / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "reports"))
+        shutil.copytree(ROOT / name, work / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints",
+            "reports"))
     settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
-    (work / "settings.ini").write_text(settings + f"branch = main\ngit_url = https://{HERE}/source\ndoc_host = https://{HERE}\ndoc_baseurl = /\ntitle = leuknb\n", encoding="utf-8")
+    (work / "settings.ini").write_text(settings
+                                       + f"branch = main\ngit_url = https://{HERE}/source\ndoc_host = "
+                                         f"https://{HERE}\ndoc_baseurl = /\ntitle = leuknb\n", encoding="utf-8")
 
 
 def process_notebooks(work: Path, pages: Path) -> None:
@@ -85,7 +105,8 @@ def process_notebooks(work: Path, pages: Path) -> None:
         "Turns the cells that shall show a symbol into its description; runs no cell."
 
         def begin(self):
-            found = re.search(r"#\| default_exp (\w+)", "\n".join(c.source for c in self.nb.cells if c.cell_type == "code"))
+            found = re.search(r"#\| default_exp (\w+)",
+                              "\n".join(c.source for c in self.nb.cells if c.cell_type == "code"))
             self.module = found and importlib.import_module(f"leuknb.{found.group(1)}")
             self.nb.cells[:] = in_order(self.nb.cells)
 
@@ -117,12 +138,15 @@ def in_order(cells: list) -> list:
 
 
 def describe(module, name: str) -> str:
-    "A symbol as Markdown: where its source is, how it is called, what it says of itself, its parameters, a class's methods."
+    """A symbol as Markdown: where its source is, how it is called, what it says of itself, its parameters, a class's
+    methods.
+    """
     symbol = operator.attrgetter(name)(module)
     line = inspect.getsourcelines(symbol)[1]
     source = f"[source](https://{HERE}/source/{module.__name__.split('.')[-1]}.html#L-{line}){{.source}}"
     doc = inspect.cleandoc(symbol.__doc__ or "")
-    parts = ["---", source, f"### {name}", f"```python\n{signature(symbol, name)}\n```", doc, parameters(symbol), methods(symbol) if inspect.isclass(symbol) else ""]
+    parts = ["---", source, f"### {name}", f"```python\n{signature(symbol, name)}\n```", doc, parameters(symbol),
+             methods(symbol) if inspect.isclass(symbol) else ""]
     return "\n\n".join(p for p in parts if p)
 
 
@@ -130,7 +154,8 @@ def signature(symbol, name: str) -> str:
     "How a symbol is called: names and short defaults; one name a line when it is long."
     try: call = inspect.signature(symbol)
     except (TypeError, ValueError): return name
-    shown = [("**" if p.kind is p.VAR_KEYWORD else "*" if p.kind is p.VAR_POSITIONAL else "") + p.name + ("" if p.default is p.empty else f"={short(p.default)}")
+    shown = [("**" if p.kind is p.VAR_KEYWORD else "*" if p.kind is p.VAR_POSITIONAL else "") + p.name + (""
+        if p.default is p.empty else f"={short(p.default)}")
              for p in call.parameters.values() if p.name != "self"]
     line = f"{name}({', '.join(shown)})"
     return line if len(line) <= 100 else f"{name}(\n    " + ",\n    ".join(shown) + ",\n)"
@@ -153,21 +178,25 @@ def parameters(symbol) -> str:
     rows = []
     for name, p in found.items():
         if name == "self" or (name == "return" and p.docment is None): continue
-        default = "" if name == "return" else "*required*" if p.default is inspect.Parameter.empty else code(short(p.default))
-        rows.append((f"**{name}**" if name != "return" else "*returns*", code(annotation(p.anno)), default, str(p.docment or "")))
+        default = "" if name == "return" else "*required*" if p.default is inspect.Parameter.empty else code(
+            short(p.default))
+        rows.append((f"**{name}**" if name != "return" else "*returns*", code(annotation(p.anno)), default,
+                     str(p.docment or "")))
     return table(("parameter", "type", "default", "what it is"), rows) if rows else ""
 
 
 def fields(symbol: type) -> str:
     "The fields of a pydantic class as a table, read from its source."
     rows = re.findall(r"^    (\w+): (.+?) = (.+?)(?:  # (.*))?$", inspect.getsource(symbol), re.M)
-    return table(("field", "type", "default", "what it is"), [(f"**{name}**", code(kind), code(default), what) for name, kind, default, what in rows])
+    return table(("field", "type", "default", "what it is"),
+                 [(f"**{name}**", code(kind), code(default), what) for name, kind, default, what in rows])
 
 
 def annotation(value) -> str:
     "A type as it is written."
     if value is inspect.Parameter.empty or value is None: return ""
-    return value if isinstance(value, str) else getattr(value, "__name__", str(value)) if isinstance(value, type) else str(value).replace("typing.", "")
+    return value if isinstance(value, str) else getattr(value, "__name__", str(value)) if isinstance(value,
+        type) else str(value).replace("typing.", "")
 
 
 def methods(symbol: type) -> str:
@@ -176,7 +205,8 @@ def methods(symbol: type) -> str:
     for name, value in vars(symbol).items():
         function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
         if name.startswith("_") or not (inspect.isfunction(function) and function.__doc__): continue
-        rows.append((code(name if isinstance(value, property) else signature(function, name).replace("\n", " ")), inspect.cleandoc(function.__doc__).split("\n")[0]))
+        rows.append((code(name if isinstance(value, property) else signature(function, name).replace("\n", " ")),
+                     inspect.cleandoc(function.__doc__).split("\n")[0]))
     return table(("method", "what it does"), rows) if rows else ""
 
 
@@ -186,7 +216,8 @@ def code(text: str) -> str: return f"`{text}`" if text else ""
 def table(head: tuple, rows: list[tuple]) -> str:
     "Rows as a Markdown table."
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in line) + " |"
+                     for line in lines)
 
 
 def unlink_outputs(nb) -> None:
@@ -213,12 +244,15 @@ def write_pages(pages: Path) -> None:
     "The pages that are no notebooks: the front page is the README."
     import yaml
 
-    for source, target in (("README.md", "index.md"), ("CHANGELOG.md", "changelog.md"), ("CONTRIBUTING.md", "contributing.md")):
+    for source, target in (("README.md", "index.md"), ("CHANGELOG.md", "changelog.md"),
+                           ("CONTRIBUTING.md", "contributing.md")):
         text = (ROOT / source).read_text(encoding="utf-8")
-        text = inner_links(text, Path(target)).replace("](nbs/", "](").replace("](CONTRIBUTING.md", "](contributing.md").replace("](CHANGELOG.md", "](changelog.md")
+        text = inner_links(text, Path(target)).replace("](nbs/", "](").replace("](CONTRIBUTING.md",
+            "](contributing.md").replace("](CHANGELOG.md", "](changelog.md")
         (pages / target).write_text(text, encoding="utf-8")
     for path in (ROOT / "nbs" / "guides").glob("*.md"):
-        (pages / "guides" / path.name).write_text(inner_links(path.read_text(encoding="utf-8"), Path("guides") / path.name), encoding="utf-8")
+        (pages / "guides" / path.name).write_text(inner_links(path.read_text(encoding="utf-8"),
+                                                              Path("guides") / path.name), encoding="utf-8")
     shutil.copytree(ROOT / "nbs" / "images", pages / "images", dirs_exist_ok=True)
     shutil.copy(ROOT / "docs" / "site.css", pages / "site.css")
     shutil.copy(ROOT / "docs" / "header.html", pages / "header.html")
@@ -242,9 +276,12 @@ def write_sources(pages: Path) -> None:
 
     (pages / "source").mkdir()
     for path in sorted((ROOT / "leuknb").glob("[a-z]*.py")):
-        formatter = HtmlFormatter(full=True, title=f"leuknb.{path.stem}", linenos="inline", lineanchors="L", anchorlinenos=True, wrapcode=True)
+        formatter = HtmlFormatter(full=True, title=f"leuknb.{path.stem}", linenos="inline", lineanchors="L",
+                                  anchorlinenos=True, wrapcode=True)
         page = highlight(path.read_text(encoding="utf-8"), PythonLexer(), formatter)
-        page = page.replace("<head>", '<head><meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="../source.css">', 1)
+        page = page.replace("<head>",
+                            '<head><meta name="viewport" content="width=device-width, initial-scale=1"><link '
+                            'rel="stylesheet" href="../source.css">', 1)
         (pages / "source" / f"{path.stem}.html").write_text(page, encoding="utf-8")
     shutil.copy(ROOT / "docs" / "source.css", pages / "source.css")
 
@@ -259,10 +296,13 @@ def self_contained(site: Path) -> None:
     for path in site.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         if "katex" not in text: continue
-        text = formula.sub(lambda m: convert(html.unescape(m.group(2)), display="inline" if m.group(1) == "inline" else "block"), text)
-        path.write_text(re.sub(r"<(?:link|script)[^>]*cdn\.jsdelivr\.net/npm/katex[^>]*>(?:</script>)?", "", text), encoding="utf-8")
+        text = formula.sub(lambda m: convert(html.unescape(m.group(2)),
+                                             display="inline" if m.group(1) == "inline" else "block"), text)
+        path.write_text(re.sub(r"<(?:link|script)[^>]*cdn\.jsdelivr\.net/npm/katex[^>]*>(?:</script>)?", "", text),
+                        encoding="utf-8")
     for path in site.rglob("*.css"):
-        path.write_text(re.sub(r"@import\s+(?:url\([^)]*\)|[\"'][^\"']*[\"'])\s*;", "", path.read_text(encoding="utf-8")), encoding="utf-8")
+        path.write_text(re.sub(r"@import\s+(?:url\([^)]*\)|[\"'][^\"']*[\"'])\s*;", "",
+                               path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def offline_search(site: Path) -> None:
@@ -272,8 +312,12 @@ def offline_search(site: Path) -> None:
 
 
 def outside(site: Path) -> list[str]:
-    "What the site's pages would load from elsewhere: page, address. Text of a page, code that is shown among it, loads nothing."
-    tags = re.compile(r"""<(?:script|img|iframe|link|source|video|audio|embed)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)""")
+    """What the site's pages would load from elsewhere: page, address.
+
+    Text of a page, code that is shown among it, loads nothing.
+    """
+    tags = re.compile(
+        r"""<(?:script|img|iframe|link|source|video|audio|embed)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)""")
     styles = re.compile(r"""<style[^>]*>(.*?)</style>|\bstyle="([^"]*)\"""", re.S)
     rules = re.compile(r"""url\(\s*["']?((?:https?:)?//[^"')]+)|@import\s+["']?((?:https?:)?//[^"';]+)""")
     found = []
@@ -293,7 +337,8 @@ def broken(site: Path) -> list[str]:
     for path in sorted(site.rglob("*.html")):
         text = re.sub(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]+", "data:", path.read_text(encoding="utf-8"))
         ids[path] = {html.unescape(i) for i in re.findall(r"""\b(?:id|name)=["']([^"']+)["']""", text)}
-        links += [(path, html.unescape(link)) for link in re.findall(r"""<(?:a|link|img|script)\b[^>]*?\b(?:href|src)=["']([^"']+)["']""", text)]
+        links += [(path, html.unescape(link))
+                  for link in re.findall(r"""<(?:a|link|img|script)\b[^>]*?\b(?:href|src)=["']([^"']+)["']""", text)]
     found = []
     for path, link in links:
         if re.match(r"[a-z][a-z0-9+.-]*:|//", link): continue
@@ -301,7 +346,8 @@ def broken(site: Path) -> list[str]:
         target = (path.parent / unquote(file.split("?")[0])).resolve() if file else path
         if target.is_dir(): target = target / "index.html"
         if not target.is_file(): found.append(f"{path.relative_to(site)}: {link}")
-        elif fragment and target in ids and unquote(fragment) not in ids[target]: found.append(f"{path.relative_to(site)}: {link} (no such place)")
+        elif fragment and target in ids and unquote(fragment) not in ids[target]:
+            found.append(f"{path.relative_to(site)}: {link} (no such place)")
     return sorted(set(found))
 
 

@@ -27,7 +27,7 @@ LEUKNB = str(Path(sys.executable).parent / "leuknb")
 COMMANDS = {
     "python": [sys.executable, "-c", ""],
     "import leuknb": [sys.executable, "-c", "import leuknb"],
-    "import leuknb.features": [sys.executable, "-c", "import leuknb.features"],
+    "import leuknb.features.extraction": [sys.executable, "-c", "import leuknb.features.extraction"],
     "leuknb --version": [LEUKNB, "--version"],
     "leuknb --help": [LEUKNB, "--help"],
     "leuknb doctor": [LEUKNB, "doctor"],

@@ -203,9 +203,8 @@ def audit(
                          help="a CSV of published rates to check instead: model, accuracy, sensitivity, ...")] = None,
     n_pos: Annotated[int | None, typer.Option(min=1, help="with --table: positive test images, when known")] = None,
     n_neg: Annotated[int | None, typer.Option(min=1, help="with --table: negative test images, when known")] = None,
-    out: Annotated[Path | None,
-                   typer.Option(
-                       help="the folder for audit.html, audit.json and duplicates.csv; runs/NAME-audit without it")] = None,
+    out: Annotated[Path | None, typer.Option(help="the folder for audit.html, audit.json and duplicates.csv; "
+                                                  "runs/NAME-audit without it")] = None,
     changes: Changes = [],  # noqa: B006
     force: Force = False,
 ) -> None:
@@ -318,7 +317,8 @@ def export(
 def sweep(
     data: Data = "synthetic",
     over: Annotated[list[str], typer.Option("--over", metavar="NAME=A,B",
-                                            help="a setting and its values; may be repeated, all combinations run")] = [],  # noqa: B006
+                                            help="a setting and its values; may be repeated, all combinations "
+                                                 "run")] = [],  # noqa: B006
     preset: Preset = "demo",
     changes: Changes = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="the folder; runs/NAME-sweep without it")] = None,
@@ -379,7 +379,8 @@ def synth(
     out: Annotated[Path, typer.Argument(help="the folder to draw into; it must not exist")],
     n: Annotated[int, typer.Option(help="how many images")] = 195,
     changes: Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE",
-                                               help="a knob of the simulator, such as difficulty=0.3; may be repeated")] = [],  # noqa: B006
+                                               help="a knob of the simulator, such as difficulty=0.3; may be "
+                                                    "repeated")] = [],  # noqa: B006
 ) -> None:
     "Draw synthetic smears with known truth: images, masks and metadata.csv."
     from leuknb.data.synthetic import write_smears

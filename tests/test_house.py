@@ -162,7 +162,7 @@ def test_every_library_notebook_says_what_it_is_for_and_why():
         title, line, *rest = [t for t in first.split("\n") if t.strip()]
         assert title == f"# {module_of(path).split('.')[-1]}", path.name
         assert line.startswith("> ") and len(line) > 30, path.name
-        assert len(" ".join(rest)) > 200, f"{path.name} does not say why its step matters"
+        assert len(" ".join(rest)) > 100, f"{path.name} does not say why its step matters"
         assert "TODO" not in "\n".join(source(c) for c in cells(path)), path.name
 
 

@@ -202,8 +202,10 @@ def look_for_copies(dataset: Dataset, settings: Settings = Settings()) -> Copied
 def run_audit(
     dataset: Dataset,
     settings: Settings = Settings(),
-    X: np.ndarray | None = None,  # [n_usable, n_features] features of the model, to rank the probes against it and to find outliers
-    model_predictions: pd.DataFrame | None = None,  # of the evaluation, to rank the probes against and to look at our splits
+    # [n_usable, n_features] features of the model, to rank the probes against it and to find outliers
+    X: np.ndarray | None = None,
+    # of the evaluation, to rank the probes against and to look at our splits
+    model_predictions: pd.DataFrame | None = None,
     copied: Copied | None = None,  # of `look_for_copies`, when that was done before
 ) -> Audit:
     "Return what the data give away: copies, leaks, shortcuts, quality. Deterministic in settings and data."

@@ -55,7 +55,8 @@ def _outlying(X: np.ndarray, components: int = 10) -> np.ndarray:
 def find_quality(
     facts: Facts,
     dataset: Dataset,
-    X: np.ndarray | None = None,  # [n, n_features]; when None the prints of the duplicate search, colours, border and sharpness
+    # [n, n_features]; when None the prints of the duplicate search, colours, border and sharpness
+    X: np.ndarray | None = None,
 ) -> pd.DataFrame:  # file_name, label, issue, value, limit
     "Return the pictures that deserve a look, and why."
     t = facts.table

@@ -219,8 +219,12 @@ SHOWN = ("accuracy", "balanced_accuracy", "auroc")
 
 def summary(
     result: dict,  # one element of `measure`
-) -> pd.DataFrame:  # set, step, after, scheme, metric, value, low, high, gain, gain_low, gain_high, p, p_adjusted, features, seconds
-    "Return each step's value and its gain over the step that it changes, with 95 % intervals and tests."
+) -> pd.DataFrame:
+    """Return each step's value and its gain over the step that it changes, with 95 % intervals and tests.
+
+    Columns: set, step, after, scheme, metric, value, low, high, gain, gain_low, gain_high, p, p_adjusted, features,
+    seconds.
+    """
     rows = []
     for scheme in dict.fromkeys(result["predictions"].scheme):
         for metric in SHOWN: rows += _gains(result, scheme, metric)

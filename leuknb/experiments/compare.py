@@ -32,7 +32,8 @@ __all__ = ['RANKED', 'example_runs', 'Run', 'read_run', 'varied', 'read_runs', '
 def example_runs(
     folder: str | Path,  # run folders are made in it
     n_patients: int = 40,  # of three images each
-    gains: dict = {"network a": 2.0, "network b": 2.0, "network c": 3.0},  # noqa: B006  # how far each sets the classes apart
+    # how far each sets the classes apart
+    gains: dict = {"network a": 2.0, "network b": 2.0, "network c": 3.0},  # noqa: B006
     seeds=(0, 1),
 ) -> Path:
     "Return a folder with run folders made of drawn numbers, which show no image and no patient."

@@ -38,7 +38,8 @@ OWN = ("out",)  # settings that a sweep sets itself
 
 
 def parse_over(
-    pairs: list[str],  # such as ["backbone=alexnet,resnet18", "seed=0,1,2", "layers=[fc6],[fc6,fc7]", "params.svm.C=0.01,1"]
+    # such as ["backbone=alexnet,resnet18", "seed=0,1,2", "layers=[fc6],[fc6,fc7]", "params.svm.C=0.01,1"]
+    pairs: list[str],
 ) -> list[dict]:  # for each combination, the settings that it changes: {"backbone": "alexnet", "seed": 0}
     """Return all combinations, the first name changing slowest.
 

@@ -184,8 +184,8 @@ def cross_validation(studies, seed):
                 found["nadeau_bengio"].append(intervals.nadeau_bengio_interval(folds, 4, 1, groups.max() + 1))
                 found["nadeau_bengio, folds - 1"].append(intervals.nadeau_bengio_interval(folds, 4, 1))
                 half = stats.t.ppf(0.975, 49) * folds.std(ddof=1) / np.sqrt(50)
-                found["folds as if independent"].append(intervals.Interval(folds.mean(), folds.mean() - half,
-                    folds.mean() + half, ""))
+                found["folds as if independent"].append(
+                    intervals.Estimate(folds.mean(), folds.mean() - half, folds.mean() + half))
             for method, values in found.items():
                 yield row("cross_validation", n, grouped, method, "accuracy",
                           [holds(v, np.mean(truths)) for v in values], COVER, [v.high - v.low for v in values])
@@ -261,11 +261,11 @@ def operating(studies, seed):
                         o = thresholds.operating_point(y, score, wanted, groups if grouped else None, method,
                                                        resamples=400, seed=i)
                         hits[method, wanted].append(holds(o, truth))
-                        widths[method, wanted].append(o.high - o.low)
+                        widths[method, wanted].append(o.specificity.high - o.specificity.low)
                     skewed = thresholds.operating_point(y, np.exp(score), wanted, groups if grouped else None,
                                                         "binormal")  # the same order, no bell
                     hits["binormal, skewed scores", wanted].append(holds(skewed, truth))
-                    widths["binormal, skewed scores", wanted].append(skewed.high - skewed.low)
+                    widths["binormal, skewed scores", wanted].append(skewed.specificity.high - skewed.specificity.low)
             for method, wanted in hits:
                 yield row("operating", n, grouped, method, f"specificity at {wanted:.0%} sensitivity",
                           hits[method, wanted], COVER, widths[method, wanted])

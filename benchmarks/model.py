@@ -86,7 +86,7 @@ def held_out(X, A, who, settings, n_splits: int) -> dict:
     for name, values in found.items():
         seen = ~np.isnan(values).all(1)
         interval = proportion_interval(np.nanmean(values[seen], 1), who.groups[seen])
-        out[name] = {"share": interval.estimate, "ci": [interval.low, interval.high]}
+        out[name] = {"share": interval.value, "ci": [interval.low, interval.high]}
     for c, name in enumerate(who.classes): out[f"covered_{name}"] = float(np.nanmean(found["covered"][who.y == c]))
     return out
 

@@ -157,7 +157,7 @@ def step_evaluate(work: Path, n: int, classifier: str) -> dict:
     settings = make_settings(positive="abnormal", classifiers=[classifier], n_splits=0, cv_repeats=1, permutations=0)
     with measured() as m:
         predictions = evaluate(X, table, settings)
-        cv_metrics(predictions, "abnormal", "cv", settings.bootstrap, settings.seed)
+        cv_metrics(predictions, "abnormal", "cv")
     return m
 
 

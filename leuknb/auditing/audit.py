@@ -14,11 +14,12 @@ import pandas as pd
 
 from ..core import InputError
 from ..settings import Settings
-from ..data.datasets import Dataset
+from ..data.datasets import Dataset, groups as belonging
 from ..data.descriptors import Facts, image_facts
+from ..evaluation.intervals import Estimate
 from .duplicates import clusters_of, find_duplicates
 from .quality import find_quality, UNUSABLE
-from .shortcuts import judge_probes, own_groups, run_probes
+from .shortcuts import judge_probes, run_probes
 
 # %% auto #0
 __all__ = ['SPLIT_COLUMNS', 'split_sides', 'find_leaks', 'Audit', 'Copied', 'look_for_copies', 'run_audit']
@@ -50,7 +51,8 @@ def find_leaks(
     predictions: pd.DataFrame | None = None,  # of the evaluation, to look at our own splits
 ) -> pd.DataFrame:  # what, name, where, images, sides
     "Return the copies and the groups that lie on more than one side of a split."
-    kinds = {"copies": np.asarray(clusters, object)} | ({"group": dataset.groups} if dataset.grouped else {})
+    kinds = {"copies": np.asarray(clusters, object)} | ({"group": dataset.usable["group"].to_numpy(object)}
+                                                        if dataset.grouped else {})
     rows = []
     for where, side in split_sides(dataset, predictions).items():
         for what, names in kinds.items():
@@ -140,13 +142,14 @@ def _duplicate_table(dataset: Dataset, found) -> tuple[pd.DataFrame, np.ndarray]
 
 def _joined(dataset: Dataset, cluster: np.ndarray) -> np.ndarray | None:
     "Patients joined with the copies that link them; the image's own name where it stands alone; None when all do."
-    own = own_groups(dataset)
+    named, alone = dataset.usable["group"].to_numpy(object), dataset.usable["file_name"].to_numpy(object)
+    own = dataset.groups if dataset.groups is not None else np.where(named == "", alone, named)
     first = pd.Series(np.arange(len(own))).groupby(own).transform("first").to_numpy()
     start = pd.Series(np.arange(len(own))).groupby(cluster).transform("first").to_numpy()
     links = np.concatenate([np.stack([np.arange(len(own)), first], 1), np.stack([np.arange(len(own)), start], 1)])
     joined = clusters_of(len(own), links)
     names = pd.Series(own).groupby(joined).transform("first").to_numpy(object)
-    return names if len(set(names)) < len(names) else None
+    return belonging(names)
 
 
 def _balance(dataset: Dataset) -> pd.DataFrame:
@@ -199,6 +202,19 @@ def look_for_copies(dataset: Dataset, settings: Settings = Settings()) -> Copied
     return Copied(facts, found, _joined(dataset, found.cluster))
 
 # %% ../../nbs/05_auditing/03_audit.ipynb #74e87b36
+def _behind(probed, dataset: Dataset) -> tuple[int, str]:
+    "How many units the probes' intervals rest on, and what they are."
+    if probed.n_groups == probed.n_images: return probed.n_images, "images"
+    return probed.n_groups, "patients" if dataset.grouped else "copy groups"
+
+
+def _over_section(over: dict, behind: tuple[int, str]) -> dict:
+    "The model against the best probe as metrics.json keeps it."
+    return {"model": over["model"], "auroc": Estimate(over["auroc"], *over["ci"], *behind).to_dict(),
+            "probe": over["probe"],
+            "difference": Estimate(over["difference"], *over["difference_ci"], *behind).to_dict(), "p": over["p"]}
+
+
 def run_audit(
     dataset: Dataset,
     settings: Settings = Settings(),
@@ -216,19 +232,21 @@ def run_audit(
     facts, copies, groups = copied.facts, copied.found, copied.groups
     duplicates, clusters = _duplicate_table(dataset, copies)
     leaks = find_leaks(dataset, clusters, model_predictions)
-    probed = run_probes(facts, dataset, settings, own_groups(dataset) if groups is None else groups, X,
+    probed = run_probes(facts, dataset, settings, groups, X,
                         model_predictions)
     quality = find_quality(facts, dataset, X)
     found, remarks = judge_probes(probed)
     data = _data_warnings(duplicates, leaks, quality, copies.exact, copies.near)
     usable = data[-1:] if len(quality[quality["issue"].isin(UNUSABLE)]) else []
     warned = data[: len(data) - len(usable)] + found + usable
-    shortcuts = [{"probe": r.probe, "auroc": r.auroc, "ci": [r.low, r.high], "p": r.p, "p_adjusted": r.p_adjusted}
-                 for r in probed.table.itertuples()]
+    behind = _behind(probed, dataset)
+    shortcuts = [{"probe": r.probe, "auroc": Estimate(r.auroc, r.low, r.high, *behind).to_dict(), "p": r.p,
+                  "p_adjusted": r.p_adjusted} for r in probed.table.itertuples()]
     metrics = {"exact_duplicates": copies.exact, "near_duplicates": copies.near,
                "label_conflicts": int(duplicates.loc[duplicates["conflict"], "cluster"].nunique()),
                "leaks": len(leaks), "shortcuts": shortcuts,
-               "warnings": warned} | ({"over_best_probe": probed.over} if probed.over else {})
+               "warnings": [{"code": None, "text": w} for w in warned]} | (
+                   {"over_best_probe": _over_section(probed.over, behind)} if probed.over else {})
     conflicts = duplicates[duplicates["conflict"]].reset_index(drop=True)
     return Audit(duplicates, conflicts, leaks, probed.table, probed.over, quality, _balance(dataset), clusters, groups,
                  warned, remarks, metrics)

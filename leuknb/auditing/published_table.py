@@ -18,16 +18,15 @@ from scipy import stats
 
 from ..core import InputError, nearest
 from ..paper import COUNTS
+from ..evaluation.metrics import PAPER_METRICS, RATES
 from ..evaluation.intervals import clopper_pearson
 from ..evaluation.comparison import holm
 
 # %% auto #0
-__all__ = ['RATES', 'ALIASES', 'SIZES', 'MOST', 'Printed', 'printed', 'fitting', 'as_table', 'read_table', 'rates_of',
-           'paper_table', 'size_candidates', 'implied_sizes', 'exact_intervals', 'mcnemar_extremes', 'PublishedCheck',
-           'check_table']
+__all__ = ['ALIASES', 'SIZES', 'MOST', 'Printed', 'printed', 'fitting', 'as_table', 'read_table', 'rates_of', 'paper_table',
+           'size_candidates', 'implied_sizes', 'exact_intervals', 'mcnemar_extremes', 'PublishedCheck', 'check_table']
 
 # %% ../../nbs/05_auditing/04_published_table.ipynb #f28c20a9
-RATES = ("accuracy", "sensitivity", "specificity", "precision", "f1")
 ALIASES = {"acc": "accuracy", "recall": "sensitivity", "tpr": "sensitivity", "sens": "sensitivity",
            "tnr": "specificity", "spec": "specificity",
            "ppv": "precision", "f1score": "f1", "fscore": "f1", "fmeasure": "f1", "classifier": "model",
@@ -123,7 +122,7 @@ def _fits(rates: dict[str, Printed], n_pos: np.ndarray, n_neg: np.ndarray) -> pd
 
 
 def fitting(
-    rates: dict[str, Printed],  # printed rates by name, any of `RATES`
+    rates: dict[str, Printed],  # printed rates by name, any of `PAPER_METRICS`
     n_pos,  # number of positive images; a number or an array of candidates
     n_neg,  # number of negative images, of the same length
     chunk: int = 20_000,  # pairs of sizes looked at together, which bounds the memory
@@ -137,7 +136,7 @@ def fitting(
 def _column(name: str) -> str:
     plain = re.sub(r"[^a-z0-9_]", "", re.sub(r"\(.*?\)|%", "", str(name).strip().lower()).replace(" ", "_").replace("-",
         "_")).strip("_")
-    if plain in (*RATES, *SIZES, "model"): return plain
+    if plain in (*PAPER_METRICS, *SIZES, "model"): return plain
     return ALIASES.get(plain.replace("_", ""), plain)
 
 
@@ -146,18 +145,18 @@ def _printable(text: str) -> str: return "".join(c if c.isprintable() else "?" f
 
 
 def as_table(
-    table: pd.DataFrame,  # columns model, any of `RATES`, and where known n_pos, n_neg, n; rates best as text
+    table: pd.DataFrame,  # columns model, any of `PAPER_METRICS`, and where known n_pos, n_neg, n; rates best as text
 ) -> pd.DataFrame:  # the same as text, standard names
     """Return a table of rates with standard column names and its cells as text.
 
     Raises `InputError` for columns that say nothing or say it twice.
     """
-    accepted = ["model", *RATES, *SIZES]
+    accepted = ["model", *PAPER_METRICS, *SIZES]
     names = [_column(c) for c in table.columns]
     doubled = sorted({n for n in names if n in accepted and names.count(n) > 1})
     if doubled: raise InputError(f"the table has {doubled[0]!r} twice: keep one column of it")
-    if not set(RATES) & set(names):
-        hint = next((h for n in names if (h := nearest(n, RATES))), "")
+    if not set(PAPER_METRICS) & set(names):
+        hint = next((h for n in names if (h := nearest(n, PAPER_METRICS))), "")
         raise InputError(
             f"no rates among the columns {', '.join(repr(str(c)[:40]) for c in table.columns[:12])}: accepted are "
             f"{', '.join(accepted)}{hint}")
@@ -165,9 +164,10 @@ def as_table(
     text = table.set_axis(names, axis=1)[[n for n in accepted if n in names]].astype(object)
     text = text.map(lambda v: "" if v is None or (isinstance(v, float) and np.isnan(v)) else _printable(str(v).strip()))
     if "model" not in text: text.insert(0, "model", [f"row {i + 1}" for i in range(len(text))])
-    empty = text[[n for n in names if n in RATES]].eq("").all(axis=1)
+    empty = text[[n for n in names if n in PAPER_METRICS]].eq("").all(axis=1)
     if empty.any():
-        raise InputError(f"row {text['model'][empty.argmax()]!r} has no rate: give at least one of {', '.join(RATES)}")
+        raise InputError(
+            f"row {text['model'][empty.argmax()]!r} has no rate: give at least one of {', '.join(PAPER_METRICS)}")
     return text.reset_index(drop=True)
 
 # %% ../../nbs/05_auditing/04_published_table.ipynb #1ac82340
@@ -187,7 +187,8 @@ def read_table(
     except csv.Error as e: raise InputError(f"table {str(path)!r} is no CSV: {e}") from None
     if not rows:
         raise InputError(
-            f"table {str(path)!r} is empty: write a header (model, {', '.join(RATES)}, n_pos, n_neg) and one row per "
+            f"table {str(path)!r} is empty: write a header (model, {', '.join(PAPER_METRICS)}, n_pos, n_neg) and one "
+            f"row per "
             f"model")
     uneven = next((i for i, r in enumerate(rows) if len(r) != len(rows[0])), None)
     if uneven is not None:
@@ -197,13 +198,12 @@ def read_table(
 
 # %% ../../nbs/05_auditing/04_published_table.ipynb #a6357871
 def rates_of(tp: int, fn: int, fp: int, tn: int) -> dict[str, float]:
-    """Return the five rates of a confusion matrix as fractions of 1; precision and F1 are 0 when TP is 0, NaN for a
-    class without images.
+    """Return the five rates of a confusion matrix as papers print them: precision and F1 are 0 when TP is 0.
+
+    Fractions of 1, by `leuknb.evaluation.metrics`; NaN for a class without images.
     """
-    share = lambda a, b: a / b if b else float("nan")
-    return {"accuracy": share(tp + tn, tp + fn + fp + tn), "sensitivity": share(tp, tp + fn),
-            "specificity": share(tn, tn + fp),
-            "precision": tp / (tp + fp) if tp else 0.0, "f1": 2 * tp / (2 * tp + fp + fn) if tp else 0.0}
+    found = {m: float(RATES[m](tp, fn, fp, tn)) for m in PAPER_METRICS}
+    return found if tp else found | {"precision": 0.0, "f1": 0.0}
 
 # %% ../../nbs/05_auditing/04_published_table.ipynb #06780cb4
 def paper_table() -> pd.DataFrame:
@@ -218,7 +218,7 @@ def _percent_columns(table: pd.DataFrame) -> dict[str, bool]:
     "Which rate columns are in per cent: those with a value above 1 or a % sign."
     number = lambda v: float(v.rstrip("%").strip().replace(",", ".")) if re.fullmatch(r"(\d+[.,]?\d*|[.,]\d+)\s*%?",
         v) else 0.0
-    return {c: any("%" in v or number(v) > 1 for v in table[c]) for c in RATES if c in table}
+    return {c: any("%" in v or number(v) > 1 for v in table[c]) for c in PAPER_METRICS if c in table}
 
 
 def _printed_rows(table: pd.DataFrame, truncated: bool = False) -> list[dict[str, Printed]]:

@@ -5,6 +5,7 @@
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #ba633d23
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,19 +14,19 @@ from scipy import stats
 
 from ..core import InputError, rng
 from ..settings import Settings
-from ..data.datasets import Dataset
+from ..data.datasets import Dataset, group_codes
 from ..data.descriptors import Facts
 from ..classification.estimators import study_classifier
 from ..classification.fitting import run_folds
 from ..evaluation.splits import cv_splits, random_splits
-from ..evaluation.metrics import placements
-from ..evaluation.intervals import metric_intervals
+from ..evaluation.metrics import auroc_of_columns, auroc_shares
+from ..evaluation.intervals import clustered_variance, metric_intervals
 from ..evaluation.comparison import holm, permutation_p
 from ..evaluation.permutation import shuffled
 
 # %% auto #0
-__all__ = ['PROBES', 'FILE_WORDS', 'MOST_IMAGES', 'REPEATS', 'PROBE_SVM', 'LEAST', 'TOO_GOOD', 'probe_features', 'auroc_shares',
-           'least_squares_aurocs', 'own_groups', 'Probed', 'run_probes', 'judge_probes']
+__all__ = ['PROBES', 'FILE_WORDS', 'MOST_IMAGES', 'REPEATS', 'PROBE_SVM', 'LEAST', 'TOO_GOOD', 'probe_features',
+           'least_squares_aurocs', 'Probed', 'run_probes', 'judge_probes']
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #9658587e
 PROBES = {"file": "file facts", "colour": "colour means and spreads", "border": "border, cell removed",
@@ -69,35 +70,12 @@ def probe_features(
     return {name: c.loc[:, c.nunique() > 1].astype(float) for name, c in columns.items()}
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #265342a2
-def auroc_shares(
-    y: np.ndarray,  # [n] class numbers 0..k-1
-    scores: np.ndarray,  # [n, repeats, k] score of each class
-) -> tuple[float, np.ndarray]:  # AUROC in [0, 1], and [n] shares, which add up to 0
-    """Return the mean one-against-the-rest AUROC over repeats and classes, and how far each image moves it.
-
-    Hanley and McNeil 1982, doi 10.1148/radiology.143.1.7063747; the shares: DeLong et al. 1988, doi 10.2307/2531595."""
-    areas, shares = [], np.zeros(len(y))
-    for c in range(scores.shape[2]):
-        mine = y == c
-        if mine.all() or not mine.any(): continue
-        for r in range(scores.shape[1]):
-            place = placements(mine.astype(int), scores[:, r, c])
-            areas.append(place[mine].mean())
-            shares += (place - areas[-1]) / np.where(mine, mine.sum(), (~mine).sum())
-    return float(np.mean(areas)), shares / len(areas)
-
-
-def _clustered_se(shares: np.ndarray, groups: np.ndarray) -> tuple[float, int]:
-    "Standard error of a sum of shares that hang together in groups, and the degrees of freedom."
-    u = np.bincount(np.unique(groups, return_inverse=True)[1], shares)
-    return float(np.sqrt(len(u) / max(len(u) - 1, 1) * (u**2).sum())), max(len(u) - 1, 1)
-
-
 def _auroc_interval(y, scores, area, shares, groups, level=0.95) -> list[float]:
     """Logit interval; where it is not defined (AUROC 0 or 1), the score interval of the statistics page, mean over
     classes.
     """
-    se, df = _clustered_se(shares, groups)
+    variance, g = clustered_variance(shares, groups)
+    se, df = math.sqrt(variance), max(g - 1, 1)
     if 0 < area < 1 and se > 1e-12:
         half = stats.t.ppf(0.5 + level / 2, df) * se / (area * (1 - area))
         return [float(v) for v in 1 / (1 + np.exp(-(np.log(area / (1 - area)) + np.array([-half, half]))))]
@@ -108,14 +86,6 @@ def _auroc_interval(y, scores, area, shares, groups, level=0.95) -> list[float]:
     return [float(np.mean([e.low for e in ends])), float(np.mean([e.high for e in ends]))]
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #79409327
-def _many_aurocs(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    "AUROCs of columns [n, m] for the positives [n, m] of each column; 0.5 where a class is missing."
-    ranks = stats.rankdata(scores, axis=0)
-    n1 = positive.sum(0)
-    pairs = n1 * (len(scores) - n1)
-    return np.where(pairs > 0, ((ranks * positive).sum(0) - n1 * (n1 + 1) / 2) / np.maximum(pairs, 1), 0.5)
-
-
 def least_squares_aurocs(
     X: np.ndarray,  # [n, n_features]
     labellings: np.ndarray,  # [m, n] class numbers
@@ -136,15 +106,8 @@ def least_squares_aurocs(
             A, B = ((X[rows] - mean) / np.where(sd > 0, sd, 1) for rows in (train, test))
             scores[test] = B @ np.linalg.solve(A.T @ A + X.shape[1] * np.eye(X.shape[1]),
                                                A.T @ (wanted[train] - wanted[train].mean(0)))
-        total += _many_aurocs(np.round(scores, 9), wanted)
+        total += auroc_of_columns(np.round(scores, 9), wanted)
     return total / len(classes)
-
-# %% ../../nbs/05_auditing/02_shortcuts.ipynb #0aa6d0a1
-def own_groups(dataset: Dataset) -> np.ndarray:
-    "The group of each usable image, the image itself where none is named."
-    names = dataset.usable["file_name"].to_numpy(object)
-    return names if dataset.groups is None else np.where(dataset.groups == "",
-                                                         np.array(["\0" + n for n in names], object), dataset.groups)
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #14856b98
 MOST_IMAGES = 3000  # looked at by the probes
@@ -158,19 +121,17 @@ class Probed:
     # the model against the best probe: model, auroc, ci, probe, difference, difference_ci, p; empty without a model
     over: dict
     n_images: int
+    n_groups: int  # patients or groups of copies behind the intervals; n_images when every image stands for itself
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #659175c1
-def _together(groups: np.ndarray) -> np.ndarray | None:
-    return groups if len(set(groups)) < len(groups) else None
-
-
 def _folds(labels, groups, settings: Settings):
     "The folds of the evaluation, fewer where groups or images are short; None when a class cannot be split."
-    per_class = [len(set(groups[labels == c])) for c in set(labels)]
+    codes, _ = group_codes(groups, len(labels))
+    per_class = [len(set(codes[labels == c])) for c in set(labels)]
     folds = min(settings.cv_folds, *per_class)
     if folds < 2: return None
     try:
-        return cv_splits(labels, _together(groups), folds, min(max(settings.cv_repeats, 1), REPEATS),
+        return cv_splits(labels, groups, folds, min(max(settings.cv_repeats, 1), REPEATS),
                          settings.seed), folds
     except InputError: return None
 
@@ -195,7 +156,7 @@ def _strongest(columns: pd.DataFrame, y: np.ndarray, n_classes: int) -> tuple[st
     "The single column that tells the classes apart best by itself, and its AUROC."
     if not columns.shape[1]: return "", 0.5
     ranks = columns.to_numpy()
-    each = np.mean([abs(_many_aurocs(ranks, np.repeat((y == c)[:, None], ranks.shape[1], 1)) - 0.5)
+    each = np.mean([abs(auroc_of_columns(ranks, np.repeat((y == c)[:, None], ranks.shape[1], 1)) - 0.5)
                     for c in range(n_classes)], 0)
     return str(columns.columns[each.argmax()]), float(0.5 + each.max())
 
@@ -234,7 +195,8 @@ def _over_best(model: str, scores, y, groups, table: pd.DataFrame, shares) -> di
     """
     area, own = auroc_shares(y, scores)
     best = int(table["auroc"].to_numpy().argmax())
-    se, df = _clustered_se(own - shares[best], groups)
+    variance, g = clustered_variance(own - shares[best], groups)
+    se, df = math.sqrt(variance), max(g - 1, 1)
     difference = area - float(table["auroc"][best])
     half = float(stats.t.ppf(0.975, df)) * se
     p = float(2 * stats.t.sf(abs(difference) / se, df)) if se > 1e-12 else 1.0
@@ -253,24 +215,23 @@ def run_probes(
 ) -> Probed:
     "Return how well each probe tells the classes apart, and how much a model adds over the best of them."
     labels = dataset.labels
-    groups = own_groups(dataset) if groups is None else np.asarray(groups)
+    groups = dataset.groups if groups is None else np.asarray(groups)
     classes = [c for c in dataset.classes if c in set(labels)]
     if dataset.positive in classes and len(classes) == 2:
         classes = [c for c in classes if c != dataset.positive] + [dataset.positive]
     some = np.arange(len(labels))
     if len(some) > MOST_IMAGES:
-        some = random_splits(labels, _together(groups), 1, MOST_IMAGES / len(labels), settings.seed, "probes")[0][1]
-    labels, groups = labels[some], groups[some]
+        some = random_splits(labels, groups, 1, MOST_IMAGES / len(labels), settings.seed, "probes")[0][1]
+    labels, groups = labels[some], None if groups is None else groups[some]
     found = _folds(labels, groups, settings) if len(classes) > 1 else None
     if found is None:
         return Probed(pd.DataFrame(columns=["probe", "auroc", "low", "high", "p", "p_adjusted", "strongest",
-                                            "strongest_auroc"]), {}, 0)
+                                            "strongest_auroc"]), {}, 0, 0)
     splits, folds = found
     y = np.array([classes.index(v) for v in labels])
     fold = np.empty(len(y), int)
     for i, (_, test) in enumerate(splits[:folds]): fold[test] = i
-    together = _together(groups)
-    labellings = np.stack([y, *(shuffled(y, fold, together, rng(settings.seed, "probe", i))
+    labellings = np.stack([y, *(shuffled(y, fold, groups, rng(settings.seed, "probe", i))
                                 for i in range(settings.permutations))])
     rows, shares = zip(*(_probe(name, c.iloc[some], y, groups, splits, folds, len(classes), labellings, settings)
                          for name, c in probe_features(facts).items()))
@@ -282,7 +243,8 @@ def run_probes(
     if model is None and X is not None:
         same = "svm", settings.params.get("svm", {})
         model = "svm", _svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings, same)
-    return Probed(table, {} if model is None else _over_best(*model, y, groups, table, shares), len(y))
+    return Probed(table, {} if model is None else _over_best(*model, y, groups, table, shares), len(y),
+                  group_codes(groups, len(y))[1])
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #bd010237
 # lower end of the interval above which a trace is a shortcut

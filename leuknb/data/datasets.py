@@ -26,8 +26,32 @@ from .sources import data_path, read_file, source_of
 from .layouts import COLUMNS, defused, in_parts, list_images, positive_class
 
 # %% auto #0
-__all__ = ['MOST_DECODED', 'Dataset', 'inspect_bytes', 'inspect_file', 'decoded_before', 'remember_decoded', 'checked_table',
-           'found_classes', 'load_dataset', 'summary', 'require_enough']
+__all__ = ['MOST_DECODED', 'groups', 'group_codes', 'Dataset', 'inspect_bytes', 'inspect_file', 'decoded_before',
+           'remember_decoded', 'checked_table', 'found_classes', 'load_dataset', 'summary', 'require_enough']
+
+# %% ../../nbs/01_data/07_datasets.ipynb #c9e8816b
+def groups(
+    named,  # [n] group of each image (a patient, or patients joined with copies), "" where none is named
+    names=None,  # [n] names of the images; None: their numbers
+) -> np.ndarray | None:  # object [n]; None when every image stands for itself
+    "Return which images must not be parted: the group of each, and a name of its own for one that names none."
+    named = np.asarray(named).astype(str).astype(object)
+    names = np.arange(len(named)).astype(str) if names is None else np.asarray(names).astype(str)
+    own = np.where(named == "", "\0" + names.astype(object), named)
+    return own if len(set(own)) < len(own) else None
+
+# %% ../../nbs/01_data/07_datasets.ipynb #6e430c69
+def group_codes(
+    groups,  # [n] which images belong together; None: every image for itself
+    n: int,  # images
+) -> tuple[np.ndarray, int]:  # [n] numbers 0..G-1, and G
+    "Return groups as numbers. Raises `InputError` when they are not one for each image."
+    if groups is None: return np.arange(n), n
+    groups = np.asarray(groups)
+    if len(groups) != n:
+        raise InputError(f"groups of {len(groups)} rows do not fit {n} images: give one group for each image")
+    names, codes = np.unique(groups.astype(str), return_inverse=True)
+    return codes, len(names)
 
 # %% ../../nbs/01_data/07_datasets.ipynb #ab006680
 @dataclass(frozen=True, eq=False)
@@ -67,8 +91,13 @@ class Dataset:
 
     @property
     def groups(self) -> np.ndarray | None:  # object, one per usable row
-        "The group of each usable image; None when no image names one."
-        return self.usable["group"].to_numpy(dtype=object) if self.grouped else None
+        "Which usable images must not be parted (`groups`); None when every image stands for itself."
+        return groups(self.usable["group"], self.usable["file_name"])
+
+    @property
+    def n_patients(self) -> int | None:
+        "How many patients, or other groups, the usable images name; None when no image names one."
+        return int(self.usable.loc[self.usable["group"] != "", "group"].nunique()) or None
 
     @property
     def y(self) -> np.ndarray:  # int, one per usable row

@@ -13,7 +13,8 @@ import pandas as pd
 from scipy import optimize, stats
 
 from ..core import check_choice, InputError, rng, stream_seed
-from .metrics import as_binary, count_beaten, group_codes
+from ..data.datasets import group_codes
+from .metrics import as_binary, count_beaten
 from .intervals import proportion_interval
 
 # %% auto #0
@@ -142,6 +143,7 @@ def _folds(y, groups, n_folds, seed):
 
 # %% ../../nbs/04_evaluation/08_calibration.ipynb #945f0544
 def as_probabilities(y, p):
+    "Return `y` as booleans and `p` as floats. Raises `InputError` for what is no probability."
     y, p = as_binary(y, p)
     p = p.astype(float)
     if not ((p >= 0) & (p <= 1)).all():
@@ -218,5 +220,5 @@ def reliability_curve(
     for b in np.unique(bins):
         at = bins == b
         seen = proportion_interval(y[at], None if groups is None else np.asarray(groups)[at], level=level)
-        rows.append((int(at.sum()), p[at].mean(), seen.estimate, seen.low, seen.high))
+        rows.append((int(at.sum()), p[at].mean(), seen.value, seen.low, seen.high))
     return pd.DataFrame(rows, columns=["n", "predicted", "observed", "low", "high"])

@@ -14,14 +14,15 @@ import pandas as pd
 from ..core import InputError
 from ..settings import Settings
 from ..data.datasets import Dataset, load_dataset
+from .intervals import Estimate
+from .metrics import METRICS
 from .predict import labelled_images, predict_splits
-from .schemes import cv_metrics, holdout_metrics
+from .schemes import classes_of, model_metrics, models_of, plain
 from .shift import (
     both_sets, colour_drift, failing_where_unlike, feature_drift, match_classes, recentred, size_drift)
 
 # %% auto #0
-__all__ = ['METRICS', 'load_external', 'external_predictions', 'difference_interval', 'drop', 'External', 'external_validation',
-           'external_words']
+__all__ = ['load_external', 'external_predictions', 'difference_of', 'drop', 'External', 'external_validation', 'external_words']
 
 # %% ../../nbs/04_evaluation/11_external.ipynb #6161252a
 def load_external(
@@ -60,15 +61,10 @@ def external_predictions(
                           [np.concatenate([c, blank]) for c in copies])
 
 # %% ../../nbs/04_evaluation/11_external.ipynb #0ef2f111
-METRICS = ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auroc")
-
-
-def difference_interval(
-    a: float,  # estimate of the first
-    a_ci,  # (low, high)
-    b: float,  # of the second, from other images
-    b_ci,
-) -> tuple[float, list[float]]:
+def difference_of(
+    a: Estimate,
+    b: Estimate,  # from other images
+) -> Estimate:
     """Return a - b with its interval: low = d - sqrt((a - l_a)^2 + (u_b - b)^2), high = d + sqrt((u_a - a)^2 + (b -
     l_b)^2).
 
@@ -76,33 +72,29 @@ def difference_interval(
     doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
     Example: 0.9 (0.8 to 0.95) less 0.7 (0.6 to 0.78) is 0.2 (0.072 to 0.312).
     """
-    d = a - b
-    return d, [d - math.hypot(a - a_ci[0], b_ci[1] - b), d + math.hypot(a_ci[1] - a, b - b_ci[0])]
+    d = a.value - b.value
+    units = a.units if a.units == b.units else "images and patients"
+    return Estimate(d, d - math.hypot(a.value - a.low, b.high - b.value),
+                    d + math.hypot(a.high - a.value, b.value - b.low),
+                    a.n + b.n, units, "MOVER")
 
 # %% ../../nbs/04_evaluation/11_external.ipynb #73128632
 def drop(
     inside: pd.DataFrame,  # predictions with scheme cv, or holdout only
     outside: pd.DataFrame,  # from `external_predictions`
     positive: str | None,
-) -> dict[str, dict]:  # model -> metric -> inside, outside, difference, each with its interval; and counts
+) -> dict[str, dict]:  # model -> metric -> inside, outside, drop, each an Estimate; counts; inside_scheme
     "Return how each model does inside and outside, and by how much it falls (a positive difference is a fall)."
-    whole = holdout_metrics(outside.assign(scheme="holdout"), positive, 0)["models"]
-    cv = (inside["scheme"] == "cv").any()
-    known = cv_metrics(inside, positive, bootstrap=0)["models"] if cv else holdout_metrics(inside, positive,
-        0)["models"]
-    return {model: {"inside": "cv" if cv else "holdout", **_counts(found),
-                    **{m: _fall(known[model], found, m, cv) for m in METRICS if m in found}} for model,
-            found in whole.items()}
-
-
-def _counts(found: dict) -> dict:
-    return {k: found[k] for k in ("tp", "fn", "fp", "tn", "confusion") if k in found}
-
-
-def _fall(known: dict, found: dict, m: str, cv: bool) -> dict:
-    value, ci = (known[m]["mean"], known[m]["ci"]) if cv else (known[m], known["ci"][m])
-    d, d_ci = difference_interval(value, ci, found[m], found["ci"][m])
-    return {"value": found[m], "ci": found["ci"][m], "internal": value, "internal_ci": ci, "drop": d, "drop_ci": d_ci}
+    outside = outside.assign(scheme="holdout")
+    scheme = "cv" if (inside["scheme"] == "cv").any() else "holdout"
+    found = {}
+    for model in models_of(outside):
+        here = model_metrics(inside, model, scheme, classes_of(inside, positive))
+        there = model_metrics(outside, model, "holdout", classes_of(inside, positive))
+        counts = {k: there[k] for k in ("tp", "fn", "fp", "tn", "confusion") if k in there}
+        found[model] = {"inside_scheme": scheme, **counts, **{
+            m: {"inside": here[m], "outside": there[m], "drop": difference_of(here[m], there[m])} for m in METRICS}}
+    return found
 
 # %% ../../nbs/04_evaluation/11_external.ipynb #48192925
 @dataclass
@@ -133,16 +125,16 @@ def external_validation(
     moved = external_predictions(X, dataset, recentred(X, X_other), other,
                                  settings.model_copy(update={"classifiers": [first]}), copies)
     again = drop(predictions[predictions["model"] == first], moved, positive)[first]
-    section = {"name": other.name, "n_images": len(other.usable), "n_groups": len(set(other.groups)) if other.grouped
-               else None, "fingerprint": other.fingerprint, "synthetic": other.synthetic,
+    section = {"name": other.name, "n_images": len(other.usable), "n_patients": other.n_patients,
+               "fingerprint": other.fingerprint, "synthetic": other.synthetic,
                "counts": other.counts, "matched": match_classes(dataset, other),
                "models": drop(predictions, outside, positive),
                "drift": {"colour": colour_drift(dataset, other, settings), "size": size_drift(dataset, other),
                          "features": features},
                "shared_images": len(set(dataset.usable["sha256"]) & set(other.usable["sha256"])),
-               "recentred": {m: {"value": again[m]["value"], "ci": again[m]["ci"]} for m in METRICS if m in again},
+               "recentred": {m: again[m]["outside"] for m in METRICS},
                "failing_where_unlike": failing_where_unlike(outside[outside["model"] == first], unlike, other.groups)}
-    return External(section, outside, unlike)
+    return External(plain(section), outside, unlike)
 
 # %% ../../nbs/04_evaluation/11_external.ipynb #f601e184
 def external_words(
@@ -153,8 +145,8 @@ def external_words(
     acc, drift = r["accuracy"], section["drift"]
     counts = ", ".join(f"{n:,} {c}" for c, n in section["counts"].items())
     words = [f"Trained on all images of this set and tested on {section['name']} ({section['n_images']:,} images: "
-             f"{counts}), the {model} is right on {_percent(acc['value'])} ({_span(acc['ci'])}); "
-             f"in cross-validation inside this set it was {_percent(acc['internal'])}.", _drop_words(acc, r)]
+             f"{counts}), the {model} is right on {_percent(acc['outside']['value'])} ({_span(acc['outside']['ci'])}); "
+             f"in cross-validation inside this set it was {_percent(acc['inside']['value'])}.", _drop_words(acc, r)]
     if section["shared_images"]:
         words.append(
             f"{section['shared_images']:,} images are in both sets, byte for byte: the result is no external one until "
@@ -170,21 +162,21 @@ def _span(ci) -> str: return f"{100 * ci[0]:.1f} to {100 * ci[1]:.1f} %"
 
 
 def _drop_words(acc: dict, r: dict) -> str:
-    low, high = acc["drop_ci"]
-    fall = f"{100 * acc['drop']:+.1f} points, interval {100 * low:+.1f} to {100 * high:+.1f}"
+    low, high = acc["drop"]["ci"]
+    fall = f"{100 * acc['drop']['value']:+.1f} points, interval {100 * low:+.1f} to {100 * high:+.1f}"
     if low <= 0 <= high: return f"Whether it falls these images cannot tell (fall {fall})."
     if high < 0: return f"It does better outside than inside (fall {fall}): the other set may be the easier one."
-    ranks = "auroc" in r and r["auroc"]["drop_ci"][0] <= 0
+    ranks = r["auroc"]["drop"].get("ci", [1])[0] <= 0
     return f"It falls by {fall}." + (
         " The order of the images holds better than the calls do (the AUROC does not clearly fall): another threshold "
         "may be all that is wrong." if ranks else "")
 
 
 def _colour_words(colour: dict) -> str:
-    far = sorted(((abs(v["difference"]), k, v) for k, v in colour.items() if min(map(abs, v["ci"])) > 0
-                  and v["ci"][0] * v["ci"][1] > 0 and abs(v["difference"]) > 0.8), key=lambda f: -f[0])
+    far = sorted(((abs(v["value"]), k, v) for k, v in colour.items() if min(map(abs, v["ci"])) > 0
+                  and v["ci"][0] * v["ci"][1] > 0 and abs(v["value"]) > 0.8), key=lambda f: -f[0])
     if not far: return "Colour: no channel differs by more than 0.8 standard deviations beyond doubt."
-    return "Colour: " + ", ".join(f"{k} {v['difference']:+.1f} sd" for _, k,
+    return "Colour: " + ", ".join(f"{k} {v['value']:+.1f} sd" for _, k,
                                   v in far[:4]) + f" ({len(far)} of {len(colour)} measures beyond 0.8 sd)."
 
 
@@ -195,26 +187,27 @@ def _size_words(size: dict) -> str:
 
 
 def _feature_words(f: dict) -> str:
-    e = f["energy"]
-    told = "the sets can be told apart by their features" if f["ci"][
-        0] > 0.5 else "the features do not clearly tell the sets apart"
-    return (f"Features: {told} (AUROC {f['set_auroc']:.2f}, {f['ci'][0]:.2f} to {f['ci'][1]:.2f}; energy distance "
+    e, area = f["energy"], f["set_auroc"]
+    low, high = area["ci"]
+    told = ("the sets can be told apart by their features" if low > 0.5
+            else "the features do not clearly tell the sets apart")
+    return (f"Features: {told} (AUROC {area['value']:.2f}, {low:.2f} to {high:.2f}; energy distance "
             f"{e['distance']:.3f}, {e['null_mean']:.3f} by chance, p {e['p']:.3f}).")
 
 
 def _why_words(section: dict, acc: dict) -> list[str]:
     words, again, unlike = [], section["recentred"]["accuracy"], section["failing_where_unlike"]
-    gain = again["value"] - acc["value"]
-    if acc["drop"] > 0:
+    gain, fall = again["value"] - acc["outside"]["value"], acc["drop"]["value"]
+    if fall > 0:
         words.append(
             f"With the other set's features moved to the mean and spread of this one's, which needs no label, it is "
             f"{_percent(again['value'])} ({_span(again['ci'])}): "
-                                     + (f"a plain shift accounts for {100 * gain:.1f} of the {100 * acc['drop']:.1f} "
+                                     + (f"a plain shift accounts for {100 * gain:.1f} of the {100 * fall:.1f} "
                                         f"points." if gain > 0.005
                                         else "a plain shift of the features does not explain the fall."))
     if unlike:
         words.append(
             f"Images unlike those of this set "
             f"{'fail more often' if unlike['ci'][0] > 0.5 else 'do not clearly fail more often'} (AUROC "
-            f"{unlike['auroc']:.2f}, {unlike['ci'][0]:.2f} to {unlike['ci'][1]:.2f}).")
+            f"{unlike['value']:.2f}, {unlike['ci'][0]:.2f} to {unlike['ci'][1]:.2f}).")
     return words

@@ -10,14 +10,34 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core import check_choice, InputError
+from ..core import check_choice, InputError, rng
 from ..settings import Settings
 from ..classification.estimators import study_classifiers
+from ..data import datasets
 from ..classification.fitting import run_folds
 from .splits import cv_splits, random_splits
 
 # %% auto #0
-__all__ = ['LabelledImages', 'labelled_images', 'prediction_rows', 'tuning_folds', 'predict_splits', 'evaluate']
+__all__ = ['made_up_study', 'LabelledImages', 'labelled_images', 'prediction_rows', 'tuning_folds', 'predict_splits', 'evaluate']
+
+# %% ../../nbs/04_evaluation/01_predict.ipynb #a99a2c98
+def made_up_study(
+    n_classes: int = 2,
+    n_features: int = 40,
+    effect: float = 1.1,  # how far the classes lie apart, in standard deviations of an image
+    patient: float = 1.2,  # how far patients lie apart
+    seed: int = 0,
+) -> tuple[np.ndarray, pd.DataFrame]:  # float32 [195, n_features], and file_name, label, group
+    "Return features and table of 195 images in groups of five that share a label and a look."
+    g = rng(seed, "made up study", n_classes)
+    names = ["normal", "abnormal"] if n_classes == 2 else [f"class {chr(97 + i)}" for i in range(n_classes)]
+    y = np.repeat(np.arange(39) % n_classes, 5)
+    centres = effect * g.normal(size=(n_classes, n_features)) * (np.arange(n_features) < 3)
+    X = centres[y] + np.repeat(g.normal(size=(39, n_features)), 5, 0) * patient + g.normal(size=(195, n_features))
+    table = pd.DataFrame({"file_name": [f"{names[k]}/{i:03d}.png" for i, k in enumerate(y)],
+                          "label": [names[k] for k in y],
+                          "group": [f"patient {i // 5:02d}" for i in range(195)]})
+    return X.astype(np.float32), table
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #63759a07
 class LabelledImages(NamedTuple):
@@ -64,10 +84,9 @@ def labelled_images(
         check_choice(positive, classes, "positive class")
         classes = [c for c in classes if c != positive] + [positive]
     else: positive = None
-    alone = np.where(group == "", "\0" + table["file_name"].astype(str).to_numpy(object), group)
-    return LabelledImages(table["file_name"].astype(str).to_numpy(object), label, group, classes, positive,
-                          np.array([classes.index(v) for v in label]),
-                          alone if len(set(alone)) < len(alone) else None)
+    names = table["file_name"].astype(str).to_numpy(object)
+    y = np.array([classes.index(v) for v in label])
+    return LabelledImages(names, label, group, classes, positive, y, datasets.groups(group, names))
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #6f0a8681
 def prediction_rows(who: LabelledImages, scheme: str, split: int, model: str, test, scores, predicted) -> dict:

@@ -23,7 +23,7 @@ from ..features.extraction import CNNFeatures, extract
 from ..classification.estimators import block_widths
 from ..evaluation.splits import cv_splits, random_splits
 from ..evaluation.predict import labelled_images, predict_splits
-from ..evaluation.intervals import nadeau_bengio_interval
+from ..evaluation.intervals import Estimate, nadeau_bengio_interval
 from ..evaluation.comparison import aligned, corrected_resampled_ttest, holm
 from ..evaluation.schemes import cv_metrics, split_table
 from ..reporting.text import percent
@@ -243,7 +243,7 @@ def _gains(result: dict, scheme: str, metric: str) -> list[dict]:
     n_groups = n if scheme == "splits" or not (groups
                                                != "").any() else groups.nunique() + int((groups
                                                    == "").sum()) - int((groups == "").any())
-    overall = cv_metrics(t, result["positive"], bootstrap=0)["models"] if scheme == "cv" else None
+    overall = cv_metrics(t, result["positive"])["models"] if scheme == "cv" else None
     rows = [_gain(per_split, step, metric, n - n_test, n_test, n_groups, overall)
             for step in per_split.columns[np.argsort([list(STEPS).index(s) for s in per_split.columns])]]
     for row, p in zip(rows, holm([r["p"] for r in rows]).tolist()):
@@ -253,13 +253,13 @@ def _gains(result: dict, scheme: str, metric: str) -> list[dict]:
 
 def _gain(per_split, step, metric, n_train, n_test, n_groups, overall) -> dict:
     after = STEPS[step].after
-    if overall: value, (low, high) = overall[step][metric]["mean"], overall[step][metric]["ci"]
-    else: value, low, high, _ = nadeau_bengio_interval(per_split[step], n_train, n_test, n_groups)
-    found = {"difference": np.nan, "ci": [np.nan, np.nan], "p": np.nan}
+    if overall: value, (low, high) = overall[step][metric]["value"], overall[step][metric]["ci"]
+    else: value, low, high = nadeau_bengio_interval(per_split[step], n_train, n_test, n_groups)[:3]
+    found = {"difference": Estimate(np.nan), "p": np.nan}
     if after in per_split:
         found = corrected_resampled_ttest(per_split[step] - per_split[after], n_train, n_test, n_groups)
-    return {"step": step, "after": after, "value": value, "low": low, "high": high, "gain": found["difference"],
-            "gain_low": found["ci"][0], "gain_high": found["ci"][1], "p": found["p"]}
+    return {"step": step, "after": after, "value": value, "low": low, "high": high, "gain": found["difference"].value,
+            "gain_low": found["difference"].low, "gain_high": found["difference"].high, "p": found["p"]}
 
 # %% ../../nbs/09_experiments/02_ablation.ipynb #481f0ef1
 def price(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
@@ -20,7 +21,8 @@ from ..evaluation.predict import evaluate
 from ..evaluation.comparison import (
     aligned, corrected_resampled_ttest, holm, mcnemar_exact, paired_difference, sentence, sign_flip_exact)
 from ..evaluation.schemes import cv_metrics, holdout_metrics
-from ..reporting.text import counted, percent, span
+from ..data.datasets import group_codes
+from ..reporting.text import counted, percent, rerun_command, span
 from ..reporting.run import parameter_names, report_notebook, to_html, use_ipc
 
 # %% auto #0
@@ -55,10 +57,10 @@ def _write_example(folder: Path, settings: Settings, table: pd.DataFrame, predic
     counts = {c: int(k) for c, k in table["label"].value_counts().sort_index().items()}
     data = {"name": "drawn numbers", "n_images": len(table), "n_skipped": 0, "classes": ["abnormal", "normal"],
             "positive": "abnormal", "counts": counts,
-            "n_groups": table["group"].nunique(), "fingerprint": fingerprint(table.to_numpy().tolist()),
+            "n_patients": table["group"].nunique(), "fingerprint": fingerprint(table.to_numpy().tolist()),
             "synthetic": True}
-    metrics = {"schema": 1, "dataset": data, "holdout": holdout_metrics(predictions, "abnormal", len(table),
-        settings.seed), "cv": cv_metrics(predictions, "abnormal", bootstrap=0)}
+    metrics = {"schema": 2, "dataset": data, "holdout": holdout_metrics(predictions, "abnormal", len(table),
+        settings.seed), "cv": cv_metrics(predictions, "abnormal")}
     with write_atomic(folder / "metrics.json") as f: f.write(to_json(metrics, indent=1, sort_keys=False))
     with write_atomic(folder / "run.json") as f: f.write(to_json({"settings": settings}, indent=1))
     with write_atomic(folder / "predictions.csv") as f: predictions.to_csv(f, index=False, lineterminator="\n")
@@ -97,7 +99,16 @@ def read_run(
     except (OSError, ValueError, KeyError) as e:
         raise InputError(
             f"{folder.name} is no run folder: {type(e).__name__}: {str(e).splitlines()[0][:120]}") from None
+    if metrics.get("schema") != 2:
+        raise InputError(f"{folder.name} was written by an older leuknb (metrics.json of schema "
+                         f"{metrics.get('schema')}): make it anew with {_again(settings, folder)}")
     return Run(folder.name, _flat(settings), metrics, predictions)
+
+
+def _again(settings: dict, folder: Path) -> str:
+    "The command line that repeats a run in its place."
+    known = {k: v for k, v in settings.items() if k in Settings.model_fields}
+    return f"{rerun_command(make_settings(**known))} --out {shlex.quote(str(folder))} --force"
 
 
 def _flat(values: dict, before: str = "") -> dict:
@@ -194,10 +205,10 @@ def rank(
 def _metrics(run: Run, t: pd.DataFrame, scheme: str) -> dict:  # metric -> (value, [low, high])
     positive = run.metrics["dataset"].get("positive")
     if scheme == "cv":
-        return {m: (v["mean"], v["ci"]) for m, v in cv_metrics(t, positive, bootstrap=0)["models"][run.headline].items()
+        return {m: (v["value"], v["ci"]) for m, v in cv_metrics(t, positive)["models"][run.headline].items()
                 if m in RANKED}
     found = holdout_metrics(t, positive, run.metrics["dataset"]["n_images"])["models"][run.headline]
-    return {m: (found[m], found["ci"][m]) for m in RANKED}
+    return {m: (found[m]["value"], found[m]["ci"]) for m in RANKED}
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #05f22b60
 def plot_ranking(
@@ -229,7 +240,7 @@ def plot_ranking(
 # %% ../../nbs/09_experiments/00_compare.ipynb #4cb28072
 def compare_pairs(
     runs: list[Run],
-) -> list[dict]:  # a, b, test, statistic, p, p_adjusted, difference, ci, words
+) -> list[dict]:  # a, b, test, statistic, p, p_adjusted, difference, words
     """Return the comparison of every pair of configurations that share images and splits, adjusted by Holm; `words`
     says what it found.
     """
@@ -256,22 +267,22 @@ def _over_folds(shared: list[tuple[Run, Run]]) -> dict:
 
     differences = np.concatenate([(right(x) - right(y)).to_numpy() for x, y in shared])
     who = aligned(pooled([shared[0][0]], "cv"), shared[0][0].headline, "cv")
-    n, groups = len(who.label), _units(who)
+    n = len(who.label)
     n_test = n / shared[0][0].settings["cv_folds"]
-    found = corrected_resampled_ttest(differences, n - n_test, n_test, n if groups is None else len(set(groups)))
+    found = corrected_resampled_ttest(differences, n - n_test, n_test, group_codes(who.groups, n)[1])
     return {"test": "corrected_resampled_t", "n_splits": len(differences),
-            **{k: found[k] for k in ("statistic", "p", "difference", "ci")}}
+            **{k: found[k] for k in ("statistic", "p")}, "difference": found["difference"].to_dict() | _behind(who)}
 
 
-def _units(who) -> np.ndarray | None:
-    "Groups of aligned predictions, None when every image stands for itself."
-    return who.groups if who.groups is not None and len(set(who.groups)) < len(who.groups) else None
+def _behind(who) -> dict:
+    "How many images, or groups of them, stand behind a comparison."
+    return {"n": group_codes(who.groups, len(who.label))[1], "units": "images" if who.groups is None else "patients"}
 
 
 def _on_holdout(x: Run, y: Run) -> dict:
     "McNemar's exact test on one holdout, or its form for groups."
     a, b = (aligned(pooled([r], "holdout"), r.headline, "holdout") for r in (x, y))
-    right_a, right_b, groups = a.right[:, 0], b.right[:, 0], _units(a)
+    right_a, right_b, groups = a.right[:, 0], b.right[:, 0], a.groups
     d = paired_difference(right_a, right_b, groups)
     if groups is None:
         test, statistic, p = "mcnemar_exact", int((right_a
@@ -280,8 +291,7 @@ def _on_holdout(x: Run, y: Run) -> dict:
     else:
         leads = pd.Series(right_a.astype(int) - right_b.astype(int)).groupby(groups).sum().to_numpy()
         test, statistic, p = "sign_flip_exact", int(leads.sum()), sign_flip_exact(leads)
-    return {"test": test, "n_splits": 1, "statistic": statistic, "p": p, "difference": d.estimate,
-            "ci": [d.low, d.high]}
+    return {"test": test, "n_splits": 1, "statistic": statistic, "p": p, "difference": d.to_dict()}
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #90010ef4
 def plot_pairs(
@@ -296,9 +306,11 @@ def plot_pairs(
     import matplotlib.pyplot as plt
 
     theme()
-    rows = [(p["b"], p["difference"], *p["ci"], p["p_adjusted"]) if p["a"] == best
-            else (p["a"], -p["difference"], -p["ci"][1], -p["ci"][0], p["p_adjusted"]) for p in pairs
-            if best in (p["a"], p["b"])]
+    rows = []
+    for p in pairs:
+        d, (low, high) = p["difference"]["value"], p["difference"]["ci"]
+        if p["a"] == best: rows.append((p["b"], d, low, high, p["p_adjusted"]))
+        elif p["b"] == best: rows.append((p["a"], -d, -high, -low, p["p_adjusted"]))
     rows = sorted(rows, key=lambda r: r[1])[:most]
     fig, ax = plt.subplots(figsize=(8, 1.3 + 0.34 * len(rows)))
     for at, (_, d, low, high, p) in enumerate(rows):
@@ -357,7 +369,7 @@ def price_of_picking(
         if same[0].images != runs[0].images or not np.array_equal(who.file_name, one.file_name): return None
         columns[config] = who.right.mean(1)
     if len(columns) < 2: return None
-    found = best_of_many(np.stack(list(columns.values()), 1), _units(one), resamples)
+    found = best_of_many(np.stack(list(columns.values()), 1), one.groups, resamples)
     return {**found, "picked": dict(zip(columns, found["picked"]))}
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #657ee2bf
@@ -397,7 +409,7 @@ class Comparison:
     def save(self, folder: str | Path) -> None:
         "Write sweep.json and sweep.csv."
         ranking = self.ranking.to_dict("records")
-        content = {"schema": 1, "scheme": scheme_of(self.runs), "varied": varied(self.runs),
+        content = {"schema": 2, "scheme": scheme_of(self.runs), "varied": varied(self.runs),
                    "runs": [{"name": r.name, "configuration": r.config, "seed": r.seed} for r in self.runs],
                    "failed": self.failed, "ranking": ranking, "pairs": self.pairs, "best_of_many": self.price,
                    "words": sweep_words(self)}
@@ -430,12 +442,16 @@ def ranking_table(comparison: Comparison) -> pd.DataFrame:
     return shown.set_index("rank")
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #1ea01ae5
+def _points(e: dict) -> str:
+    return f"{100 * e['value']:+.1f} ({100 * e['ci'][0]:+.1f} to {100 * e['ci'][1]:+.1f})"
+
+
 def pairs_table(comparison: Comparison, most: int = 40) -> pd.DataFrame:
     "Return the comparisons as they are shown, those with the best configuration first."
     order = sorted(comparison.pairs, key=lambda p: (comparison.best["configuration"] not in (p["a"], p["b"]),
                                                     p["p_adjusted"]))[:most]
     rows = [{"a": p["a"], "b": p["b"],
-             "a less b, points": f"{100 * p['difference']:+.1f} ({100 * p['ci'][0]:+.1f} to {100 * p['ci'][1]:+.1f})",
+             "a less b, points": _points(p["difference"]),
              "p": f"{p['p']:.3g}", "p, all pairs counted": f"{p['p_adjusted']:.3g}"} for p in order]
     return pd.DataFrame(rows, columns=["a", "b", "a less b, points", "p", "p, all pairs counted"]).set_index("a")
 

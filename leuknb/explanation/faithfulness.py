@@ -16,7 +16,7 @@ from ..settings import Settings
 from ..plotting import theme
 from ..data.segmentation import BACKGROUND
 from ..features.backbones import build
-from ..evaluation.intervals import bca, Interval, wilson
+from ..evaluation.intervals import bca, Estimate, wilson
 from .evidence import Evidence
 
 # %% auto #0
@@ -115,7 +115,7 @@ def mean_interval(
     values,  # [n] one for each image
     seed: int = 0,
     resamples: int = 2000,
-) -> Interval:
+) -> Estimate:
     "Return the mean over images with its BCa bootstrap interval (95 %)."
     v = np.asarray(values, float)
     drawn = v[rng(seed, "mean_interval").integers(len(v), size=(resamples, len(v)))].mean(1)
@@ -141,7 +141,7 @@ def areas(
         i = mean_interval(gain, seed)
         better = int((gain > 0).sum())
         ends = wilson(better, len(gain))
-        rows.append({"test": test, "against": against, "area": i.estimate, "low": i.low, "high": i.high,
+        rows.append({"test": test, "against": against, "area": i.value, "low": i.low, "high": i.high,
                      "images": len(gain),
                      "better": better / len(gain), "better_low": float(ends[0]), "better_high": float(ends[1])})
     return pd.DataFrame(rows)
@@ -170,7 +170,7 @@ def localisation(
     t = pd.DataFrame([share_inside(e, m) for e, m in zip(evidences, masks)]).dropna()
     t["positive / area"], t["absolute / area"] = t["positive"] / t["area"], t["absolute"] / t["area"]
     found = {c: mean_interval(t[c], seed) for c in t.columns}
-    return pd.DataFrame([{"share": c, "mean": i.estimate, "low": i.low, "high": i.high} for c, i in found.items()])
+    return pd.DataFrame([{"share": c, "mean": i.value, "low": i.low, "high": i.high} for c, i in found.items()])
 
 # %% ../../nbs/06_explanation/02_faithfulness.ipynb #18782ff9
 def with_random_weights(

@@ -28,9 +28,9 @@ def _plain_line(text) -> str:
 
 
 def _metric_rows(metrics: dict) -> list[str]:
-    shown = [(m.replace("_", " "), v) for m, v in metrics.items() if isinstance(v, dict) and "mean" in v
+    shown = [(m.replace("_", " "), v) for m, v in metrics.items() if isinstance(v, dict) and "value" in v
              and v.get("ci")]
-    return [f"| {name} | {_percent({'share': v['mean'], 'ci': v['ci']})} |" for name, v in shown]
+    return [f"| {name} | {_percent({'share': v['value'], 'ci': v['ci']})} |" for name, v in shown]
 
 
 def _what_it_is(c: dict) -> list[str]:
@@ -60,7 +60,7 @@ def _how_good(c: dict) -> list[str]:
              "|---|---|", *_metric_rows(found["metrics"]), ""]
     if not c["positive"]: return lines
     point = found["operating_point"]
-    there = _percent({"share": point["specificity"], "ci": [point["low"], point["high"]]})
+    there = _percent({"share": point["specificity"]["value"], "ci": point["specificity"].get("ci")})
     return [*lines, f"Probabilities: Brier score {found['brier']:.3f}, calibration error {found['ece']:.3f}. "
                     f"Operating point: score {c['threshold']:.4g}, chosen to find {100 * SENSITIVITY:.0f} % of "
                     f"{_plain_line(c['positive'])}; specificity there {there}.", ""]

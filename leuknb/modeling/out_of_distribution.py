@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core import InputError
 from ..data.images import resize
+from ..data.datasets import group_codes
 from ..data.descriptors import picture_facts, shrink
 
 # %% auto #0
@@ -24,10 +25,8 @@ def patient_weights(
     n: int,  # images
 ) -> np.ndarray:  # float64 [n]; the weights of a patient's images sum to 1
     "Return one over the number of images of the same patient, for every image."
-    if groups is None: return np.ones(n)
-    _, codes, counts = np.unique(np.asarray(groups).astype(str), return_inverse=True, return_counts=True)
-    if len(codes) != n: raise InputError(f"{len(codes)} groups do not fit {n} images: give one for each image")
-    return 1 / counts[codes]
+    codes, _ = group_codes(groups, n)
+    return 1 / np.bincount(codes)[codes]
 
 # %% ../../nbs/07_modeling/01_out_of_distribution.ipynb #f475c3f7
 def upper_limit(

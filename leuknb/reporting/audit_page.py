@@ -88,7 +88,7 @@ def write_audit(
              "n_skipped": len(dataset.table) - len(dataset.usable),
              "classes": dataset.classes, "counts": dataset.counts, "fingerprint": dataset.fingerprint,
              "synthetic": dataset.synthetic}
-    content = {"schema": 1, "dataset": facts, "audit": audit.metrics, "remarks": audit.remarks,
+    content = {"schema": 2, "dataset": facts, "audit": audit.metrics, "remarks": audit.remarks,
                "clusters": audit.duplicates.to_dict("records"),
                "leaks": audit.leaks.to_dict("records"), "quality": audit.quality.to_dict("records"),
                "balance": audit.balance.to_dict("records")}

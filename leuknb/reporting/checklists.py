@@ -377,11 +377,9 @@ def answers(
 def _percent(x: float) -> str: return f"{100 * x:.1f} %"
 
 
-def _rate(r: dict, name: str, key: str | None = None) -> str:
-    """A rate with its interval, such as "accuracy 92.3 % (78.2 to 98.5)", from a model's metrics; `key` names its
-    value among cross-validated ones.
-    """
-    value, ci = (r[name][key], r[name].get("ci")) if key else (r[name], r.get("ci", {}).get(name))
+def _rate(r: dict, name: str) -> str:
+    "A rate with its interval, such as \"accuracy 92.3 % (78.2 to 98.5)\", from a model's metrics."
+    value, ci = r[name]["value"], r[name].get("ci")
     area = name == "auroc"  # an area is no percentage
     said = "undefined" if value is None or value != value else f"{value:.2f}" if area else _percent(value)
     known = ci and all(v is not None and v == v for v in ci)
@@ -468,7 +466,7 @@ def _flow(m, s):
 @answers("characteristics", "The images", "dataset")
 def _characteristics(m, s):
     d = m["dataset"]
-    people = f", of {_count(d['n_groups'], 'patient', 'patients')}" if d["n_groups"] else ""
+    people = f", of {_count(d['n_patients'], 'patient', 'patients')}" if d["n_patients"] else ""
     left = "" if _drawn(m) else "give age, sex, diagnosis and laboratory, for each part of the data."
     return f"{_images(d['n_images'])} ({_classes(m)}){people}.", left
 
@@ -541,7 +539,7 @@ UNNAMED = "patients are not named in these data: tell whether one person lies on
 
 
 def _grouping(m, s) -> str:
-    n = m["dataset"]["n_groups"]
+    n = m["dataset"]["n_patients"]
     if not n: return "images divided singly, since patients are not named"
     return f"each of the {_count(n, 'patient', 'patients')} (column {s.group}) on one side of a split only"
 
@@ -557,7 +555,7 @@ def _schemes(m) -> str:
 
 @answers("partition", "The models on the holdout", "dataset", "holdout")
 def _partition(m, s):
-    left = "" if m["dataset"]["n_groups"] else UNNAMED
+    left = "" if m["dataset"]["n_patients"] else UNNAMED
     drawn = f"At random within the classes ({100 * s.test_size:g} % held out, seed {s.seed})"
     return f"{drawn}: {m['holdout']['n_train']:,} to fit; tested by {_schemes(m)}; {_grouping(m, s)}.", left
 
@@ -690,14 +688,15 @@ def _overfitting(m, s):
 def _measures(m, s):
     averaged = "" if m["dataset"].get("positive") else " (averaged over the classes)"
     compared = "; models compared pair by pair, p-values by Holm" if m.get("comparisons") else ""
-    found = f"Accuracy, sensitivity, specificity, precision, F1, AUROC{averaged}{compared}"
+    found = (f"Accuracy, sensitivity, specificity, precision, NPV, F1, balanced accuracy, MCC, AUROC, "
+             f"AUPRC{averaged}{compared}")
     if "calibration" in m: return f"{found}; Brier score, calibration error, reliability diagram, decision curve.", ""
     return f"{found}.", _absent(PARTS["calibration"])
 
 
 @answers("uncertainty", "The models on the holdout", "dataset", "holdout")
 def _uncertainty(m, s):
-    over = "patients" if m["dataset"]["n_groups"] else "images"
+    over = "patients" if m["dataset"]["n_patients"] else "images"
     tests = " Paired tests of the models, adjusted by Holm." if m.get("comparisons") else ""
     shuffled = (f" {_count(m['permutation']['n_permutations'], 'shuffle', 'shuffles')} of the labels."
                 if "permutation" in m else "")
@@ -709,7 +708,7 @@ def _performance(m, s):
     h = m["holdout"]
     name = _first(h["models"], s)
     crossed = m.get("cv", {}).get("models", {}).get(name, {})
-    again = f"; cross-validated {_rate(crossed, 'accuracy', 'mean')}" if "accuracy" in crossed else ""
+    again = f"; cross-validated {_rate(crossed, 'accuracy')}" if "accuracy" in crossed else ""
     return (f"{name}: {_rate(h['models'][name], 'accuracy')} on "
             f"{_count(h['n_test'], 'held-out image', 'held-out images')}{again}.",
             "give performance in subgroups of people; this run has none.")
@@ -727,8 +726,8 @@ def _accuracy(m, s):
 def _internal(m, s):
     cv = m["cv"]
     name = _first(cv["models"], s)
-    kept = "patients kept apart" if cv["grouped"] else "images divided singly"
-    rates = ", ".join(_rate(cv["models"][name], k, "mean") for k in ("accuracy", "balanced_accuracy", "auroc")
+    kept = f"{cv['kept_apart']} kept apart" if cv["kept_apart"] else "images divided singly"
+    rates = ", ".join(_rate(cv["models"][name], k) for k in ("accuracy", "balanced_accuracy", "auroc")
                       if k in cv["models"][name])
     return f"{name}, {cv['n_folds']} folds, {_count(cv['n_repeats'], 'repeat', 'repeats')}, {kept}: {rates}.", ""
 
@@ -751,7 +750,7 @@ def _crosstable(m, s):
 def _failures(m, s):
     h = m["holdout"]
     name = _first(h["models"], s)
-    wrong = round((1 - h["models"][name]["accuracy"]) * h["n_test"])
+    wrong = round((1 - h["models"][name]["accuracy"]["value"]) * h["n_test"])
     left = "look at them and tell what they have in common." if wrong else ""
     return f"{name} is wrong on {wrong:,} of {h['n_test']:,} held-out images, named in predictions.csv.", left
 
@@ -796,17 +795,17 @@ SHOWN = {"file": "facts of the file", "colour": "mean colours", "border": "the b
 
 def _shortcuts(m) -> str:
     "What a classifier reaches that is shown anything but the cell in its detail; empty without an audit."
-    probes = [p for p in m.get("audit", {}).get("shortcuts", []) if p.get("auroc") is not None]
+    probes = [p for p in m.get("audit", {}).get("shortcuts", []) if p["auroc"]["value"] is not None]
     if not probes: return ""
-    best = max(probes, key=lambda p: p["auroc"])
-    low, high = best["ci"]
+    best = max(probes, key=lambda p: p["auroc"]["value"])
+    low, high = best["auroc"]["ci"]
     return (f"Shown only {SHOWN.get(best['probe'], best['probe'])}, a linear classifier reaches AUROC "
-            f"{best['auroc']:.2f} ({low:.2f} to {high:.2f}).")
+            f"{best['auroc']['value']:.2f} ({low:.2f} to {high:.2f}).")
 
 
 @answers("leakage", "What the data give away", "dataset", "holdout")
 def _leakage(m, s):
-    found, unnamed = f"{_capital(_grouping(m, s))}.", "" if m["dataset"]["n_groups"] else UNNAMED
+    found, unnamed = f"{_capital(_grouping(m, s))}.", "" if m["dataset"]["n_patients"] else UNNAMED
     if "audit" not in m: return (found, _absent(PARTS["audit"])) if not unnamed else ("", unnamed)
     a = m["audit"]
     copies = f"{a['exact_duplicates']:,} exact and {a['near_duplicates']:,} altered copies"
@@ -820,7 +819,7 @@ def _limitations(m, s):
     warned = m.get("audit", {}).get("warnings", [])
     known = [f"{_images(m['holdout']['n_test'])} held out",
              "drawn images" if _drawn(m) else "one source as far as the run knows",
-             "" if m["dataset"]["n_groups"] else "patients not named",
+             "" if m["dataset"]["n_patients"] else "patients not named",
              f"{_count(len(warned), 'warning', 'warnings')} of the audit" if warned else ""]
     return f"As far as the run shows: {', '.join(filter(None, known))}.", "add what sampling, staining and labelling limit."
 

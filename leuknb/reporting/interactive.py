@@ -13,9 +13,9 @@ import pandas as pd
 
 from .. import paper
 from ..settings import Settings
-from ..evaluation.metrics import rates
+from ..evaluation.metrics import PAPER_METRICS, rates
 from .html import json_block, thumbnail_uri
-from .text import counted, HEADINGS, model_words, percent, PROBE_WORDS, RATES
+from .text import counted, HEADINGS, model_words, percent, PROBE_WORDS
 
 # %% auto #0
 __all__ = ['STEPS', 'CAUTION', 'PARTS', 'ROWS', 'Steps', 'threshold_steps', 'counts_at', 'threshold_sets', 'threshold_html',
@@ -287,14 +287,14 @@ def _of_models(metrics: dict, say) -> str:
 
 def _bars(metrics):
     return "Bars for every model. " + _of_models(metrics,
-                                                 lambda r: ", ".join(f"{HEADINGS[k]} {percent(r.get(k))}"
-                                                     for k in RATES))
+                                                 lambda r: ", ".join(f"{HEADINGS[k]} {percent(r[k]['value'])}"
+                                                     for k in PAPER_METRICS))
 
 
 def _confusions(metrics):
     if metrics["dataset"]["positive"] is None:
         return ("A confusion matrix for every model, true classes in rows, called classes in columns. Accuracy: "
-                + _of_models(metrics, lambda r: percent(r["accuracy"])))
+                + _of_models(metrics, lambda r: percent(r["accuracy"]["value"])))
     return "A confusion matrix for every model. " + _of_models(metrics,
                                                                lambda r: f"{r['tp']} found, {r['fn']} missed, "
                                                                          f"{r['fp']} false alarms, {r['tn']} rightly "
@@ -304,7 +304,7 @@ def _confusions(metrics):
 def _roc(metrics):
     number = lambda v: "undefined" if v is None or v != v else f"{v:.3f}"
     return "Sensitivity over one minus specificity, a curve for every model. Area under it: " + _of_models(metrics,
-        lambda r: number(r.get("auroc")))
+        lambda r: number(r["auroc"]["value"]))
 
 
 def _lottery(metrics):
@@ -325,7 +325,9 @@ def _permutation(metrics):
 
 
 def _shortcuts(metrics):
-    one = lambda s: f"{PROBE_WORDS.get(s['probe'], s['probe'])} {s['auroc']:.2f} ({s['ci'][0]:.2f} to {s['ci'][1]:.2f})"
+    def ends(e): return f"({e['ci'][0]:.2f} to {e['ci'][1]:.2f})"
+
+    one = lambda s: f"{PROBE_WORDS.get(s['probe'], s['probe'])} {s['auroc']['value']:.2f} {ends(s['auroc'])}"
     return "AUROC of a classifier that is shown no cell, with its interval; 0.5 is chance. " + "; ".join(map(one,
         metrics["audit"]["shortcuts"])) + "."
 
@@ -358,7 +360,8 @@ def _map(metrics):
             f"coloured by class: {', '.join(metrics['dataset']['classes'])}. Near means alike to the network.")
 
 
-_DESCRIPTIONS = {"bars": _bars, "confusions": _confusions, "roc": _roc, "lottery": _lottery, "reliability": _reliability,
+_DESCRIPTIONS = {"bars": _bars, "confusions": _confusions, "roc": _roc, "lottery": _lottery,
+                 "reliability": _reliability,
          "permutation": _permutation, "shortcuts": _shortcuts,
          "paper": _published, "examples": _examples, "workflow": _workflow, "network": _network, "map": _map}
 _NEEDS = {"lottery": "splits", "reliability": "calibration", "permutation": "permutation", "shortcuts": "audit"}

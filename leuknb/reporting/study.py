@@ -20,9 +20,10 @@ from ..core import fingerprint, home, package_versions, sha256, to_json, write_a
 from ..settings import make_settings, Settings
 
 # %% auto #0
-__all__ = ['EVALUATION', 'CODE', 'DATASET_COLUMNS', 'PACKAGES', 'Study', 'dataset_section', 'evaluation_key', 'remembered',
-           'evaluation_sections', 'permutation_result', 'comparison_section', 'calibration_section', 'first_repeat',
-           'show_html', 'write_run', 'run_facts', 'git_commit']
+__all__ = ['EVALUATION', 'MADE_BY', 'DATASET_COLUMNS', 'PACKAGES', 'Study', 'dataset_section', 'headline_section', 'shaping_code',
+           'evaluation_key', 'remembered', 'study_units', 'evaluation_sections', 'permutation_result',
+           'comparison_section', 'calibration_section', 'first_repeat', 'show_html', 'write_run', 'run_facts',
+           'git_commit']
 
 # %% ../../nbs/08_reporting/06_study.ipynb #593f8f58
 @dataclass
@@ -37,11 +38,11 @@ class Study:
     groups: object = None
     key: str = ""  # of all that shapes the predictions
     X: object = None  # float32 [n_usable, n_features], rows in the order of dataset.usable
-    copies: tuple = ()  # augmented features, one array like X for each copy; training only
-    copied: object = None  # audit.Copied
+    augmented: tuple = ()  # features of augmented images, one array like X for each copy; training only
+    copies: object = None  # auditing.audit.Copied: copies of the same picture
     findings: object = None  # audit.Audit
     predictions: object = None  # evaluate's table: one row per image, split and model
-    permutation: dict | None = None  # evaluate.permutation_test
+    permutation: dict | None = None  # evaluation.permutation.permutation_test
     other: object = None  # datasets.Dataset of the external set
     X_other: object = None  # its features
     outside: object = None  # external.External
@@ -49,7 +50,7 @@ class Study:
     examples: object = None  # leuknb.explanation.examples.Examples of the headline classifier
     # model -> calibrated probability of the positive class, one per usable image
     probabilities: dict = field(default_factory=dict)
-    metrics: dict = field(default_factory=lambda: {"schema": 1})
+    metrics: dict = field(default_factory=lambda: {"schema": 2})
     timings: dict = field(default_factory=dict)
 
     @classmethod
@@ -81,13 +82,13 @@ class Study:
         self.metrics["dataset"] = dataset_section(self.dataset)
 
     def extract(self) -> None:
-        "Fill `X` and `copies` from the feature store, computing what it lacks."
+        "Fill `X` and `augmented` from the feature store, computing what it lacks."
         from leuknb.features.extraction import extract, recipe_of
 
         with self.timed("extract"):
             self.X = extract(self.dataset, self.settings)
-            self.copies = tuple(extract(self.dataset, self.settings, copy=k)
-                                for k in range(1, self.settings.augment + 1))
+            self.augmented = tuple(extract(self.dataset, self.settings, copy=k)
+                                   for k in range(1, self.settings.augment + 1))
         recipe = recipe_of(self.settings)
         self.metrics["features"] = {**{k: recipe[k] for k in ("backbone", "layers", "views", "image_size")},
                                     "n_features": self.X.shape[1]}
@@ -98,8 +99,8 @@ class Study:
         if not self.settings.audit: return
         from leuknb.auditing.audit import look_for_copies
 
-        with self.timed("copies"): self.copied = look_for_copies(self.dataset, self.settings)
-        self.groups = self.copied.groups
+        with self.timed("copies"): self.copies = look_for_copies(self.dataset, self.settings)
+        self.groups = self.copies.groups
 
     def judge(self) -> None:
         """Fill `findings` and the section `audit` of the metrics: what the data give away, and what the model adds
@@ -109,8 +110,9 @@ class Study:
         from leuknb.auditing.audit import run_audit
 
         with self.timed("audit"):
-            self.findings = run_audit(self.dataset, self.settings, self.X, self.predictions, self.copied)
+            self.findings = run_audit(self.dataset, self.settings, self.X, self.predictions, self.copies)
         self.metrics["audit"] = self.findings.metrics
+        self.metrics["headline"] = headline_section(self.metrics)
 
     def validate(self) -> None:
         "Fill `outside` and the section `external` of the metrics: the models of this set, tested on another."
@@ -124,7 +126,7 @@ class Study:
             self.other = load_external(self.settings)
             self.X_other = extract(self.other, self.settings)
             self.outside = external_validation(self.X, self.dataset, self.X_other, self.other, self.settings,
-                                               self.predictions, self.copies)
+                                               self.predictions, self.augmented)
         self.metrics["external"] = self.outside.metrics
         self.predictions = pd.concat([self.predictions, self.outside.predictions], ignore_index=True)
 
@@ -134,9 +136,10 @@ class Study:
 
         self.key = evaluation_key(self)
         with self.timed("evaluate"):
-            self.predictions = remembered(self.key, lambda: evaluate(self.X, self.dataset, self.settings, self.copies,
-                self.groups))
+            self.predictions = remembered(self.key, lambda: evaluate(self.X, self.dataset, self.settings,
+                                                                      self.augmented, self.groups))
         self.metrics |= evaluation_sections(self)
+        self.metrics["headline"] = headline_section(self.metrics)
 
     def explain(self) -> None:
         """Fill `examples` and the section `explanations` of the metrics: mistakes and surest right answers of the
@@ -147,7 +150,7 @@ class Study:
 
         with self.timed("explain"):
             self.examples = explain_predictions(self.dataset, self.settings, self.X, self.predictions,
-                                                copies=self.copies, groups=self.groups, n=self.settings.cases)
+                                                copies=self.augmented, groups=self.groups, n=self.settings.cases)
         self.metrics["explanations"] = {"model": self.examples.model, "why": self.examples.why,
                                         "examples": self.examples.rows}
 
@@ -194,24 +197,47 @@ def dataset_section(dataset) -> dict:
     return {"name": dataset.name, "n_images": int(dataset.ok.sum()), "n_skipped": int((~dataset.ok).sum()),
             "classes": list(dataset.classes),
             "positive": dataset.positive, "counts": {c: int(n) for c, n in dataset.counts.items()},
-            "n_groups": len(set(dataset.groups)) if dataset.grouped else None, "fingerprint": dataset.fingerprint,
+            "n_patients": dataset.n_patients, "patients_named": float((dataset.usable["group"] != "").mean()),
+            "sites": None, "split": None, "layout": None, "fingerprint": dataset.fingerprint,
             "synthetic": dataset.synthetic}
+
+
+def headline_section(metrics: dict) -> dict:
+    """Return the `headline` section of metrics.json: the first model's accuracy on the holdout, sensitivity and
+    specificity beside it, and the warnings of the audit.
+    """
+    model, found = next(iter(metrics["holdout"]["models"].items()))
+    return {"model": model, "scheme": "holdout", "metric": "accuracy", "estimate": found["accuracy"],
+            "sensitivity": found["sensitivity"], "specificity": found["specificity"],
+            "warnings": metrics.get("audit", {}).get("warnings", [])}
 
 # %% ../../nbs/08_reporting/06_study.ipynb #7a4170b1
 EVALUATION = ("classifiers", "params", "test_size", "seed", "n_splits", "cv_folds", "cv_repeats", "tune",
               "permutations", "positive")
-# the modules that shape predictions
-CODE = ("core", "classification/estimators", "classification/fitting", "evaluation/splits", "evaluation/predict",
-        "evaluation/metrics", "evaluation/permutation")
+MADE_BY = 1  # raised by hand when predictions change for a reason that no function below shows
+
+
+def shaping_code() -> dict[str, str]:
+    "Return the source of every function and constant that shapes predictions, by name; of a notebook's plots none."
+    import inspect
+
+    from leuknb import core
+    from leuknb.classification import estimators, fitting
+    from leuknb.data.datasets import group_codes, groups
+    from leuknb.evaluation import metrics, permutation, predict, splits
+
+    parts = [core.rng, core.stream_seed, groups, group_codes, metrics.ratio, metrics.confusion, metrics.one_vs_rest,
+             metrics.macro_rates, predict.labelled_images, predict.prediction_rows, predict.predict_splits,
+             predict.evaluate, splits, estimators, fitting, permutation.shuffled, permutation.permutation_test]
+    return {p.__name__: inspect.getsource(p) for p in parts}
 
 
 def evaluation_key(study: Study) -> str:
     "Return the fingerprint of all that shapes the predictions of a run."
     table = study.dataset.usable[["file_name", "label", "group"]].to_numpy(object).tolist()
     groups = None if study.groups is None else list(map(str, study.groups))
-    code = [sha256((Path(leuknb.__file__).parent / f"{module}.py").read_bytes())
-            for module in CODE]
-    features = [sha256(memoryview(X).cast("B")) for X in (study.X, *study.copies)]
+    code = [MADE_BY, {name: sha256(source.encode()) for name, source in shaping_code().items()}]
+    features = [sha256(memoryview(X).cast("B")) for X in (study.X, *study.augmented)]
     settings = {k: getattr(study.settings, k) for k in EVALUATION}
     return fingerprint({"table": table, "groups": groups, "features": features, "settings": settings, "code": code,
                         "versions": package_versions(("numpy", "scikit-learn", "scipy"))})
@@ -238,6 +264,11 @@ def remembered(
     return table.to_pandas()
 
 # %% ../../nbs/08_reporting/06_study.ipynb #8b1a3120
+def study_units(study: Study) -> str:
+    "Return what the groups of a run are: patients where any is named, else copies of the same picture."
+    return "patients" if study.dataset.grouped else "copy groups"
+
+
 def evaluation_sections(study: Study) -> dict:
     """Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, comparisons,
     permutation, calibration.
@@ -246,11 +277,12 @@ def evaluation_sections(study: Study) -> dict:
     from leuknb.evaluation import permutation
 
     s, t, positive = study.settings, study.predictions, study.dataset.positive
-    found = {"holdout": schemes.holdout_metrics(t, positive, len(study.X), s.seed)}
+    units = study_units(study)
+    found = {"holdout": schemes.holdout_metrics(t, positive, len(study.X), s.seed, units)}
     if s.n_splits: found["splits"] = schemes.splits_metrics(t, positive)
     if s.cv_repeats:
-        with study.timed("intervals"): found["cv"] = schemes.cv_metrics(t, positive, "cv", s.bootstrap, s.seed)
-    found["comparisons"] = comparison_section(t, s)
+        with study.timed("intervals"): found["cv"] = schemes.cv_metrics(t, positive, "cv", units)
+    found["comparisons"] = comparison_section(t, s, units)
     if s.permutations:
         with study.timed("permutations"): study.permutation = permutation_result(study)
         found["permutation"] = permutation.permutation_section(study.permutation)
@@ -265,19 +297,19 @@ def permutation_result(study: Study) -> dict:
     from leuknb.evaluation.permutation import permutation_test
 
     def make():
-        return pd.DataFrame([permutation_test(study.X, study.dataset, study.settings, study.copies, study.groups)])
+        return pd.DataFrame([permutation_test(study.X, study.dataset, study.settings, study.augmented, study.groups)])
 
     return remembered(fingerprint([study.key, "permutation"]), make).iloc[0].to_dict()
 
 # %% ../../nbs/08_reporting/06_study.ipynb #d05f1cc8
-def comparison_section(predictions, settings: Settings) -> list[dict]:
+def comparison_section(predictions, settings: Settings, units: str = "patients") -> list[dict]:
     "Return all comparisons of models, on the holdout and over the cross-validation, each with what it found in words."
     from leuknb.evaluation.comparison import compare_models, sentence
 
     schemes = ["holdout"] + (["cv"] if settings.cv_repeats else [])
     if len(settings.classifiers) < 2: return []
     rows = [{"scheme": scheme, **row} for scheme in schemes
-            for row in compare_models(predictions, scheme, seed=settings.seed)]
+            for row in compare_models(predictions, scheme, seed=settings.seed, units=units)]
     return [{**row, "words": sentence(row)} for row in rows]
 
 # %% ../../nbs/08_reporting/06_study.ipynb #603208cf
@@ -292,7 +324,8 @@ def calibration_section(study: Study) -> dict:
     for model in study.settings.classifiers:
         score, fold = first_repeat(study, model)
         p = study.probabilities[model] = cross_calibrated(y, score, fold)
-        points = {str(s): operating_point(y, score, s, study.groups)._asdict() for s in (0.95, 0.99)}
+        points = {str(s): operating_point(y, score, s, study.groups, units=study_units(study)).to_dict()
+                  for s in (0.95, 0.99)}
         found[model] = {"brier": brier(y, p), "ece": ece(y, p),
                         "ece_by_chance": ece_by_chance(p, seed=study.settings.seed), "operating_points": points}
     return found
@@ -324,8 +357,9 @@ PACKAGES = ("leuknb", "numpy", "pandas", "pillow", "scikit-learn", "scipy", "tim
 
 def write_run(study: Study) -> None:
     "Write the result files of `study` into its folder."
+    first = {k: study.metrics[k] for k in ("schema", "headline")}
     with write_atomic(study.folder / "metrics.json") as f:
-        f.write(to_json(study.metrics, indent=1, sort_keys=False) + "\n")
+        f.write(to_json(first | study.metrics, indent=1, sort_keys=False) + "\n")
     with write_atomic(study.folder / "dataset.csv") as f:
         study.dataset.table[DATASET_COLUMNS].to_csv(f, index=False, lineterminator="\n")
     with write_atomic(study.folder / "predictions.csv") as f:

@@ -11,13 +11,14 @@ import pandas as pd
 
 from .. import paper
 from ..settings import PRESETS, Settings
+from ..evaluation.metrics import METRICS
 from ..evaluation.intervals import caution, clopper_pearson, effective_images
 from .html import list_html, table_html
 
 # %% auto #0
-__all__ = ['MODEL_WORDS', 'RATES', 'HEADINGS', 'PROBE_WORDS', 'percent', 'span', 'model_words', 'counted', 'question', 'headline',
-           'data_words', 'models_table', 'with_interval', 'models_caption', 'paper_beside', 'lottery_words', 'cv_table',
-           'cv_caption', 'comparisons_html', 'calibration_table', 'detectable_difference_inputs',
+__all__ = ['MODEL_WORDS', 'HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'model_words', 'counted', 'question',
+           'headline', 'data_words', 'models_table', 'with_interval', 'models_caption', 'paper_beside', 'lottery_words',
+           'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table', 'detectable_difference_inputs',
            'detectable_difference_html', 'audit_html', 'probe_table', 'compared_words', 'conclusions', 'limits',
            'rerun_command', 'skipped_html', 'paper_table_html', 'rerun_html']
 
@@ -63,12 +64,12 @@ def question(metrics: dict) -> str:
 # %% ../../nbs/08_reporting/02_text.ipynb #80a7ab7e
 def headline(metrics: dict) -> str:  # HTML
     "Return the first screen: question, headline number and interval, data and origin, warnings, research use only."
-    name, result = next(iter(metrics["holdout"]["models"].items()))
+    name, estimate = metrics["headline"]["model"], metrics["headline"]["estimate"]
     return (f"<h1>{escape(question(metrics))}</h1>{_synthetic_banner(metrics)}"
-            f'<div class="answer"><div class="number">{percent(result["accuracy"])}</div><div class="words">accuracy '
+            f'<div class="answer"><div class="number">{percent(estimate["value"])}</div><div class="words">accuracy '
             f'of the {escape(model_words(name))} on '
             f"{counted(metrics['holdout']['n_test'], 'held-out image')}<br>95 % interval "
-            f"<b>{span(result['ci'].get('accuracy'))}</b>{_beside(metrics, name)}</div></div>"
+            f"<b>{span(estimate.get('ci'))}</b>{_beside(metrics, name)}</div></div>"
             f"{_warnings(metrics)}<p>{data_words(metrics)}</p>"
             '<p class="small"><b>Research use only.</b> Not a medical device: nothing here may decide about a '
             'patient.</p>')
@@ -89,15 +90,16 @@ def _beside(metrics, name) -> str:
                   f"95 % of them from {span((a['quantiles']['0.025'], a['quantiles']['0.975']))}")
     if "cv" in metrics and "accuracy" in metrics["cv"]["models"].get(name, {}):
         a = metrics["cv"]["models"][name]["accuracy"]
-        words += (f"<br>cross-validated{', patients kept apart' if metrics['cv']['grouped'] else ''}: "
-                  f"{percent(a['mean'])} ({span(a['ci'])})")
+        kept = f", {metrics['cv']['kept_apart']} kept apart" if metrics["cv"]["kept_apart"] else ""
+        words += (f"<br>cross-validated{kept}: "
+                  f"{percent(a['value'])} ({span(a.get('ci'))})")
     return words
 
 
 def _warnings(metrics) -> str:
-    found = metrics.get("audit", {}).get("warnings", [])
+    found = metrics["headline"]["warnings"]
     if not found: return ""
-    return '<div class="banner"><b>Before you believe this number:</b><ul>' + "".join(f"<li>{escape(w)}</li>"
+    return '<div class="banner"><b>Before you believe this number:</b><ul>' + "".join(f"<li>{escape(w['text'])}</li>"
         for w in found) + "</ul></div>"
 
 # %% ../../nbs/08_reporting/02_text.ipynb #265da0fe
@@ -105,22 +107,21 @@ def data_words(metrics: dict) -> str:  # HTML
     "Return one sentence on the data: how many, of which classes, whose, what was skipped, their fingerprint."
     d = metrics["dataset"]
     counts = ", ".join(f"{n:,} {escape(c)}" for c, n in d["counts"].items())
-    groups = f", of {counted(d['n_groups'], 'patient')}" if d["n_groups"] else ", patients not named"
+    groups = f", of {counted(d['n_patients'], 'patient')}" if d["n_patients"] else ", patients not named"
     skipped = (f"; {counted(d['n_skipped'], 'file')} could not be read and {'is' if d['n_skipped'] == 1 else 'are'} "
                f"named below" if d["n_skipped"] else "")
     return (f"Data: <b>{escape(d['name'])}</b>, {counted(d['n_images'], 'image')} ({counts}){groups}{skipped}. "
             f"Fingerprint <code>{d['fingerprint'][:12]}</code>.")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #3c231efd
-RATES = ("accuracy", "sensitivity", "specificity", "precision", "f1")
-HEADINGS = {"accuracy": "accuracy", "sensitivity": "sensitivity", "specificity": "specificity",
-            "precision": "precision", "f1": "F1",
-            "balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
+HEADINGS = {"npv": "NPV", "f1": "F1", "mcc": "MCC", "auroc": "AUROC", "auprc": "AUPRC"}
+HEADINGS = {m: HEADINGS.get(m, m.replace("_", " ")) for m in METRICS}
+NUMBERS = ("mcc", "auroc", "auprc")  # no shares of images: written as numbers, not as per cent
 
 
 def models_table(metrics: dict) -> pd.DataFrame:
-    "Return one row a model: the five rates of the holdout and AUROC, each with its interval where it has one."
-    rows = {model_words(m): {HEADINGS[k]: with_interval(k, r[k], r["ci"].get(k)) for k in (*RATES, "auroc") if k in r}
+    "Return one row a model: every metric of the holdout, each with its interval where it has one."
+    rows = {model_words(m): {HEADINGS[k]: with_interval(k, r[k]["value"], r[k].get("ci")) for k in METRICS if k in r}
             for m, r in metrics["holdout"]["models"].items()}
     return pd.DataFrame(rows).T.rename_axis("model")
 
@@ -130,10 +131,10 @@ def with_interval(
     value: float | None,
     interval,  # (low, high) or None
 ) -> str:
-    """Return a metric with its interval: rates as per cent, AUROC as a number between 0 and 1, as each is usually
+    """Return a metric with its interval: rates as per cent, areas and MCC as numbers, as each is usually
     written.
     """
-    if metric != "auroc": return f"{percent(value)} ({span(interval)})" if interval else percent(value)
+    if metric not in NUMBERS: return f"{percent(value)} ({span(interval)})" if interval else percent(value)
     if value is None or value != value: return "undefined"
     known = interval is not None and not any(v is None or v != v for v in interval)
     return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if known else "")
@@ -142,7 +143,7 @@ def with_interval(
 def models_caption(metrics: dict) -> str:
     "Return what the columns of `models_table` are and what their intervals rest on."
     units = "patients as the units, since one patient's images are not independent" if metrics["dataset"][
-        "n_groups"] else "every image its own unit"
+        "n_patients"] else "every image its own unit"
     macro = "" if metrics["dataset"][
         "positive"] else " Sensitivity, specificity, precision, F1 and AUROC are macro averages over the classes."
     return f"This run's holdout, each metric with its 95 % interval ({units}).{macro}"
@@ -157,8 +158,8 @@ def paper_beside(metrics: dict) -> pd.DataFrame:
         split = metrics.get("splits", {}).get("models", {}).get(model)
         rows.append({"model": model_words(model), "paper: accuracy": percent(paper.ACCURACY[model], 2),
                      "paper: exact 95 % interval": span(clopper_pearson(tp + tn, tp + fn + fp + tn)),
-                     "this run: accuracy": percent(ours["accuracy"], 2),
-                     "this run: 95 % interval": span(ours["ci"].get("accuracy")),
+                     "this run: accuracy": percent(ours["accuracy"]["value"], 2),
+                     "this run: 95 % interval": span(ours["accuracy"].get("ci")),
                      **({"this run: mean over splits": percent(split["accuracy"]["mean"])} if split else {})})
     return pd.DataFrame(rows).set_index("model") if rows else pd.DataFrame()
 
@@ -191,7 +192,7 @@ def _place(value: float, draws) -> str:
 # %% ../../nbs/08_reporting/02_text.ipynb #e6c6971b
 def cv_table(metrics: dict) -> pd.DataFrame:
     "Return one row a model: every cross-validated metric with its interval."
-    rows = {model_words(m): {h: with_interval(k, r[k]["mean"], r[k]["ci"]) for k, h in HEADINGS.items() if k in r}
+    rows = {model_words(m): {h: with_interval(k, r[k]["value"], r[k].get("ci")) for k, h in HEADINGS.items() if k in r}
             for m, r in metrics["cv"]["models"].items()}
     return pd.DataFrame(rows).T.rename_axis("model")
 
@@ -199,8 +200,9 @@ def cv_table(metrics: dict) -> pd.DataFrame:
 def cv_caption(metrics: dict) -> str:
     "Return how the cross-validation was done, as a caption."
     cv = metrics["cv"]
-    units = "patients kept apart, intervals over patients" if cv["grouped"] else "every image its own unit"
-    few = f" Caution: {caution(cv['n_groups'])}." if cv["grouped"] and caution(cv["n_groups"]) else ""
+    kept, n = cv["kept_apart"], next(iter(cv["models"].values()))["accuracy"]["n"]
+    units = f"{kept} kept apart, intervals over {kept}" if kept else "every image its own unit"
+    few = f" Caution: {caution(n)}." if kept == "patients" and caution(n) else ""
     return (f"{cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}; {units}. Each metric with its 95 % "
             f"interval.{few}")
 
@@ -232,8 +234,8 @@ def calibration_table(metrics: dict) -> pd.DataFrame:
     """
     rows = {}
     for m, r in metrics["calibration"].items():
-        points = {f"specificity at {float(s):.0%} sensitivity": f"{percent(o['specificity'])} "
-                                                                f"({span((o['low'], o['high']))})" for s,
+        points = {f"specificity at {float(s):.0%} sensitivity": f"{percent(o['specificity']['value'])} "
+                                                                f"({span(o['specificity'].get('ci'))})" for s,
                   o in r["operating_points"].items()}
         rows[model_words(m)] = {"Brier": f"{r['brier']:.3f}", "ECE": f"{r['ece']:.3f}",
                                 "ECE if perfect": f"{r['ece_by_chance']:.3f}", **points}
@@ -244,7 +246,8 @@ def detectable_difference_inputs(
     metrics: dict,
     predictions: pd.DataFrame,
 ) -> tuple[float, float, int]:  # (highest accuracy, share of images on which exactly one of two models is right, images held out)
-    """Return what the smallest detectable difference is computed from: the mean discordance over all pairs of models on the
+    """Return what the smallest detectable difference is computed from: the mean discordance over all pairs of models
+    on the
     holdout.
 
     Where images share patients the number is that of as many independent images (`effective_images` of the first
@@ -256,9 +259,9 @@ def detectable_difference_inputs(
     right = (t["predicted"] == t["label"]).groupby([t["model"], t["file_name"]]).first().unstack(0)
     pairs = [float((right[a] != right[b]).mean()) for a, b in combinations(right.columns, 2)]
     discordance = sum(pairs) / len(pairs) if pairs else 0.2
-    best = max(r["accuracy"] for r in metrics["holdout"]["models"].values())
+    best = max(r["accuracy"]["value"] for r in metrics["holdout"]["models"].values())
     first = t[t["model"] == next(iter(metrics["holdout"]["models"]))]
-    shared = metrics["dataset"]["n_groups"] and first["group"].nunique() < len(first)
+    shared = metrics["dataset"]["n_patients"] and first["group"].nunique() < len(first)
     n = round(effective_images((first["predicted"] == first["label"]).to_numpy(),
                                first["group"].to_numpy())) if shared else len(first)
     return min(best, 0.999), max(discordance, 1 / len(right)), max(n, 2)
@@ -295,7 +298,8 @@ def audit_html(findings) -> str:  # of an audit.Audit
              f"{counted(m['near_duplicates'], 'altered copy').replace('copys', 'copies')} among the images; "
              f"{counted(m['label_conflicts'], 'picture')} under two labels; {counted(m['leaks'], 'leak')} across a "
              f"split."]
-    return list_html([*m["warnings"], *findings.remarks, *words]) + table_html(probe_table(findings),
+    return list_html([*(w["text"] for w in m["warnings"]), *findings.remarks,
+                      *words]) + table_html(probe_table(findings),
         "The classifier shown no cell: AUROC, its 95 % interval, and the permutation p-value (adjusted by Holm over "
         "the probes).")
 
@@ -312,7 +316,7 @@ def probe_table(findings) -> pd.DataFrame:
 def compared_words(metrics: dict) -> str:  # HTML
     "Return where the numbers the paper compared itself with lie against the headline interval."
     name, result = next(iter(metrics["holdout"]["models"].items()))
-    low, high = result["ci"]["accuracy"]
+    low, high = result["accuracy"]["ci"]
     def where(v): return "inside" if low <= v <= high else "above" if v > high else "below"
 
     items = "".join(
@@ -332,8 +336,8 @@ def _against_chance(metrics) -> str:
     name, r = next(iter(metrics["holdout"]["models"].items()))
     d = metrics["dataset"]
     most = max(d["counts"].values()) / sum(d["counts"].values())
-    low, high = r["ci"]["accuracy"]
-    words = (f"The {model_words(name)} is right on {percent(r['accuracy'])} of the held-out images "
+    low, high = r["accuracy"]["ci"]
+    words = (f"The {model_words(name)} is right on {percent(r['accuracy']['value'])} of the held-out images "
              f"({span((low, high))}); always answering the larger class would be right on {percent(most)}.")
     return words + (" The interval lies above that." if low > most
                     else " The interval does not exclude it: this holdout does not show that the model has learned "
@@ -343,8 +347,8 @@ def _against_chance(metrics) -> str:
 def _leader(metrics) -> str:
     models = metrics["holdout"]["models"]
     if len(models) < 2: return ""
-    best = max(r["accuracy"] for r in models.values())
-    first = [m for m, r in models.items() if r["accuracy"] == best]
+    best = max(r["accuracy"]["value"] for r in models.values())
+    first = [m for m, r in models.items() if r["accuracy"]["value"] == best]
     lead = (f"On this one holdout the highest accuracy, {percent(best)}, is that of the "
             f"{' and the '.join(map(model_words, first))}")
     tests = [c for c in metrics.get("comparisons", []) if c["scheme"] == "holdout" and c["a"] != "all"
@@ -377,7 +381,7 @@ def _lottery(metrics) -> str:
 
 def _grouping(metrics) -> str:
     d = metrics["dataset"]
-    if d["n_groups"]: return f"No patient is on both sides of a split ({d['n_groups']:,} patients)."
+    if d["n_patients"]: return f"No patient is on both sides of a split ({d['n_patients']:,} patients)."
     return ("Patients are not named in these data: images of one person may stand on both sides of a split, which "
             "makes every accuracy here look better than it is.")
 

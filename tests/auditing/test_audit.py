@@ -132,7 +132,7 @@ def test_several_classes_are_probed_with_the_macro_auroc(real_data):
     data = load_dataset(make_settings(data=str(real_data("pbc"))))
     keep = data.table[data.table["label"].isin(["basophil", "lymphocyte", "neutrophil"])].reset_index(drop=True)
     audit = auditing.run_audit(replace(data, table=keep, classes=["basophil", "lymphocyte", "neutrophil"]), QUICK)
-    assert all(0.4 < s["auroc"] <= 1 and s["ci"][0] <= s["auroc"] <= s["ci"][1] for s in audit.metrics["shortcuts"])
+    assert all(0.4 < s["auroc"]["value"] <= 1 and s["auroc"]["ci"][0] <= s["auroc"]["value"] <= s["auroc"]["ci"][1] for s in audit.metrics["shortcuts"])
 
 
 def test_a_model_is_ranked_against_the_best_probe_with_paired_predictions(clean):
@@ -179,7 +179,7 @@ def test_file_names_cannot_break_out_of_the_page_or_become_formulas(batch, tmp_p
     audit_page.write_audit(auditing.run_audit(data, QUICK), data, tmp_path / "out")
     page = (tmp_path / "out" / "audit.html").read_text()
     assert "<b onload" not in page and "<i>normal" not in page and "&lt;b onload" in page and "http:" not in page and "https:" not in page
-    assert json.loads((tmp_path / "out" / "audit.json").read_text())["schema"] == 1
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["schema"] == 2
     with open(tmp_path / "out" / "duplicates.csv", newline="") as f: cells = [c for row in csv.reader(f) for c in row]
     assert any(c.endswith("=cmd()<b onload=alert(1)>.jpg") for c in cells) and not any(c.startswith("=") for c in cells)
 

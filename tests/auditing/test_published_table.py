@@ -11,20 +11,21 @@ from statsmodels.stats.proportion import proportion_confint
 
 from leuknb.core import InputError, to_json
 from leuknb.paper import COUNTS
+from leuknb.evaluation.metrics import PAPER_METRICS
 from leuknb.auditing.published_table import (
-    check_table, exact_intervals, fitting, implied_sizes, mcnemar_extremes, paper_table, printed, RATES, rates_of,
+    check_table, exact_intervals, fitting, implied_sizes, mcnemar_extremes, paper_table, printed, rates_of,
     read_table)
 
 matrices = st.tuples(*[st.integers(0, 40)] * 4).filter(lambda c: c[0] + c[1] and c[2] + c[3])
 
 
-def printed_row(counts, decimals, percent, kinds=RATES):
+def printed_row(counts, decimals, percent, kinds=PAPER_METRICS):
     true = rates_of(*counts)
     return {k: f"{(100 if percent else 1) * true[k]:.{decimals}f}" for k in kinds}
 
 
 @settings(max_examples=150, deadline=None)
-@given(matrices, st.integers(0, 3), st.booleans(), st.sets(st.sampled_from(RATES), min_size=1))
+@given(matrices, st.integers(0, 3), st.booleans(), st.sets(st.sampled_from(PAPER_METRICS), min_size=1))
 def test_the_true_matrix_is_always_among_those_that_fit(counts, decimals, percent, kinds):
     tp, fn, fp, tn = counts
     rates = {k: printed(v, percent) for k, v in printed_row(counts, decimals, percent, kinds).items()}
@@ -33,7 +34,7 @@ def test_the_true_matrix_is_always_among_those_that_fit(counts, decimals, percen
 
 
 @settings(max_examples=60, deadline=None)
-@given(matrices, st.integers(0, 3), st.sets(st.sampled_from(RATES), min_size=1))
+@given(matrices, st.integers(0, 3), st.sets(st.sampled_from(PAPER_METRICS), min_size=1))
 def test_every_matrix_found_prints_as_the_row(counts, decimals, kinds):
     tp, fn, fp, tn = counts
     row = printed_row(counts, decimals, True, kinds)

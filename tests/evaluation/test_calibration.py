@@ -124,8 +124,8 @@ def test_operating_point_is_the_best_of_the_roc_curve(seed, wanted, ties):
     o = thresholds.operating_point(y, score, wanted)
     fpr, tpr, _ = roc_curve(y, score, drop_intermediate=False)
     assert o.sensitivity >= wanted - 1e-9
-    assert o.specificity == pytest.approx(1 - fpr[tpr >= wanted - 1e-9].min())
-    assert o.low - 1e-12 <= o.specificity <= o.high + 1e-12
+    assert o.specificity.value == pytest.approx(1 - fpr[tpr >= wanted - 1e-9].min())
+    assert o.specificity.low - 1e-12 <= o.specificity.value <= o.specificity.high + 1e-12
 
 
 @quick
@@ -141,10 +141,10 @@ def test_calibrating_does_not_move_the_operating_point(seed):
 
 def test_few_abnormal_images_promise_no_specificity():
     y, score, groups = study(n=40, groups=40)
-    assert thresholds.operating_point(y, score, 0.99).low == 0
+    assert thresholds.operating_point(y, score, 0.99).specificity.low == 0
     big = study(n=4000, groups=4000)
-    assert thresholds.operating_point(*big[:2], 0.95).low > 0.3
-    assert thresholds.operating_point(*big[:2], 0.95, np.repeat(np.arange(400), 10)).low >= 0
+    assert thresholds.operating_point(*big[:2], 0.95).specificity.low > 0.3
+    assert thresholds.operating_point(*big[:2], 0.95, np.repeat(np.arange(400), 10)).specificity.low >= 0
 
 
 def test_bootstrap_of_the_operating_point_equals_copying_rows():
@@ -152,9 +152,9 @@ def test_bootstrap_of_the_operating_point_equals_copying_rows():
     names, generator, values = np.unique(groups), rng(4, "operating_point"), []
     for _ in range(200):
         rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in generator.integers(10, size=10)])
-        if 0 < y[rows].mean() < 1: values.append(thresholds.operating_point(y[rows], score[rows], 0.9).specificity)
+        if 0 < y[rows].mean() < 1: values.append(thresholds.operating_point(y[rows], score[rows], 0.9).specificity.value)
     o = thresholds.operating_point(y, score, 0.9, groups, "percentile", resamples=200, seed=4)
-    np.testing.assert_allclose(o[3:5], np.quantile(values, [0.025, 0.975]))
+    np.testing.assert_allclose(o.specificity.ci, np.quantile(values, [0.025, 0.975]))
 
 
 def test_net_benefit_by_hand():

@@ -10,6 +10,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from leuknb.evaluation import shift
 from leuknb.evaluation import external
+from leuknb.evaluation.intervals import Estimate
 from leuknb.classification.estimators import make_classifier
 from leuknb.core import fingerprint, InputError, sha256
 from leuknb.settings import make_settings
@@ -34,7 +35,7 @@ def drawn(name, n, classes=("abnormal", "normal"), positive="abnormal", shift=0.
 @pytest.fixture(autouse=True)
 def no_files(monkeypatch):
     "Colours need files; the tests here are about numbers."
-    monkeypatch.setattr(shift, "colour_drift", lambda *a: {"red": {"difference": 1.0, "ci": [0.9, 1.1]}})
+    monkeypatch.setattr(external, "colour_drift", lambda *a: {"red": Estimate(1.0, 0.9, 1.1, 100, "patients")})
 
 
 def test_each_classifier_is_fitted_on_all_images_and_asked_about_the_other_set():
@@ -70,7 +71,7 @@ def test_more_than_two_classes_are_matched_by_name():
     sets = [Dataset(n, None, pd.DataFrame({**t, "group": "", "sha256": "", "width": 9, "height": 9, "status": "ok", "why": ""}), ["c0", "c1", "c2"], None, True) for n, t in (("here", here), ("there", there))]
     X = [draw.normal(size=(60, 5)).astype(np.float32) + 2 * (np.arange(60) % 3)[:, None] for _ in sets]
     found = external.external_validation(X[0], sets[0], X[1], sets[1], SETTINGS, evaluate(X[0], sets[0], SETTINGS))
-    assert found.metrics["models"]["svm"]["accuracy"]["value"] > 0.8 and "sensitivity" in found.metrics["models"]["svm"]
+    assert found.metrics["models"]["svm"]["accuracy"]["outside"]["value"] > 0.8 and "sensitivity" in found.metrics["models"]["svm"]
     assert external.external_words(found.metrics)
 
 
@@ -82,8 +83,8 @@ def test_features_of_another_recipe_are_refused():
 @hypothesis_settings(max_examples=60, deadline=None)
 @given(*(st.floats(0.01, 0.99) for _ in range(2)), *(st.floats(0, 0.2) for _ in range(4)))
 def test_the_interval_of_a_difference_turns_with_its_sides_and_is_that_of_newcombe(a, b, w, x, y, z):
-    d, (low, high) = external.difference_interval(a, (a - w, a + x), b, (b - y, b + z))
-    e, (lower, higher) = external.difference_interval(b, (b - y, b + z), a, (a - w, a + x))
+    one, other = Estimate(a, a - w, a + x, 40), Estimate(b, b - y, b + z, 60)
+    (d, low, high), (e, lower, higher) = external.difference_of(one, other)[:3], external.difference_of(other, one)[:3]
     assert low <= d <= high and e == -d and lower == pytest.approx(-high) and higher == pytest.approx(-low)
 
 
@@ -93,7 +94,7 @@ def test_the_interval_of_a_difference_of_proportions_agrees_with_statsmodels():
     for k, n, j, m in ((56, 70, 48, 80), (9, 10, 3, 10), (10, 10, 0, 20)):
         wanted = confint_proportions_2indep(k, n, j, m, method="newcomb")
         a, b = proportion_confint(k, n, method="wilson"), proportion_confint(j, m, method="wilson")
-        assert external.difference_interval(k / n, a, j / m, b)[1] == pytest.approx(wanted, abs=1e-9)
+        assert external.difference_of(Estimate(k / n, *a, n), Estimate(j / m, *b, m)).ci == pytest.approx(wanted, abs=1e-9)
 
 
 def test_a_shift_of_the_features_is_seen_and_taken_back_by_recentring():
@@ -101,9 +102,9 @@ def test_a_shift_of_the_features_is_seen_and_taken_back_by_recentring():
     Z, there = drawn("there", 120, shift=np.r_[[2.0] * 3, [0.0] * 9], seed=1)
     found = external.external_validation(X, here, Z, there, SETTINGS, evaluate(X, here, SETTINGS)).metrics
     acc = found["models"]["svm"]["accuracy"]
-    assert acc["drop"] > 0.15 and acc["drop_ci"][0] > 0
-    assert found["recentred"]["accuracy"]["value"] > acc["value"] + 0.1
-    assert found["drift"]["features"]["set_auroc"] > 0.9 and found["drift"]["features"]["energy"]["p"] < 0.01
+    assert acc["drop"]["value"] > 0.15 and acc["drop"]["ci"][0] > 0
+    assert found["recentred"]["accuracy"]["value"] > acc["outside"]["value"] + 0.1
+    assert found["drift"]["features"]["set_auroc"]["value"] > 0.9 and found["drift"]["features"]["energy"]["p"] < 0.01
     words = " ".join(external.external_words(found))
     assert "falls by" in words and "plain shift accounts for" in words and "can be told apart" in words
 
@@ -112,7 +113,7 @@ def test_two_draws_of_the_same_hospital_are_not_told_apart():
     X, here = drawn("here", 120)
     Z, there = drawn("there", 120, seed=5)
     found = external.external_validation(X, here, Z, there, SETTINGS, evaluate(X, here, SETTINGS)).metrics
-    assert found["drift"]["features"]["ci"][0] < 0.5 and found["drift"]["features"]["energy"]["p"] > 0.05 and found["shared_images"] == 0
+    assert found["drift"]["features"]["set_auroc"]["ci"][0] < 0.5 and found["drift"]["features"]["energy"]["p"] > 0.05 and found["shared_images"] == 0
 
 
 def test_the_permutation_test_of_the_energy_distance_keeps_its_level_with_patients():
@@ -132,7 +133,7 @@ def test_a_patient_photographed_ten_times_counts_once_in_a_standardised_differen
     a, b = draw.normal(size=12), draw.normal(size=12) + 1
     one = shift.standardised_difference(np.repeat(a, 10), np.repeat(b, 10), np.repeat(np.arange(12), 10), np.repeat(np.arange(12), 10))
     se = math.sqrt(a.var(ddof=1) / 12 + b.var(ddof=1) / 12)
-    assert one[1][1] - one[0] == pytest.approx(2.074 * se / math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2), rel=0.06)
+    assert one.high - one.value == pytest.approx(2.074 * se / math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2), rel=0.06)
 
 
 def test_images_in_both_sets_are_counted_and_said():

@@ -18,6 +18,7 @@ from leuknb.evaluation import metrics
 from leuknb.evaluation import intervals
 from leuknb.evaluation import comparison
 from leuknb.evaluation import power
+from leuknb.evaluation import schemes
 from leuknb.core import InputError, rng
 
 quick = settings(max_examples=40, deadline=None)
@@ -73,8 +74,8 @@ def test_nothing_of_nothing_is_undefined_and_impossible_counts_are_refused():
 @given(st.integers(0, 10_000), st.booleans())
 def test_metrics_agree_with_scikit_learn(seed, ties):
     y, said, score, _ = study(seed, ties=ties)
-    ours = intervals.metrics(y, said, score)
-    theirs = {"accuracy": sk.accuracy_score(y, said), "sensitivity": sk.recall_score(y, said), "specificity": sk.recall_score(1 - y, 1 - said),
+    ours = intervals.metric_values(y, said, score)
+    theirs = {"auprc": sk.average_precision_score(y, score), "accuracy": sk.accuracy_score(y, said), "sensitivity": sk.recall_score(y, said), "specificity": sk.recall_score(1 - y, 1 - said),
               "f1": sk.f1_score(y, said), "balanced_accuracy": sk.balanced_accuracy_score(y, said), "auroc": sk.roc_auc_score(y, score)}
     if said.any(): theirs["precision"] = sk.precision_score(y, said)
     for m, v in theirs.items(): assert ours[m] == pytest.approx(v, abs=1e-12), m
@@ -87,11 +88,11 @@ def test_auroc_is_the_mann_whitney_statistic():
 
 
 def test_undefined_rates_are_nan_not_zero():
-    assert math.isnan(intervals.metrics([0, 1, 1], [0, 0, 0])["precision"])
-    assert math.isnan(intervals.metrics([1, 1], [1, 0])["specificity"])
+    assert math.isnan(intervals.metric_values([0, 1, 1], [0, 0, 0])["precision"])
+    assert math.isnan(intervals.metric_values([1, 1], [1, 0])["specificity"])
     assert math.isnan(metrics.auroc([0, 0], [1.0, 2.0]))
     nothing = intervals.metric_intervals([0, 1, 1], [0, 0, 0])["precision"]
-    assert math.isnan(nothing.estimate) and math.isnan(nothing.low)
+    assert math.isnan(nothing.value) and math.isnan(nothing.low)
 
 
 def direct_delong(y, a, b):
@@ -149,8 +150,8 @@ def test_leave_outs_equal_recomputing_without_the_group(seed, ties, repeats):
     left, names = intervals._left_out(lay), np.unique(groups)
     for g, name in enumerate(names):
         kept = groups != name
-        again = intervals.metrics(y[kept], said[kept], score[kept])
-        for m in metrics.METRICS: assert left[m][g] == pytest.approx(again[m], abs=1e-12, nan_ok=True), m
+        again = intervals.metric_values(y[kept], said[kept], score[kept])
+        for m in left: assert left[m][g] == pytest.approx(again[m], abs=1e-12, nan_ok=True), m
 
 
 def test_weights_equal_copied_rows():
@@ -160,8 +161,8 @@ def test_weights_equal_copied_rows():
     weights = np.concatenate(list(intervals._draws(rng(9, "cluster_bootstrap"), 12, 25)))
     for b in range(25):
         rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in range(12) for _ in range(int(weights[b, g]))])
-        again = intervals.metrics(y[rows], said[rows], score[rows])
-        for m in metrics.METRICS: assert drawn[m][b] == pytest.approx(again[m], abs=1e-12, nan_ok=True), m
+        again = intervals.metric_values(y[rows], said[rows], score[rows])
+        for m in drawn: assert drawn[m][b] == pytest.approx(again[m], abs=1e-12, nan_ok=True), m
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "auroc"])
@@ -191,9 +192,9 @@ def test_order_of_images_and_repeats_and_copies_of_repeats_change_nothing(seed, 
     one = intervals.metric_intervals(y, said, score, groups, method, resamples=100)
     other = intervals.metric_intervals(y[order], said[order][:, ::-1], score[order][:, ::-1], groups[order], method, resamples=100)
     twice = intervals.metric_intervals(y, np.hstack([said, said]), np.hstack([score, score]), groups, method, resamples=100)
-    for m in metrics.METRICS:
+    for m in one:
         np.testing.assert_allclose(one[m][:3], other[m][:3], atol=1e-9)
-        if m not in ("precision", "f1"): np.testing.assert_allclose(one[m][:3], twice[m][:3], atol=1e-9)
+        if m not in ("precision", "npv", "f1", "mcc"): np.testing.assert_allclose(one[m][:3], twice[m][:3], atol=1e-9)
 
 
 @quick
@@ -212,7 +213,7 @@ def test_copying_every_image_within_its_patient_teaches_nothing(seed, times):
     copied = [np.repeat(v, times) for v in (y, said, groups)]
     one, many = intervals.metric_intervals(y, said, groups=groups, method="score"), intervals.metric_intervals(copied[0], copied[1], groups=copied[2], method="score")
     for m in ("accuracy", "sensitivity", "specificity", "balanced_accuracy"):
-        if 0 < one[m].estimate < 1 and 0 < one["sensitivity"].estimate < 1 and 0 < one["specificity"].estimate < 1:
+        if 0 < one[m].value < 1 and 0 < one["sensitivity"].value < 1 and 0 < one["specificity"].value < 1:
             np.testing.assert_allclose(one[m][:3], many[m][:3], atol=1e-9)
 
 
@@ -222,8 +223,8 @@ def test_ends_stay_within_zero_and_one_and_around_the_estimate(seed, method):
     y, said, score, groups = study(seed, 24, None, 6)
     for m, i in intervals.metric_intervals(y, said, score, groups, method, resamples=100).items():
         if math.isnan(i.low): continue
-        assert -1e-12 <= i.low <= i.high <= 1 + 1e-12, m
-        if method in ("auto", "score"): assert i.low - 1e-9 <= i.estimate <= i.high + 1e-9, m
+        assert (-1 if m == "mcc" else 0) - 1e-12 <= i.low <= i.high <= 1 + 1e-12, m
+        if method in ("auto", "score"): assert i.low - 1e-9 <= i.value <= i.high + 1e-9, m
 
 
 def test_patients_widen_and_a_single_patient_says_nothing():
@@ -249,12 +250,12 @@ def test_exact_f1_interval_is_that_of_a_binomial_share():
 
 
 def test_misfits_are_refused_in_words():
-    with pytest.raises(InputError, match="do not fit"): intervals.metrics([0, 1], [0, 1, 1])
+    with pytest.raises(InputError, match="do not fit"): intervals.metric_values([0, 1], [0, 1, 1])
     with pytest.raises(InputError, match="0 \\(normal\\) or 1"): metrics.auroc([1, 2], [0.1, 0.2])
     with pytest.raises(InputError, match="NaN"): metrics.auroc([0, 1], [0.1, math.nan])
-    with pytest.raises(InputError, match="same shape"): intervals.metrics([0, 1], [0, 1], [0.1, 0.2, 0.3])
-    with pytest.raises(InputError, match="at least one image"): intervals.metrics([], [])
-    with pytest.raises(InputError, match="predicted is not accepted"): intervals.metrics([0, 1], ["normal", "abnormal"])
+    with pytest.raises(InputError, match="same shape"): intervals.metric_values([0, 1], [0, 1], [0.1, 0.2, 0.3])
+    with pytest.raises(InputError, match="at least one image"): intervals.metric_values([], [])
+    with pytest.raises(InputError, match="predicted is not accepted"): intervals.metric_values([0, 1], ["normal", "abnormal"])
     with pytest.raises(InputError, match="did you mean 'score'"): intervals.metric_intervals([0, 1], [0, 1], method="scor")
     with pytest.raises(InputError, match="exact"): intervals.metric_intervals([0, 1], [0, 1], groups=["a", "a"], method="exact")
 
@@ -272,7 +273,7 @@ def test_corrected_t_is_the_plain_t_test_when_training_sets_do_not_overlap():
     plain = stats.ttest_1samp(d, 0)
     ours = comparison.corrected_resampled_ttest(d, 1e12, 1)
     assert ours["p"] == pytest.approx(plain.pvalue, rel=1e-6)
-    np.testing.assert_allclose(ours["ci"], plain.confidence_interval(), rtol=1e-6)
+    np.testing.assert_allclose(ours["difference"].ci, plain.confidence_interval(), rtol=1e-6)
 
 
 def test_corrected_t_by_hand():
@@ -281,7 +282,7 @@ def test_corrected_t_by_hand():
     ours = comparison.corrected_resampled_ttest(d, 80, 20)
     assert ours["statistic"] == pytest.approx(t) and ours["p"] == pytest.approx(2 * stats.t.sf(t, 3))
     interval = intervals.nadeau_bengio_interval(d, 80, 20)
-    np.testing.assert_allclose(interval[1:3], ours["ci"])
+    np.testing.assert_allclose(interval[1:3], ours["difference"].ci)
     assert comparison.corrected_resampled_ttest(d, 80, 20, n_groups=3)["p"] == pytest.approx(2 * stats.t.sf(t, 2))
 
 
@@ -408,12 +409,11 @@ def test_holdout_comparison_is_mcnemar_with_holm_and_cochran():
     right = {m: r.random(39) < p for m, p in (("svm", 0.97), ("ensemble", 0.95), ("knn", 0.87), ("tree", 0.5))}
     found = comparison.compare_models(predictions(right).sample(frac=1, random_state=0))
     pairs = [c for c in found if c["test"] != "cochran_q"]
-    assert len(pairs) == 6 and all(list(c) == ["a", "b", "test", "statistic", "p", "difference", "ci", "p_adjusted"] or set(c) ==
-                                   {"a", "b", "test", "statistic", "p", "p_adjusted", "difference", "ci"} for c in found)
+    assert len(pairs) == 6 and all(set(c) == {"a", "b", "test", "statistic", "p", "p_adjusted", "difference"} for c in found)
     for c in pairs:
         a, b = right[c["a"]], right[c["b"]]
         assert c["test"] == "mcnemar_exact" and c["p"] == comparison.mcnemar_exact((a & ~b).sum(), (~a & b).sum())
-        assert c["difference"] == pytest.approx(a.mean() - b.mean()) and c["ci"][0] <= c["difference"] <= c["ci"][1]
+        assert c["difference"]["value"] == pytest.approx(a.mean() - b.mean()) and c["difference"]["ci"][0] <= c["difference"]["value"] <= c["difference"]["ci"][1]
     np.testing.assert_allclose([c["p_adjusted"] for c in pairs], multipletests([c["p"] for c in pairs], method="holm")[1])
     q = sm_cochrans_q(np.column_stack([right[c] for c in dict.fromkeys(x["a"] for x in found if x["a"] != "all")] + [right[pairs[-1]["b"]]]).astype(int))
     assert found[-1]["statistic"] == pytest.approx(q.statistic) and found[-1]["difference"] is None
@@ -435,26 +435,26 @@ def test_cross_validation_is_compared_over_its_folds():
     found = comparison.compare_models(predictions(right, "cv", splits), "cv")[0]
     d = [right["svm"][splits == f].mean() - right["tree"][splits == f].mean() for f in range(20)]
     expected = comparison.corrected_resampled_ttest(d, 40, 10, 50)
-    assert found["test"] == "corrected_resampled_t" and found["p"] == pytest.approx(expected["p"]) and found["ci"] == pytest.approx(expected["ci"])
+    assert found["test"] == "corrected_resampled_t" and found["p"] == pytest.approx(expected["p"]) and found["difference"]["ci"] == pytest.approx(expected["difference"].ci)
 
 
 def test_exchanging_the_models_turns_the_comparison_around():
     r = np.random.default_rng(0)
     t = predictions({m: r.random(60) < p for m, p in (("svm", 0.9), ("tree", 0.6))})
     one, other = (comparison.compare_models(t, models=m)[0] for m in (["svm", "tree"], ["tree", "svm"]))
-    assert one["p"] == other["p"] and one["difference"] == -other["difference"]
-    np.testing.assert_allclose(one["ci"], [-other["ci"][1], -other["ci"][0]], atol=1e-12)
+    assert one["p"] == other["p"] and one["difference"]["value"] == -other["difference"]["value"]
+    np.testing.assert_allclose(one["difference"]["ci"], [-v for v in other["difference"]["ci"][::-1]], atol=1e-12)
     assert comparison.sentence(one) == comparison.sentence(other)
 
 
 def test_sentences_follow_from_the_numbers():
-    c = {"a": "svm", "b": "ensemble", "test": "corrected_resampled_t", "statistic": 0.6, "p": 0.5, "p_adjusted": 1.0, "difference": 0.012, "ci": [-0.029, 0.051]}
+    c = {"a": "svm", "b": "ensemble", "test": "corrected_resampled_t", "statistic": 0.6, "p": 0.5, "p_adjusted": 1.0, "difference": {"value": 0.012, "ci": [-0.029, 0.051]}}
     assert comparison.sentence(c) == "these data cannot tell svm from ensemble: difference 1.2 points, interval -2.9 to 5.1"
-    assert comparison.sentence({**c, "b": "tree", "difference": -0.2, "ci": [-0.3, -0.1], "p": 1e-5, "p_adjusted": 1e-4}) == \
+    assert comparison.sentence({**c, "b": "tree", "difference": {"value": -0.2, "ci": [-0.3, -0.1]}, "p": 1e-5, "p_adjusted": 1e-4}) == \
         "tree is better than svm by 20.0 points, interval 10.0 to 30.0"
     assert comparison.sentence({**c, "p": 0.02, "p_adjusted": 0.12}).endswith("p 0.020 would count alone, not among all the pairs tried")
     assert "too few splits" in comparison.sentence({**c, "p": math.nan, "p_adjusted": math.nan})
-    q = {"a": "all", "b": "all", "test": "cochran_q", "statistic": 20.0, "p": 1e-5, "p_adjusted": 1e-5, "difference": None, "ci": None}
+    q = {"a": "all", "b": "all", "test": "cochran_q", "statistic": 20.0, "p": 1e-5, "p_adjusted": 1e-5, "difference": None}
     assert comparison.sentence(q).startswith("not all models") and comparison.sentence({**q, "p": 0.4}).startswith("these data cannot tell the models apart")
 
 
@@ -501,3 +501,32 @@ def test_expected_width_agrees_with_simulation():
     k = np.random.default_rng(0).binomial(39, 0.9, 200_000)
     low, high = proportion_confint(k, 39, 0.05, "beta")
     assert power.interval_width(39, 0.9) == pytest.approx((high - low).mean(), abs=1e-3)
+
+
+# ---- one shape
+
+def test_a_perfect_result_of_few_patients_is_as_wide_for_every_rate_and_every_number_of_classes():
+    names, patients = [f"{i:02}.png" for i in range(40)], [f"p{i // 5}" for i in range(40)]
+    for k in (2, 3):
+        label = np.array([f"kind{i // 5 % k}" for i in range(40)], object)
+        table = pd.DataFrame({"file_name": names, "label": label, "group": patients, "model": "svm", "scheme": "holdout", "split": 0,
+                              "score": (label == "kind1") * 1.0, "predicted": label})
+        if k == 3: table = table.assign(**{f"score_kind{c}": (label == f"kind{c}") * 1.0 for c in range(3)})
+        found = schemes.holdout_metrics(table, "kind1" if k == 2 else None, 40)["models"]["svm"]
+        wanted = intervals.wilson(math.sqrt(40 * 8), math.sqrt(40 * 8), df=7)  # counts patients, not images alone
+        assert found["accuracy"]["ci"] == pytest.approx(wanted) and found["accuracy"]["ci"][0] == pytest.approx(0.762, abs=1e-3)
+        if k == 3:
+            for m in ("sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "auroc"): assert found[m]["ci"] == pytest.approx(wanted), m
+        assert (found["accuracy"]["n"], found["accuracy"]["units"]) == (8, "patients")
+
+
+def test_an_estimate_counts_what_stands_behind_it_and_leaves_out_what_it_does_not_know():
+    y, said, score, groups = study(3, 60, None, 12)
+    found = intervals.metric_intervals(y, said, score, groups, units="copy groups")
+    assert found["accuracy"].n == len(set(groups)) and found["sensitivity"].n == len(set(groups[y == 1]))
+    assert found["accuracy"].to_dict()["units"] == "copy groups"
+    apart = intervals.metric_intervals(y, said, score)
+    assert (apart["accuracy"].n, apart["sensitivity"].n, apart["precision"].n, apart["accuracy"].units) == (60, y.sum(), said.sum(), "images")
+    for m in ("mcc", "auprc"): assert "ci" not in apart[m].to_dict() and not math.isnan(apart[m].value)
+    nothing = intervals.metric_intervals([0, 1, 1], [0, 0, 0])["precision"].to_dict()
+    assert math.isnan(nothing["value"]) and "ci" not in nothing

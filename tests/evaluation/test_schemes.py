@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, matthews_corrcoef, balanced_accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from leuknb.evaluation import splits as splitting
@@ -197,7 +197,8 @@ counts = st.integers(0, 40)
 def test_rates_equal_scikit_learn_s_and_are_nan_where_undefined(tp, fn, fp, tn):
     y, called = [1] * (tp + fn) + [0] * (fp + tn), [1] * tp + [0] * fn + [1] * fp + [0] * tn
     pairs = [(metrics.accuracy, accuracy_score, tp + fn + fp + tn, {}), (metrics.precision, precision_score, tp + fp, {}), (metrics.sensitivity, recall_score, tp + fn, {}),
-             (metrics.specificity, recall_score, fp + tn, {"pos_label": 0}), (metrics.f1, f1_score, 2 * tp + fp + fn, {})]
+             (metrics.specificity, recall_score, fp + tn, {"pos_label": 0}), (metrics.f1, f1_score, 2 * tp + fp + fn, {}), (metrics.npv, precision_score, tn + fn, {"pos_label": 0}),
+             (metrics.balanced_accuracy, balanced_accuracy_score, (tp + fn) * (tn + fp), {}), (metrics.mcc, matthews_corrcoef, (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn), {})]
     for ours, theirs, denominator, options in pairs:
         value = ours(tp, fn, fp, tn)
         if denominator == 0: assert np.isnan(value)
@@ -215,6 +216,8 @@ def test_macro_rates_equal_scikit_learn_s(k, seed):
     assert found["sensitivity"] == pytest.approx(recall_score(y, called, average="macro")) == pytest.approx(balanced_accuracy_score(y, called))
     assert found["precision"] == pytest.approx(precision_score(y, called, average="macro"))
     assert found["f1"] == pytest.approx(f1_score(y, called, average="macro"))
+    assert found["npv"] == pytest.approx(np.mean([precision_score(y != c, called != c) for c in range(k)]))
+    assert found["mcc"] == pytest.approx(matthews_corrcoef(y, called))
     assert found["specificity"] == pytest.approx(np.mean([recall_score(y != c, called != c) for c in range(k)]))
 
 
@@ -224,10 +227,11 @@ def test_holdout_numbers_are_those_of_the_table_with_exact_intervals():
     for m, v in section["models"].items():
         t = p[(p.scheme == "holdout") & (p.model == m)]
         assert v["tp"] == ((t.label == "abnormal") & (t.predicted == "abnormal")).sum() and v["tp"] + v["fn"] + v["fp"] + v["tn"] == section["n_test"] == 16
-        assert v["auroc"] == pytest.approx(roc_auc_score(t.label == "abnormal", t.score))
-        for metric, k, n in (("accuracy", v["tp"] + v["tn"], 16), ("sensitivity", v["tp"], v["tp"] + v["fn"]), ("specificity", v["tn"], v["tn"] + v["fp"])):
+        assert v["auroc"]["value"] == pytest.approx(roc_auc_score(t.label == "abnormal", t.score))
+        assert v["auprc"]["value"] == pytest.approx(average_precision_score(t.label == "abnormal", t.score)) and "ci" not in v["auprc"]
+        for metric, k, n in (("accuracy", v["tp"] + v["tn"], 16), ("sensitivity", v["tp"], v["tp"] + v["fn"]), ("specificity", v["tn"], v["tn"] + v["fp"]), ("npv", v["tn"], v["tn"] + v["fn"])):
             ci = binomtest(k, n).proportion_ci(method="exact")
-            assert v["ci"][metric] == pytest.approx([ci.low, ci.high])
+            assert v[metric]["ci"] == pytest.approx([ci.low, ci.high])
 
 
 @pytest.mark.parametrize("k", [2, 4])
@@ -235,7 +239,7 @@ def test_metrics_survive_the_csv_they_are_published_with(k):
     _, table, s, p = evaluated(k)
     positive = "abnormal" if k == 2 else None
     again = pd.read_csv(io.StringIO(p.to_csv(index=False)), keep_default_na=False)
-    for section in (lambda t: schemes.holdout_metrics(t, positive, len(table)), lambda t: schemes.splits_metrics(t, positive), lambda t: schemes.cv_metrics(t, positive), schemes.grouped_gap):
+    for section in (lambda t: schemes.holdout_metrics(t, positive, len(table)), lambda t: schemes.splits_metrics(t, positive), lambda t: schemes.cv_metrics(t, positive), lambda t: {m: v["difference"].to_dict() for m, v in schemes.grouped_gap(t).items()}):
         assert to_json(section(p)) == to_json(section(again))
         json.loads(to_json(section(p)))
 
@@ -270,15 +274,15 @@ def test_split_table_holds_each_split_s_own_metrics():
 def test_cv_metrics_are_the_mean_over_repeats_of_all_images():
     _, _, _, p = evaluated()
     section = schemes.cv_metrics(p, "abnormal")
-    assert (section["n_folds"], section["n_repeats"], section["grouped"]) == (5, 2, True)
-    assert schemes.cv_metrics(p, "abnormal", "cv_ungrouped")["grouped"] is False
+    assert (section["n_folds"], section["n_repeats"], section["kept_apart"]) == (5, 2, "patients")
+    assert schemes.cv_metrics(p, "abnormal", "cv_ungrouped")["kept_apart"] is None
     t = p[(p.scheme == "cv") & (p.model == "svm")]
     repeats = [t[t.split // 5 == r] for r in range(2)]
     found = section["models"]["svm"]
-    assert found["accuracy"]["mean"] == pytest.approx((t.label == t.predicted).mean())
-    assert found["auroc"]["mean"] == pytest.approx(np.mean([roc_auc_score(r.label == "abnormal", r.score) for r in repeats]))
-    assert found["f1"]["mean"] == pytest.approx(np.mean([f1_score(r.label, r.predicted, pos_label="abnormal") for r in repeats]))
-    assert found["accuracy"]["ci"][0] < found["accuracy"]["mean"] < found["accuracy"]["ci"][1]
+    assert found["accuracy"]["value"] == pytest.approx((t.label == t.predicted).mean())
+    assert found["auroc"]["value"] == pytest.approx(np.mean([roc_auc_score(r.label == "abnormal", r.score) for r in repeats]))
+    assert found["f1"]["value"] == pytest.approx(np.mean([f1_score(r.label, r.predicted, pos_label="abnormal") for r in repeats]))
+    assert found["accuracy"]["ci"][0] < found["accuracy"]["value"] < found["accuracy"]["ci"][1]
 
 
 def test_many_classes_get_macro_and_per_class_metrics():
@@ -286,12 +290,15 @@ def test_many_classes_get_macro_and_per_class_metrics():
     v = schemes.holdout_metrics(p, None, len(table))["models"]["svm"]
     t = p[(p.scheme == "holdout") & (p.model == "svm")]
     each = t[[f"score_kind{i}" for i in range(4)]].to_numpy()
-    assert v["f1"] == pytest.approx(f1_score(t.label, t.predicted, average="macro"))
-    assert v["auroc"] == pytest.approx(np.mean([roc_auc_score(t.label == f"kind{i}", each[:, i]) for i in range(4)]))
+    assert v["f1"]["value"] == pytest.approx(f1_score(t.label, t.predicted, average="macro"))
+    assert v["mcc"]["value"] == pytest.approx(matthews_corrcoef(t.label, t.predicted))
+    assert v["auprc"]["value"] == pytest.approx(np.mean([average_precision_score(t.label == f"kind{i}", each[:, i]) for i in range(4)]))
+    assert v["auroc"]["value"] == pytest.approx(np.mean([roc_auc_score(t.label == f"kind{i}", each[:, i]) for i in range(4)]))
     assert np.sum(v["confusion"]) == len(t) and set(v["per_class"]) == {f"kind{i}" for i in range(4)}
-    assert v["per_class"]["kind1"]["sensitivity"] == pytest.approx(recall_score(t.label, t.predicted, labels=["kind1"], average=None)[0])
+    assert v["per_class"]["kind1"]["sensitivity"]["value"] == pytest.approx(recall_score(t.label, t.predicted, labels=["kind1"], average=None)[0])
     np.testing.assert_allclose(t.score, each.max(1))
-    for m in metrics.METRICS: assert v["ci"][m][0] <= v[m] <= v["ci"][m][1]
+    for m in metrics.METRICS:
+        if m not in ("mcc", "auprc"): assert v[m]["ci"][0] <= v[m]["value"] <= v[m]["ci"][1]
 
 
 def test_macro_intervals_hold_the_truth_about_as_often_as_promised():
@@ -303,7 +310,7 @@ def test_macro_intervals_hold_the_truth_about_as_often_as_promised():
         called = np.where(g.random(n) < truth, y, (y + g.integers(1, k, n)) % k)
         found = schemes._macro(y, called[:, None], np.eye(k)[called][:, None, :], None, k)
         for i, (m, true) in enumerate((("sensitivity", truth), ("specificity", 1 - (1 - truth) / (k - 1)), ("auroc", (truth + 1 - (1 - truth) / (k - 1)) / 2))):
-            hits[i] += found["ci"][m][0] <= true <= found["ci"][m][1]
+            hits[i] += found[m].low <= true <= found[m].high
     assert (hits / draws > 0.91).all(), hits / draws
 
 
@@ -313,7 +320,7 @@ def test_grouped_against_ungrouped_counts_what_recognising_patients_was_worth():
     p = predict.evaluate(X, table, make_settings(positive="abnormal", n_splits=0, cv_repeats=2, classifiers=["knn"]))
     gap = schemes.grouped_gap(p)["knn"]
     assert gap["ungrouped"] > 0.95 and 0.25 < gap["grouped"] < 0.75
-    assert gap["difference"] == pytest.approx(gap["ungrouped"] - gap["grouped"]) and gap["ci"][0] > 0.1
+    assert gap["difference"].value == pytest.approx(gap["ungrouped"] - gap["grouped"]) and gap["difference"].low > 0.1
 
 
 # permutation test

@@ -139,7 +139,7 @@ def test_pairs_are_compared_over_the_splits_of_all_shared_seeds_with_all_pairs_c
     for p in found:
         d = np.concatenate([folds(by[p["a"], s]) - folds(by[p["b"], s]) for s in (0, 1)])
         wanted = corrected_resampled_ttest(d, 90, 30, 40)
-        assert p["n_splits"] == 16 and p["p"] == pytest.approx(wanted["p"]) and p["ci"] == pytest.approx(wanted["ci"])
+        assert p["n_splits"] == 16 and p["p"] == pytest.approx(wanted["p"]) and p["difference"]["ci"] == pytest.approx(wanted["difference"].ci)
     assert min(p["p_adjusted"] for p in found) == pytest.approx(min(1, 3 * min(p["p"] for p in found)))
 
 

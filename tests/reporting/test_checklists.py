@@ -19,25 +19,26 @@ NB = ROOT / "nbs" / "reports" / "report.ipynb"
 
 def model(tp=19, fn=1, fp=1, tn=18):
     n = tp + fn + fp + tn
-    return {"tp": tp, "fn": fn, "fp": fp, "tn": tn, "accuracy": (tp + tn) / n, "sensitivity": tp / (tp + fn), "specificity": tn / (fp + tn), "auroc": 0.97,
-            "ci": {"accuracy": [0.8, 0.99], "sensitivity": [0.7, 0.99], "specificity": None}}
+    return {"tp": tp, "fn": fn, "fp": fp, "tn": tn, "accuracy": {"value": (tp + tn) / n, "ci": [0.8, 0.99]}, "sensitivity": {"value": tp / (tp + fn), "ci": [0.7, 0.99]},
+            "specificity": {"value": tn / (fp + tn)}, "auroc": {"value": 0.97}}
 
 
 def full_metrics(groups=39):
     "Metrics of a run with every section, in the layout of metrics.json."
-    rate = {"mean": 0.9, "min": 0.8, "max": 0.97, "sd": 0.04, "ci": [0.85, 0.94]}
-    return {"schema": 1,
+    estimate = {"value": 0.9, "ci": [0.85, 0.94], "n": 39, "units": "patients"}
+    rate = {"mean": 0.9, "min": 0.8, "max": 0.97, "sd": 0.04}
+    return {"schema": 2,
             "dataset": {"name": "smears", "n_images": 195, "n_skipped": 0, "classes": ["abnormal", "normal"], "positive": "abnormal", "counts": {"abnormal": 99, "normal": 96},
-                        "n_groups": groups, "fingerprint": "c0ffee" * 10, "synthetic": False},
+                        "n_patients": groups, "fingerprint": "c0ffee" * 10, "synthetic": False},
             "features": {"backbone": "efficientnet_lite0", "layers": ["penultimate"], "views": ["identity"], "image_size": 224, "n_features": 1280},
             "holdout": {"n_train": 156, "n_test": 39, "seed": 0, "models": {"knn": model(15, 5, 0, 19), "svm": model()}},
             "splits": {"n_splits": 200, "models": {"knn": {"accuracy": rate}, "svm": {"accuracy": rate}}},
-            "cv": {"scheme": "grouped", "n_folds": 5, "n_repeats": 10, "grouped": bool(groups), "models": {"svm": {"accuracy": rate, "auroc": rate}}},
+            "cv": {"scheme": "grouped", "n_folds": 5, "n_repeats": 10, "kept_apart": "patients" if groups else None, "models": {"svm": {"accuracy": estimate, "auroc": estimate}}},
             "comparisons": [{"a": "svm", "b": "knn", "p": 0.2, "p_adjusted": 0.2}],
             "permutation": {"classifier": "svm", "metric": "accuracy", "n_permutations": 1000, "observed": 0.9, "null": {"mean": 0.5}, "p": 0.001},
             "calibration": {"svm": {"brier": 0.07, "ece": 0.04, "operating_points": {"0.95": {}, "0.99": {}}}},
             "audit": {"exact_duplicates": 0, "near_duplicates": 0, "label_conflicts": 0, "leaks": 0, "warnings": [],
-                      "shortcuts": [{"probe": "file", "auroc": 0.52, "ci": [0.44, 0.6], "p": 0.4}]}}
+                      "shortcuts": [{"probe": "file", "auroc": {"value": 0.52, "ci": [0.44, 0.6]}, "p": 0.4}]}}
 
 
 def row(name, item, metrics, settings=None):
@@ -140,7 +141,7 @@ def test_drawn_images_are_said_to_be_drawn_and_claim_no_people():
 def test_more_than_two_classes_have_answers_too():
     m = full_metrics()
     m["dataset"] |= {"classes": ["a", "b", "c"], "positive": None, "counts": {"a": 65, "b": 65, "c": 65}}
-    m["holdout"]["models"] = {"svm": {"accuracy": 0.9, "auroc": None, "ci": {"accuracy": [0.8, 0.95]}}}
+    m["holdout"]["models"] = {"svm": {"accuracy": {"value": 0.9, "ci": [0.8, 0.95]}, "auroc": {"value": None}}}
     del m["calibration"]
     assert "a, b and c apart" in row("CLAIM", "4", m)["answer"]
     assert "averaged over the classes" in row("CLAIM", "28", m)["answer"] and "highest score" in row("STARD-AI", "15c", m)["answer"]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from leuknb.core import InputError
 from leuknb.settings import make_settings
+from leuknb.evaluation.metrics import METRICS
 from leuknb.evaluation.schemes import holdout_metrics, splits_metrics
 from leuknb.reporting.html import policy
 from leuknb.reporting.study import DATASET_COLUMNS
@@ -77,16 +78,19 @@ def test_a_pdf_of_the_run_lies_beside_its_page(run, tmp_path):
     with pytest.raises(InputError, match="no report.html"): write_pdf(tmp_path / "elsewhere")
 
 
-def test_metrics_follow_schema_1_and_can_be_recomputed_from_the_predictions(run):
+def test_metrics_follow_schema_2_and_can_be_recomputed_from_the_predictions(run):
     folder = run[1].parent
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["schema"] == 1 and metrics["dataset"]["synthetic"] is True
+    assert metrics["schema"] == 2 and metrics["dataset"]["synthetic"] is True
     assert {"dataset", "features", "holdout", "splits", "cv", "comparisons", "calibration", "audit", "paper"} <= set(metrics)
     predictions = pd.read_csv(folder / "predictions.csv", dtype={"group": str, "label": str, "predicted": str})
     assert list(predictions.columns) == ["file_name", "label", "group", "model", "scheme", "split", "score", "predicted"]
     again = json.loads(json.dumps(holdout_metrics(predictions, "abnormal", metrics["dataset"]["n_images"], 0), default=float))
     for model, found in metrics["holdout"]["models"].items():
-        for key in ("tp", "fn", "fp", "tn", "accuracy", "sensitivity", "specificity", "auroc"): assert again["models"][model][key] == pytest.approx(found[key])
+        assert {k: again["models"][model][k] for k in ("tp", "fn", "fp", "tn")} == {k: found[k] for k in ("tp", "fn", "fp", "tn")}
+        for key in METRICS:
+            mine = again["models"][model][key]
+            assert (mine["value"], mine.get("ci"), mine["n"]) == (pytest.approx(found[key]["value"]), pytest.approx(found[key].get("ci")), found[key]["n"])
     assert splits_metrics(predictions, "abnormal")["models"]["svm"]["accuracy"]["mean"] == pytest.approx(metrics["splits"]["models"]["svm"]["accuracy"]["mean"])
     assert list(pd.read_csv(folder / "dataset.csv").columns) == DATASET_COLUMNS
     facts = json.loads((folder / "run.json").read_text())

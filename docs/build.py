@@ -19,46 +19,37 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HERE = "leuknb-docs.invalid"  # stands for the site itself until pages know where they lie
-STORY = [  # chapters of the story: heading, notebooks in their order
-    ("Ground", ["00_core", "00a_paper"]),
-    ("Images", ["01_datasets", "02_synthetic", "03_preprocess", "03b_cells"]),
-    ("Features", ["03a_store", "04_features", "04a_shards"]),
-    ("Classifiers", ["05_classify", "05b_engine", "05c_calibrate"]),
-    ("Numbers", ["05a_statistics", "06_evaluate"]),
-    ("Audit", ["06a_duplicates", "07_audit", "07a_published", "07b_external"]),
-    ("Use", []),  # and every notebook that no other chapter names
-]
-GUIDES = ["your-images", "kaggle", "using-a-model", "reading-the-report", "statistics", "reproducing-the-paper",
-          "new-backbone", "cluster", "comparison", "command-line"]
+def numbered(folder: Path, *patterns: str) -> list[Path]:
+    "The pages of a folder in the order of their numbers."
+    return sorted(p for pattern in patterns for p in folder.glob(f"[0-9]*_{pattern}"))
 
 
-def page_name(notebook: str) -> str:
-    "The name of a page: the notebook's without its number (04a_shards -> shards)."
-    return re.sub(r"^\d+[a-z]?_", "", notebook)
+def page_of(path: str | Path) -> Path:
+    "Where a page lies: like its notebook, without numbers (02_features/05_extraction -> features/extraction)."
+    return Path(*(re.sub(r"^\d+[a-z]?_", "", part) for part in Path(path).parts))
 
 
-def chapters() -> list[tuple[str, list[str]]]:
-    "The story's chapters with the notebooks that exist."
-    there = sorted(p.stem for p in (ROOT / "nbs").glob("*.ipynb"))
-    placed = {name for _, names in STORY for name in names}
-    rest = [name for name in there if name not in placed]
-    return [(title, [n for n in names if n in there] or rest) for title, names in STORY]
+def chapters() -> list[tuple[str, list[Path]]]:
+    "The story's chapters with their notebooks, as the folders of nbs/ are numbered; single notebooks around them."
+    nbs = ROOT / "nbs"
+    folders = [d for d in numbered(nbs, "*") if d.is_dir()]
+    single = [p.relative_to(nbs) for p in numbered(nbs, "*.ipynb")]
+    story = [(d.name[3:].capitalize(), [p.relative_to(nbs) for p in numbered(d, "*.ipynb")]) for d in folders]
+    before = [p for p in single if p.name < folders[0].name]
+    return [("Ground", before), *story, ("Use", [p for p in single if p not in before])]
 
 
 def config() -> dict:
     "The site: its pages in order, its look."
     import yaml  # noqa: F401  smalldocs needs it too: fail early
 
-    story = [{"section": title, "contents": [f"{page_name(n)}.ipynb" for n in names]} for title,
-             names in chapters() if names]
-    guides = [str(p.relative_to(ROOT / "nbs")) for p in sorted((ROOT / "nbs" / "guides").glob("*.*"),
-                                                               key=lambda p: _place(p.stem))
-              if p.suffix in (".ipynb", ".md")]
+    story = [{"section": title, "contents": [str(page_of(p)) for p in paths]} for title, paths in chapters()]
+    guides = [f"guides/{page_of(p.name)}" for p in numbered(ROOT / "nbs" / "guides", "*.ipynb", "*.md")]
     return {
         "project": {"type": "website", "output-dir": "_docs",
                     "render": ["index.md", *guides, "changelog.md", "contributing.md",
                                *(f for s in story for f in s["contents"])],
-                    "resources": ["images/*", "source/*", "source.css"]},
+                    "resources": ["images/*", "source/**", "source.css"]},
         "format": {"html": {"theme": {"light": "cosmo", "dark": "darkly"}, "css": "site.css", "toc": True,
                             "toc-depth": 3, "include-in-header": {"file": "header.html"}}},
         "website": {
@@ -77,10 +68,6 @@ def config() -> dict:
             "page-footer": {"center": "Research use only: not a medical device, not a diagnosis. Apache-2.0."},
         },
     }
-
-
-def _place(stem: str) -> tuple:
-    return (GUIDES.index(stem) if stem in GUIDES else len(GUIDES), stem)
 
 
 def copy_sources(work: Path) -> None:
@@ -105,7 +92,7 @@ def process_notebooks(work: Path, pages: Path) -> None:
         "Turns the cells that shall show a symbol into its description; runs no cell."
 
         def begin(self):
-            found = re.search(r"#\| default_exp (\w+)",
+            found = re.search(r"#\| default_exp ([\w.]+)",
                               "\n".join(c.source for c in self.nb.cells if c.cell_type == "code"))
             self.module = found and importlib.import_module(f"leuknb.{found.group(1)}")
             self.nb.cells[:] = in_order(self.nb.cells)
@@ -119,7 +106,7 @@ def process_notebooks(work: Path, pages: Path) -> None:
 
     nbdev.doclinks._build_modidx()
     for path in sorted((work / "nbs").rglob("*.ipynb")):
-        target = pages / path.relative_to(work / "nbs").with_name(f"{page_name(path.stem)}.ipynb")
+        target = pages / page_of(path.relative_to(work / "nbs"))
         target.parent.mkdir(parents=True, exist_ok=True)
         nb = read_nb(path)
         Pages()(nb)
@@ -143,7 +130,8 @@ def describe(module, name: str) -> str:
     """
     symbol = operator.attrgetter(name)(module)
     line = inspect.getsourcelines(symbol)[1]
-    source = f"[source](https://{HERE}/source/{module.__name__.split('.')[-1]}.html#L-{line}){{.source}}"
+    place = module.__name__.removeprefix("leuknb.").replace(".", "/")
+    source = f"[source](https://{HERE}/source/{place}.html#L-{line}){{.source}}"
     doc = inspect.cleandoc(symbol.__doc__ or "")
     parts = ["---", source, f"### {name}", f"```python\n{signature(symbol, name)}\n```", doc, parameters(symbol),
              methods(symbol) if inspect.isclass(symbol) else ""]
@@ -221,13 +209,14 @@ def table(head: tuple, rows: list[tuple]) -> str:
 
 
 def unlink_outputs(nb) -> None:
-    "In what a cell showed, a link to a place of the report leads nowhere: its text stays."
+    "In what a cell showed, a link to a place of the report, or to a file of a run, leads nowhere: its text stays."
+    local = re.compile(r'<a\b[^>]*\bhref="(?![a-z]+:|//)[^"]*"[^>]*>(.*?)</a>', re.S)
     for cell in nb.cells:
         for output in cell.get("outputs", []):
             shown = output.get("data", {})
             if "text/html" in shown:
                 text = "".join(shown["text/html"])
-                shown["text/html"] = re.sub(r'<a href="#[^"]*">(.*?)</a>', r"\1", text, flags=re.S)
+                shown["text/html"] = local.sub(r"\1", text)
 
 
 def inner_links(text: str, page: Path) -> str:
@@ -235,9 +224,9 @@ def inner_links(text: str, page: Path) -> str:
     up = "../" * (len(page.parts) - 1)
     text = re.sub(rf"\[(`_\w+`)\]\(https://{HERE}/[^)]*\)", r"\1", text)  # what is private has no place of its own
     text = re.sub(rf"(https://{HERE}/[\w./-]+#\w+)\.\w+", r"\1", text)  # a method is described with its class
-    text = re.sub(rf"https://{HERE}/+", up, text)
+    text = re.sub(rf"https://{HERE}/+(?:\d+[a-z]?_)?", up, text)
     text = re.sub(r"output-file: [\w.-]+\\n", "", text)
-    return re.sub(r"(\]\((?:\.\./|nbs/)*)\d+[a-z]?_(\w+\.ipynb)", r"\1\2", text)
+    return re.sub(r"\]\(((?:[\w.-]+/)*[\w.-]+\.(?:ipynb|md))(?=[#)])", lambda m: f"]({page_of(m.group(1))}", text)
 
 
 def write_pages(pages: Path) -> None:
@@ -251,8 +240,8 @@ def write_pages(pages: Path) -> None:
             "](contributing.md").replace("](CHANGELOG.md", "](changelog.md")
         (pages / target).write_text(text, encoding="utf-8")
     for path in (ROOT / "nbs" / "guides").glob("*.md"):
-        (pages / "guides" / path.name).write_text(inner_links(path.read_text(encoding="utf-8"),
-                                                              Path("guides") / path.name), encoding="utf-8")
+        page = page_of(Path("guides") / path.name)
+        (pages / page).write_text(inner_links(path.read_text(encoding="utf-8"), page), encoding="utf-8")
     shutil.copytree(ROOT / "nbs" / "images", pages / "images", dirs_exist_ok=True)
     shutil.copy(ROOT / "docs" / "site.css", pages / "site.css")
     shutil.copy(ROOT / "docs" / "header.html", pages / "header.html")
@@ -274,15 +263,16 @@ def write_sources(pages: Path) -> None:
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import PythonLexer
 
-    (pages / "source").mkdir()
-    for path in sorted((ROOT / "leuknb").glob("[a-z]*.py")):
-        formatter = HtmlFormatter(full=True, title=f"leuknb.{path.stem}", linenos="inline", lineanchors="L",
-                                  anchorlinenos=True, wrapcode=True)
+    for path in sorted((ROOT / "leuknb").rglob("[a-z]*.py")):
+        place = path.relative_to(ROOT / "leuknb").with_suffix("")
+        formatter = HtmlFormatter(full=True, title="leuknb." + ".".join(place.parts), linenos="inline",
+                                  lineanchors="L", anchorlinenos=True, wrapcode=True)
         page = highlight(path.read_text(encoding="utf-8"), PythonLexer(), formatter)
-        page = page.replace("<head>",
-                            '<head><meta name="viewport" content="width=device-width, initial-scale=1"><link '
-                            'rel="stylesheet" href="../source.css">', 1)
-        (pages / "source" / f"{path.stem}.html").write_text(page, encoding="utf-8")
+        head = ('<head><meta name="viewport" content="width=device-width, initial-scale=1">'
+                f'<link rel="stylesheet" href="{"../" * len(place.parts)}source.css">')
+        target = pages / "source" / place.with_suffix(".html")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page.replace("<head>", head, 1), encoding="utf-8")
     shutil.copy(ROOT / "docs" / "source.css", pages / "source.css")
 
 

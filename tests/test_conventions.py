@@ -80,7 +80,7 @@ def test_installing_completion_writes_only_into_the_home_folder(tmp_path):
 
 def test_exit_codes_are_documented_in_the_help_and_in_the_guide(tmp_path):
     told = " ".join(leuknb("--help", cwd=tmp_path, COLUMNS="200").stdout.split())
-    guide = (ROOT / "nbs" / "guides" / "command-line.md").read_text()
+    guide = (ROOT / "nbs" / "guides" / "09_command-line.md").read_text()
     for code, what in (("0", "done"), ("1", "the run failed"), ("2", "the call or the input was wrong"), ("3", "an audit found something to look at"), ("130", "stopped")):
         assert f"{code} {what}" in told, code
         assert re.search(rf"\| {code} \| [^|]*{what}", guide), code

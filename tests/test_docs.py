@@ -10,7 +10,6 @@ import sys
 import pytest
 from conftest import ROOT
 
-GUIDES = ("your-images", "kaggle", "using-a-model", "reading-the-report", "statistics", "reproducing-the-paper", "new-backbone", "cluster", "comparison", "command-line")
 
 builder = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("build_docs", ROOT / "docs" / "build.py"))
 spec.loader.exec_module(builder)
@@ -36,28 +35,53 @@ def site(tmp_path_factory):
     return out
 
 
-def test_every_notebook_and_every_guide_has_its_page(site):
-    for path in (ROOT / "nbs").glob("*.ipynb"): assert (site / f"{builder.page_name(path.stem)}.html").is_file(), path.name
-    for name in GUIDES: assert (site / "guides" / f"{name}.html").is_file(), name
+def test_every_notebook_and_every_guide_has_its_page_where_its_module_lies(site):
+    for path in (ROOT / "leuknb").rglob("[a-z]*.py"):
+        place = path.relative_to(ROOT / "leuknb").with_suffix(".html")
+        assert (site / place).is_file() and (site / "source" / place).is_file(), place
+    notebooks = [p for p in (ROOT / "nbs").rglob("[0-9]*.ipynb") if ".ipynb_checkpoints" not in p.parts]
+    guides = list((ROOT / "nbs" / "guides").glob("*.md"))
+    assert len(notebooks) > 50 and len(guides) > 4
+    for path in notebooks + guides:
+        assert (site / builder.page_of(path.relative_to(ROOT / "nbs"))).with_suffix(".html").is_file(), path.name
     for name in ("index", "changelog", "contributing"): assert (site / f"{name}.html").is_file(), name
+
+
+def test_chapters_and_their_order_are_those_of_the_numbered_folders():
+    titles = [title for title, _ in builder.chapters()]
+    assert titles[0] == "Ground" and titles[-1] == "Use"
+    assert titles[1:5] == ["Data", "Features", "Classification", "Evaluation"]
+    pages = [str(builder.page_of(p)) for _, paths in builder.chapters() for p in paths]
+    assert pages[0] == "core.ipynb" and pages[-1] == "cli.ipynb" and len(set(pages)) == len(pages)
+    assert pages.index("evaluation/metrics.ipynb") < pages.index("evaluation/intervals.ipynb")
+    assert builder.page_of("00d_paper.ipynb").name == "paper.ipynb"
+    assert str(builder.page_of("02_features/05_extraction.ipynb")) == "features/extraction.ipynb"
+
+
+def test_links_between_notebooks_guides_and_sources_lose_their_numbers():
+    text = "[a](../04_evaluation/03_intervals.ipynb#the-end) [b](../guides/04_statistics.ipynb) [c](01_kaggle.md)"
+    linked = builder.inner_links(text + f" [d](https://{builder.HERE}/02_features/store.html#featurestore)",
+                                 builder.Path("features/cache.ipynb"))
+    assert linked == ("[a](../evaluation/intervals.ipynb#the-end) [b](../guides/statistics.ipynb) [c](kaggle.md)"
+                      " [d](../features/store.html#featurestore)")
 
 
 def test_every_public_function_is_described_with_its_parameters(site):
     page = (site / "features" / "extraction.html").read_text()
-    import leuknb.features.extraction as room
+    import leuknb.features.extraction as module
 
-    for name in room.__all__:
-        if callable(getattr(room, name)) and getattr(room, name).__module__ == "leuknb.features.extraction": assert f'id="{name.lower()}"' in page, name
+    for name in module.__all__:
+        if callable(getattr(module, name)) and getattr(module, name).__module__ == "leuknb.features.extraction": assert f'id="{name.lower()}"' in page, name
     row = page[page.index('id="cnnfeatures"'):]
     row = row[row.index("<table"): row.index("</table>")]
     for said in ("pooling", "of maps: mean, max, flatten, covariance", "image_size", "what it is"): assert said in row
-    assert 'href="source/features/extraction.html#L-' in page and (site / "source" / "features" / "extraction.html").read_text().count('id="L-') > 100
+    assert 'href="../source/features/extraction.html#L-' in page and (site / "source" / "features" / "extraction.html").read_text().count('id="L-') > 100
 
 
 def test_a_settings_page_lists_every_setting_with_its_default_and_meaning(site):
     from leuknb.settings import Settings
 
-    page = (site / "core.html").read_text()
+    page = (site / "settings.html").read_text()
     table = page[page.index('id="settings"'):]
     for name in Settings.model_fields: assert f"<strong>{name}</strong>" in table, name
 
@@ -102,7 +126,7 @@ def test_in_a_browser_the_site_asks_nothing_of_the_outside_and_raises_no_error(s
     asked, errors = [], []
     page.on("request", lambda r: asked.append(r.url))
     page.on("pageerror", lambda e: errors.append(str(e)))
-    for name in ("index", "core", "synthetic", "guides/statistics"):
+    for name in ("index", "core", "data/synthetic", "guides/statistics"):
         page.goto((site / f"{name}.html").as_uri())
         assert page.locator("main h1, #title-block-header h1").count() >= 1
     assert not errors and [u for u in asked if not u.startswith(("file:", "data:", "blob:"))] == []
@@ -116,7 +140,7 @@ def test_search_finds_a_function_even_from_a_disk(site, browser):
     found = page.locator("#quarto-search a.search-result")
     found.first.wait_for(timeout=10_000)
     found.first.click()
-    page.wait_for_url("**/statistics.html*")
+    page.wait_for_url("**/evaluation/intervals.html*")
     page.close()
 
 
@@ -124,7 +148,7 @@ def test_search_finds_a_function_even_from_a_disk(site, browser):
 def test_pages_fit_a_narrow_screen_and_can_be_read_in_light_and_dark(site, browser, scheme):
     context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
     page = context.new_page()
-    for name in ("index", "core", "features", "guides/comparison", "guides/statistics"):
+    for name in ("index", "core", "features/extraction", "guides/comparison", "guides/statistics"):
         page.goto((site / f"{name}.html").as_uri())
         page.wait_for_timeout(150)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, name

@@ -348,7 +348,7 @@ def evidence_map(
     score: LinearScore,  # from `linear_score`
     features,  # Settings, or the fitted `CNNFeatures`, that the classifier was fitted on
     image,  # a path, the bytes of an image file, a Pillow image, or uint8 [h, w, 3]
-    reference: np.ndarray | None = None,  # [n_features] what evidence is measured from: the mean of the training features; None: all zeros
+    reference: np.ndarray | None = None,  # [n_features] the mean of the training features; None: all zeros
     pixel_limit: int = Settings().pixel_limit,  # larger images are refused
 ) -> Evidence:
     """Return the exact evidence of a linear score on pooled features.
@@ -499,7 +499,7 @@ def neighbours(
     X_train: np.ndarray,  # [n_train, n_features]
     x: np.ndarray,  # [n_features] of the image asked about
     k: int = 3,
-    leave_out: np.ndarray | None = None,  # bool [n_train]: rows that may not be named, such as those of the same patient
+    leave_out: np.ndarray | None = None,  # bool [n_train]: rows not to be named, such as the same patient's
     distance: str | None = None,  # of `DISTANCES`; None: a nearest-neighbour classifier's own, else cosine
 ) -> tuple[np.ndarray, np.ndarray]:  # row numbers, nearest first; distances. Fewer than k when there are no more
     "Return the training images nearest to an image in the classifier's own space; of equally near ones the first."

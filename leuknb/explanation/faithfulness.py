@@ -71,7 +71,7 @@ def curves(
     steps: int = 10,  # points of a curve after the first
     fill: str = "glass",  # what replaces a patch
     seed: int = 0,  # of the random orders
-) -> pd.DataFrame:  # image, test (deletion, insertion), order, share (of patches replaced or put back), score (towards the class called)
+) -> pd.DataFrame:  # image, test, order, share (of patches replaced or put back), score (for the class called)
     "Return the deletion and insertion curves of some images, for each order."
     rows = []
     for i, (rgb, e) in enumerate(zip(images, evidences)):

@@ -102,8 +102,8 @@ def _torchvision_weights(name: str):
     return load_torchvision().models.get_model_weights(name).DEFAULT
 
 
-def _looked_for(name: str, source: str) -> tuple[str, Path, str | None]:  # file name, folder, address (None: comes with a package)
-    "Return which weights file a backbone needs, the folder where it belongs and where it comes from."
+def _looked_for(name: str, source: str) -> tuple[str, Path, str | None]:  # file name, folder, address
+    "Return which weights file a backbone needs, its folder, and where it comes from (None: with a package)."
     if source == "package":
         spec = importlib.util.find_spec(LITE0_PACKAGE)
         folder = Path(spec.submodule_search_locations[0]) / "models" if spec else Path(LITE0_PACKAGE) / "models"
@@ -243,16 +243,18 @@ def read_weights(
         raise InputError(
             f"weights file {path.name} is damaged or another one: its SHA-256 does not begin with {promised}, as its "
             f"name says. Download it again, or rename it")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    state = _state_dict(path)
+    if not state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
+        raise InputError(f"weights file {path.name} is no state_dict: a dictionary of tensors is wanted")
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise InputError(f"weights file {path.name} is unusable: tensor {key!r} holds NaN or infinity")
+    return state
 
-            state = load_file(path)
-        else:
-            with warnings.catch_warnings():
-                # about the pickle protocol; what cannot be read is refused below
-                warnings.simplefilter("ignore", UserWarning)
-                state = torch.load(path, map_location="cpu", weights_only=True)
+
+def _state_dict(path: Path) -> dict:
+    "What a weights file holds, taken out of the wrappings that training programs put around it; {} for no dictionary."
+    try: state = _loaded(path)
     except Exception as e:
         unsafe = "weights_only" in str(e).lower() or "unsupported" in str(e).lower()
         why = ("it holds more than tensors, which could run code" if unsafe
@@ -261,13 +263,20 @@ def read_weights(
             f"weights file {path.name} is refused: {why}. Save a state_dict with torch.save or safetensors") from None
     for wrapper in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict): state = state[wrapper]
-    if not isinstance(state, dict) or not state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k,
-                                                           v in state.items()):
-        raise InputError(f"weights file {path.name} is no state_dict: a dictionary of tensors is wanted")
-    for key, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise InputError(f"weights file {path.name} is unusable: tensor {key!r} holds NaN or infinity")
-    return state
+    return state if isinstance(state, dict) else {}
+
+
+def _loaded(path: Path):
+    "Tensors and plain containers only; a pickle with anything else is refused by torch itself."
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about the pickle protocol; what cannot be read is refused
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 # %% ../../nbs/02_features/02_backbones.ipynb #20f0584a
 def fill(

@@ -23,7 +23,8 @@ from .store import is_held
 __all__ = ['KINDS', 'QUIET_DAYS', 'Entry', 'cache_info', 'prune']
 
 # %% ../../nbs/02_features/01_cache.ipynb #02675e74
-KINDS = {  # folder in the cache -> (what the name of an entry looks like, a file that an entry which is a folder must hold)
+# folder in the cache -> (what the name of an entry looks like, a file that an entry which is a folder must hold)
+KINDS = {
     "features": (re.compile(r"[0-9a-f]{32}"), ""),
     "results": (re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}\.parquet"), ""),
     "facts": (re.compile(r"[0-9a-f]{64}\.npz"), ""),

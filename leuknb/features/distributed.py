@@ -374,7 +374,7 @@ def extract_on(
     settings: Settings,
     copy: int = 0,  # 0: the images themselves; k: their k-th augmented copy
     store: str | Path | None = None,  # the caller's feature store; None: in `core.home()`
-    shards: str | None = None,  # address of a shard store that workers and caller reach; None returns rows through the scheduler
+    shards: str | None = None,  # of a shard store that all reach; None returns rows through the scheduler
     size: int = SHARD_ROWS,  # images in a shard
 ) -> np.ndarray:  # float32 [n_usable, n_features]
     """Return what `extraction.extract` returns, computed on a cluster. Raises `InputError`, or `LeuknbError` when a

@@ -81,7 +81,8 @@ def main(old: str, new: str) -> int:
     print(f"{len(both):,} values are in both; {len(differ):,} differ")
     for k in differ: print(f"  {k}: {a[k]!r} -> {b[k]!r}")
     for words, keys in (("only in the old one", set(a) - set(b)), ("only in the new one", set(b) - set(a))):
-        heads = sorted({re.sub(r"\.\d+(?=\.|$)", ".*", re.sub(r"(models|calibration|per_class)\.[^.]+", r"\1.*", k)) for k in keys})
+        heads = sorted({re.sub(r"\.\d+(?=\.|$)", ".*", re.sub(r"(models|calibration|per_class)\.[^.]+", r"\1.*", k))
+                        for k in keys})
         print(f"{words}: {len(keys):,} values" + (f" ({', '.join(heads[:60])})" if heads else ""))
     return 1 if differ else 0
 

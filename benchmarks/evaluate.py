@@ -68,7 +68,8 @@ def plain_labellings(X, labellings, splits, name):
 
 def compare_folds(X, y, splits, name, part):
     "One classifier over the folds: ours on all, plain on the first `part` of them."
-    ours_wall, ours_cpu, ours = timed(lambda: run_folds(X, y, splits, [study_classifier(name, len(X))], scheme="cv", n_classes=2))
+    ours_wall, ours_cpu, ours = timed(lambda: run_folds(X, y, splits, [study_classifier(name, len(X))], scheme="cv",
+                                                        n_classes=2))
     wall, cpu, plain = timed(lambda: plain_folds(X, y, splits[:part], name))
     for (_, _, scores, called), (reference, said) in zip(ours, plain):
         assert np.array_equal(called, said) and np.abs(scores

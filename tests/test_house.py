@@ -173,6 +173,14 @@ def test_every_library_notebook_shows_something_and_no_stored_output_is_an_error
         if path in NOTEBOOKS: assert outputs, f"{path.name} shows nothing"
 
 
+def test_contributors_find_every_floor_in_order_and_every_file_that_is_named():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `nbs/(\d\d)_(\w+)/` \| `leuknb\.(\w+)`", text, re.M)
+    assert [n for _, n, _ in named] == [p for _, _, p in named] == list(dict.fromkeys(
+        m.split(".")[0] for m in ORDER if "." in m))
+    for path in re.findall(r"`((?:nbs|leuknb|tests|docs)/[\w./-]*)`", text): assert (ROOT / path).exists(), path
+
+
 def test_tests_lie_as_the_packages_do():
     for path in (ROOT / "tests").rglob("test_*.py"):
         folder = path.parent.name

@@ -37,6 +37,7 @@ SHIFT = 2.4  # distance of the classes in standard deviations: 88.5 % accuracy, 
 # where it differs from study to study: 80 to 94 % accuracy. Counts are discrete, so a single truth can be lucky or
 # unlucky
 SHIFTS = (1.7, 3.1)
+MEASURED = [m for m in metrics.METRICS if m not in ("mcc", "auprc")]  # the others have no interval
 BOOTSTRAPPED = 500  # studies in which the slow bootstrap takes part: enough for its verdict
 
 
@@ -93,8 +94,7 @@ def interval_coverage(studies, seed):
             hits, widths = defaultdict(list), defaultdict(list)
             for i in range(studies):
                 shift, y = generator.uniform(*SHIFTS), draw_classes(generator, groups)
-                truth = dict.fromkeys(metrics.METRICS,
-                                      stats.norm.cdf(shift / 2)) | {"auroc": stats.norm.cdf(shift / np.sqrt(2))}
+                truth = dict.fromkeys(MEASURED, stats.norm.cdf(shift / 2)) | {"auroc": stats.norm.cdf(shift / np.sqrt(2))}
                 score = draw_scores(generator, y, groups, shift)
                 said, g = score > shift / 2, groups if grouped else None
                 found = {"score": intervals.metric_intervals(y, said, score, g, "score")}
@@ -105,10 +105,10 @@ def interval_coverage(studies, seed):
                 found["delong"] = {"auroc": intervals.delong_interval(y, score, g, transform="none")}
                 if i < BOOTSTRAPPED: found["bca"] = intervals.cluster_bootstrap(y, said, score, g, 1000, seed=i)
                 for method, values in found.items():
-                    for m, v in values.items():
-                        hits[method, m].append(holds(v, truth[m]))
-                        widths[method, m].append(v.high - v.low)
-            for method, m in hits:
+                    for m in set(values) & set(truth):
+                        hits[method, m].append(holds(values[m], truth[m]))
+                        widths[method, m].append(values[m].high - values[m].low)
+            for method, m in sorted(hits):
                 yield row("intervals", n, grouped, method, m, hits[method, m], COVER, widths[method, m])
 
 
@@ -260,11 +260,11 @@ def operating(studies, seed):
                     for method in ("score", "binormal", "percentile") if i < BOOTSTRAPPED else ("score", "binormal"):
                         o = thresholds.operating_point(y, score, wanted, groups if grouped else None, method,
                                                        resamples=400, seed=i)
-                        hits[method, wanted].append(holds(o, truth))
+                        hits[method, wanted].append(holds(o.specificity, truth))
                         widths[method, wanted].append(o.specificity.high - o.specificity.low)
                     skewed = thresholds.operating_point(y, np.exp(score), wanted, groups if grouped else None,
                                                         "binormal")  # the same order, no bell
-                    hits["binormal, skewed scores", wanted].append(holds(skewed, truth))
+                    hits["binormal, skewed scores", wanted].append(holds(skewed.specificity, truth))
                     widths["binormal, skewed scores", wanted].append(skewed.specificity.high - skewed.specificity.low)
             for method, wanted in hits:
                 yield row("operating", n, grouped, method, f"specificity at {wanted:.0%} sensitivity",

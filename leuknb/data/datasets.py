@@ -35,9 +35,9 @@ def groups(
     names=None,  # [n] names of the images; None: their numbers
 ) -> np.ndarray | None:  # object [n]; None when every image stands for itself
     "Return which images must not be parted: the group of each, and a name of its own for one that names none."
-    named = np.asarray(named).astype(str).astype(object)
+    named = np.asarray(named).astype(str)
     names = np.arange(len(named)).astype(str) if names is None else np.asarray(names).astype(str)
-    own = np.where(named == "", "\0" + names.astype(object), named)
+    own = np.array([g or f"{name} (image)" for g, name in zip(named.tolist(), names.tolist())], object)
     return own if len(set(own)) < len(own) else None
 
 # %% ../../nbs/01_data/07_datasets.ipynb #6e430c69

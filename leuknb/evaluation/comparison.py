@@ -20,8 +20,8 @@ from .intervals import (
     corrected_mean, delong_covariance, Estimate, jackknife_variance, two_sided_quantile, wilson)
 
 # %% auto #0
-__all__ = ['delong_test', 'corrected_resampled_ttest', 'mcnemar_exact', 'sign_flip_exact', 'paired_difference', 'cochran_q',
-           'permutation_p', 'holm', 'Aligned', 'aligned', 'compare_models', 'sentence']
+__all__ = ['delong_test', 'corrected_resampled_ttest', 'mcnemar_exact', 'sign_flip_exact', 'paired_difference', 'permutation_p',
+           'cochran_q', 'holm', 'Aligned', 'aligned', 'compare_models', 'sentence']
 
 # %% ../../nbs/04_evaluation/04_comparison.ipynb #86fda33c
 def delong_test(
@@ -167,6 +167,20 @@ def _newcombe(cells, level, df, continuity):
     d = p1 - p2
     return float(d), float(max(d - reach(p1 - l1, u2 - p2), -1)), float(min(d + reach(u1 - p1, p2 - l2), 1))
 
+# %% ../../nbs/04_evaluation/04_comparison.ipynb #1de8d7e9
+def permutation_p(
+    observed: float,  # the statistic of the data
+    null,  # [permutations] the statistic of each shuffled labelling; larger is more extreme
+) -> float:  # in (0, 1]
+    """Return (1 + number of null values >= observed) / (1 + permutations). Never 0; equal up to rounding counts as
+    reached.
+
+    No permutations: 1. Example: 0.9 against 999 values below it gives 0.001. Phipson and Smyth 2010,
+    doi:10.2202/1544-6115.1585.
+    """
+    null = np.asarray(null, float)
+    return float((1 + np.sum(null >= observed - 1e-12 * max(1.0, abs(observed)))) / (1 + null.size))
+
 # %% ../../nbs/04_evaluation/04_comparison.ipynb #dba694d1
 def cochran_q(
     right,  # [n, models] bool: which model is right on which image
@@ -197,20 +211,6 @@ def cochran_q(
     generator, null = rng(seed, "cochran_q"), np.empty(resamples)
     for i in range(resamples): null[i] = (k - 1) * spread(generator.permuted(sums, axis=1).sum(0)) / below
     return q, permutation_p(q, null)
-
-# %% ../../nbs/04_evaluation/04_comparison.ipynb #1de8d7e9
-def permutation_p(
-    observed: float,  # the statistic of the data
-    null,  # [permutations] the statistic of each shuffled labelling; larger is more extreme
-) -> float:  # in (0, 1]
-    """Return (1 + number of null values >= observed) / (1 + permutations). Never 0; equal up to rounding counts as
-    reached.
-
-    No permutations: 1. Example: 0.9 against 999 values below it gives 0.001. Phipson and Smyth 2010,
-    doi:10.2202/1544-6115.1585.
-    """
-    null = np.asarray(null, float)
-    return float((1 + np.sum(null >= observed - 1e-12 * max(1.0, abs(observed)))) / (1 + null.size))
 
 # %% ../../nbs/04_evaluation/04_comparison.ipynb #70251b26
 def holm(

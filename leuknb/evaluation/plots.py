@@ -242,8 +242,7 @@ def _curve(y, score, grid):
     "Sensitivity at the false positive rates of the grid, the upper end of each vertical step."
     fpr, tpr, _ = roc_curve(y, score, drop_intermediate=False)
     last = np.append(fpr[1:] != fpr[:-1], True)  # the top of each vertical step
-    curve = np.interp(grid, fpr[last], tpr[last])
-    return curve
+    return np.interp(grid, fpr[last], tpr[last])
 
 
 def plot_roc(

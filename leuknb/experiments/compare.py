@@ -26,8 +26,8 @@ from ..reporting.text import counted, percent, rerun_command, span
 from ..reporting.run import parameter_names, report_notebook, to_html, use_ipc
 
 # %% auto #0
-__all__ = ['RANKED', 'example_runs', 'Run', 'read_run', 'varied', 'read_runs', 'configurations', 'scheme_of', 'pooled', 'rank',
-           'plot_ranking', 'compare_pairs', 'plot_pairs', 'best_of_many', 'price_of_picking', 'plot_picked',
+__all__ = ['RANKED', 'UNKNOWN', 'example_runs', 'Run', 'read_run', 'varied', 'read_runs', 'configurations', 'scheme_of', 'pooled',
+           'rank', 'plot_ranking', 'compare_pairs', 'plot_pairs', 'best_of_many', 'price_of_picking', 'plot_picked',
            'Comparison', 'compare_runs', 'ranking_table', 'pairs_table', 'sweep_words', 'compare_folder']
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #cc1b735f
@@ -155,6 +155,7 @@ def configurations(runs: list[Run]) -> dict[str, list[Run]]:
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #5c98e44c
 RANKED = ("accuracy", "balanced_accuracy", "auroc")
+UNKNOWN = [np.nan, np.nan]  # the ends where there is no interval
 
 
 def scheme_of(runs: list[Run]) -> str:  # cv or holdout
@@ -205,10 +206,11 @@ def rank(
 def _metrics(run: Run, t: pd.DataFrame, scheme: str) -> dict:  # metric -> (value, [low, high])
     positive = run.metrics["dataset"].get("positive")
     if scheme == "cv":
-        return {m: (v["value"], v["ci"]) for m, v in cv_metrics(t, positive)["models"][run.headline].items()
+        return {m: (v["value"], v.get("ci", UNKNOWN)) for m,
+                v in cv_metrics(t, positive)["models"][run.headline].items()
                 if m in RANKED}
     found = holdout_metrics(t, positive, run.metrics["dataset"]["n_images"])["models"][run.headline]
-    return {m: (found[m]["value"], found[m]["ci"]) for m in RANKED}
+    return {m: (found[m]["value"], found[m].get("ci", UNKNOWN)) for m in RANKED}
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #05f22b60
 def plot_ranking(

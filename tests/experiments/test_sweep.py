@@ -211,3 +211,10 @@ def test_the_comparison_notebook_runs_by_hand_with_its_defaults():
     scope = {}
     exec(cell.source, scope)  # noqa: S102
     assert {k: v for k, v in scope.items() if not k.startswith("__")} == {"folder": None, "names": None, "failed": {}}
+
+
+def test_a_folder_of_an_older_schema_is_named_with_the_command_that_makes_it_anew(tmp_path):
+    folder = compare.example_runs(tmp_path, n_patients=12, gains={"network a": 2.0}, seeds=(0,)) / "network-a_seed-0"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(json.dumps({**metrics, "schema": 1}))
+    with pytest.raises(InputError, match="network-a_seed-0 was written by an older leuknb.*make it anew with leuknb report .*--out .*--force"): compare.read_runs(tmp_path)

@@ -1,0 +1,64 @@
+"""What a run keeps: predictions are looked up by all that shapes them, and by nothing else; the headline is a section of its own."""
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from leuknb import core
+from leuknb.evaluation import plots, predict
+from leuknb.reporting.study import evaluation_key, headline_section, shaping_code, Study
+from leuknb.settings import make_settings
+
+
+@pytest.fixture
+def study(tmp_path):
+    table = pd.DataFrame({"file_name": ["a.png", "b.png"], "label": ["normal", "abnormal"], "group": ["p1", "p2"]})
+    return Study(make_settings(), tmp_path, dataset=types.SimpleNamespace(usable=table), X=np.ones((2, 3), np.float32))
+
+
+def changed(function, monkeypatch, home):
+    "The same function from another text."
+    def other(*args, **how): return function(*args, **how)
+
+    other.__name__ = function.__name__
+    monkeypatch.setattr(home, function.__name__, other)
+
+
+def test_another_random_stream_or_another_way_to_predict_is_another_key(study, monkeypatch):
+    key = evaluation_key(study)
+    assert key == evaluation_key(study)
+    for home, function in ((core, core.rng), (core, core.stream_seed), (predict, predict.evaluate), (predict, predict.predict_splits)):
+        with monkeypatch.context() as m:
+            changed(function, m, home)
+            assert evaluation_key(study) != key, function.__name__
+    assert evaluation_key(study) == key
+
+
+def test_the_colour_of_a_plot_throws_no_prediction_away(study, monkeypatch):
+    key = evaluation_key(study)
+    changed(plots.plot_bars, monkeypatch, plots)
+    monkeypatch.setitem(plots.PALETTE, "svm", "#000000")
+    assert evaluation_key(study) == key
+    assert not any("plot" in name or "colour" in name for name in shaping_code())
+
+
+def test_other_features_labels_groups_or_settings_are_another_key(study):
+    keys = [evaluation_key(study)]
+    study.X = study.X + 1
+    keys.append(evaluation_key(study))
+    study.groups = np.array(["p1", "p1"], object)
+    keys.append(evaluation_key(study))
+    study.settings = make_settings(seed=1)
+    keys.append(evaluation_key(study))
+    study.dataset.usable.loc[0, "label"] = "abnormal"
+    assert len({*keys, evaluation_key(study)}) == 5
+
+
+def test_the_headline_is_the_first_model_with_what_stands_behind_it():
+    e = lambda v: {"value": v, "ci": [0.8, 1.0], "n": 39, "units": "images"}
+    metrics = {"holdout": {"models": {"svm": {m: e(0.95) for m in ("accuracy", "sensitivity", "specificity")}}},
+               "audit": {"warnings": [{"code": None, "text": "copies"}]}}
+    found = headline_section(metrics)
+    assert found == {"model": "svm", "scheme": "holdout", "metric": "accuracy", "estimate": e(0.95), "sensitivity": e(0.95), "specificity": e(0.95),
+                     "warnings": [{"code": None, "text": "copies"}]}

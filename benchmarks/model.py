@@ -30,7 +30,7 @@ from leuknb.classification.estimators import study_classifiers
 from leuknb.evaluation.splits import cv_splits, random_splits
 from leuknb.evaluation.predict import labelled_images
 from leuknb.features.extraction import CNNFeatures, extract
-from leuknb.modeling.training import _looks_of, decided, fit_all, fit_rules, in_sets, scores_by, train
+from leuknb.modeling.training import dataset_looks, decided, fit_all, fit_rules, in_sets, scores_by, train
 from leuknb.modeling.model import Model
 from leuknb.modeling.out_of_distribution import looks
 from leuknb.evaluation.intervals import proportion_interval
@@ -64,7 +64,7 @@ def turned_away(rules, A, X) -> dict:
     """How many images there are, the share said to be unlike the training data, and the shares for their looks and
     for their content.
     """
-    beyond = rules.detector.novelty(A, X) > 1
+    beyond = rules.detector.distances(A, X) > 1
     return {"n": len(X), "unlike": float(beyond.any(1).mean()), "looks": float(beyond[:, 0].mean()),
             "content": float(beyond[:, 1].mean())}
 
@@ -79,7 +79,7 @@ def held_out(X, A, who, settings, n_splits: int) -> dict:
         rules = fit_rules(fits, X[a], A[a], mine, folds)
         sets = in_sets(rules, fits.models[1:], X[b])
         found["covered"][b, s], found["one_class"][b, s] = sets[np.arange(len(b)), who.y[b]], sets.sum(1) == 1
-        found["accepted"][b, s] = (rules.detector.novelty(A[b], X[b]) <= 1).all(1)
+        found["accepted"][b, s] = (rules.detector.distances(A[b], X[b]) <= 1).all(1)
         found["right"][b, s] = decided(rules, scores_by(fits.models[0], X[b])) == who.y[b]
         print(f"split {s + 1} of {n_splits}", flush=True)
     out = {"n_splits": n_splits}
@@ -117,11 +117,11 @@ def speed(model: Model, paths: list[Path], n: int = 3) -> dict:
 def measure(preset: str, n_splits: int, timed: bool) -> dict:
     settings = make_settings(preset, data=str(DATA / "deepapl"))
     dataset, pbc = load_dataset(settings), load_dataset(make_settings(preset, data=str(DATA / "pbc")))
-    X, A, who = extract(dataset, settings), _looks_of(dataset, settings), labelled_images(dataset, settings)
+    X, A, who = extract(dataset, settings), dataset_looks(dataset, settings), labelled_images(dataset, settings)
     splits = cv_splits(who.label, who.groups, settings.cv_folds, 1, settings.seed)
     rules = fit_rules(fit_all(X, who, splits, study_classifiers(settings, len(X))[0], settings), X, A, who, splits)
     print(f"{preset}: fitted", flush=True)
-    found = {"asked": {"pbc": turned_away(rules, _looks_of(pbc, settings), extract(pbc, settings))}}
+    found = {"asked": {"pbc": turned_away(rules, dataset_looks(pbc, settings), extract(pbc, settings))}}
     names = [k for k in CNNFeatures().get_params() if hasattr(settings, k)]
     features = CNNFeatures(**{k: getattr(settings, k) for k in names}).fit()
     for name, images in strange().items():

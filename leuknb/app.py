@@ -152,8 +152,8 @@ def look_words(
                 f'{escape(str(row["why"]))}.</div>')
     positive = desk.model.positive or row["decision"]
     said = (f'<b>{escape(row["decision"])}</b>, probability of {escape(positive)} {100 * row["probability"]:.0f} %. '
-            f'Not excluded at {100 * desk.model.manifest.coverage:.0f} %: {escape(row["prediction_set"])}. Novelty '
-            f'{row["novelty"]:.2f} of 1.')
+            f'Not excluded at {100 * desk.model.manifest.coverage:.0f} %: {escape(row["prediction_set"])}. Distance '
+            f'from the training images {row["distance"]:.2f}; the limit is 1.')
     known = "An image equal to this one was trained on: the answer flatters the model. " if len(
         seen.nearest) and seen.nearest["distance"].iloc[0] < 1e-6 else ""
     origin = (known + "Trained on synthetic images: the answer says nothing about patients. " if desk.synthetic

@@ -7,37 +7,48 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..classification.estimators import model_name
 from .out_of_distribution import ACCEPTED
 from .conformal import COVERAGE
 
 # %% auto #0
-__all__ = ['SENSITIVITY', 'card']
+__all__ = ['SENSITIVITY', 'share_words', 'estimates', 'card']
 
 # %% ../../nbs/07_modeling/03_card.ipynb #22c6bdee
 SENSITIVITY = 0.95  # that the operating point shall reach
 
+# %% ../../nbs/07_modeling/03_card.ipynb #a5d8130f
+def share_words(
+    found: dict,  # {"share", "ci"}
+) -> str:
+    "Return a share and its interval as per cent."
+    known = found["share"] is not None and np.isfinite(found["share"])
+    return f"{100 * found['share']:.1f} % ({100 * found['ci'][0]:.1f} to {100 * found['ci'][1]:.1f})" if known \
+        else "not known"
+
+
+def estimates(
+    metrics: dict,  # of cross-validation, as model.json keeps them
+) -> dict[str, dict]:  # metric in words -> {"share", "ci"}
+    "Return the metrics that have an interval."
+    return {name.replace("_", " "): {"share": v["mean"], "ci": v["ci"]} for name, v in metrics.items()
+            if isinstance(v, dict) and "mean" in v and v.get("ci")}
+
 # %% ../../nbs/07_modeling/03_card.ipynb #c1f67019
-def _percent(d: dict) -> str:
-    known = d["share"] is not None and np.isfinite(d["share"])
-    return f"{100 * d['share']:.1f} % ({100 * d['ci'][0]:.1f} to {100 * d['ci'][1]:.1f})" if known else "not known"
-
-
 def _plain_line(text) -> str:
     "Text of the data as one line of Markdown that stays text."
     return "".join(f"\\{c}" if c in "\\`*_[]<>|#!" else c for c in " ".join(str(text).split()))[:300]
 
 
 def _metric_rows(metrics: dict) -> list[str]:
-    shown = [(m.replace("_", " "), v) for m, v in metrics.items() if isinstance(v, dict) and "value" in v
-             and v.get("ci")]
-    return [f"| {name} | {_percent({'share': v['value'], 'ci': v['ci']})} |" for name, v in shown]
+    return [f"| {name} | {share_words(v)} |" for name, v in estimates(metrics).items()]
 
 
 def _what_it_is(c: dict) -> list[str]:
     classes = ", ".join(f"{_plain_line(k)} ({n:,})" for k, n in c["dataset"]["counts"].items())
     positive = f" {_plain_line(c['positive'])} counts as positive." if c["positive"] else ""
     return ["## What it is", "",
-            f"The classifier {_plain_line(c['classifier'])} on features of the pretrained network "
+            f"The classifier {_plain_line(model_name(c['classifier']))} on features of the pretrained network "
             f"{_plain_line(c['backbone']['name'])} (weights SHA-256 `{c['backbone']['sha256']}`), {c['n_features']:,} "
             f"numbers an image. It tells apart: {classes}.{positive}", "",
             "Meant for: studying how images like the training images can be told apart; second looks at labels; "
@@ -60,7 +71,7 @@ def _how_good(c: dict) -> list[str]:
              "|---|---|", *_metric_rows(found["metrics"]), ""]
     if not c["positive"]: return lines
     point = found["operating_point"]
-    there = _percent({"share": point["specificity"]["value"], "ci": point["specificity"].get("ci")})
+    there = share_words({"share": point["specificity"], "ci": [point["low"], point["high"]]})
     return [*lines, f"Probabilities: Brier score {found['brier']:.3f}, calibration error {found['ece']:.3f}. "
                     f"Operating point: score {c['threshold']:.4g}, chosen to find {100 * SENSITIVITY:.0f} % of "
                     f"{_plain_line(c['positive'])}; specificity there {there}.", ""]
@@ -70,15 +81,16 @@ def _check_lines(checks: dict) -> list[str]:
     if not checks["done"]:
         return ["There are too few patients to train and check inside each other: coverage and share of images turned "
                 "away were not measured."]
-    by_class = ", ".join(f"{_plain_line(c)} {_percent(v)}" for c, v in checks["covered_by_class"].items())
-    lines = [f"- Prediction sets that hold the true class: {_percent(checks['covered'])}; stated "
+    by_class = ", ".join(f"{_plain_line(c)} {share_words(v)}" for c, v in checks["covered_by_class"].items())
+    lines = [f"- Prediction sets that hold the true class: {share_words(checks['covered'])}; stated "
              f"{100 * COVERAGE:.0f} %. By class: {by_class}.",
-             f"- Sets with one class only: {_percent(checks['one_class'])}.",
-             f"- Images of held-out patients taken for like the training data: {_percent(checks['accepted'])}; aimed "
+             f"- Sets with one class only: {share_words(checks['one_class'])}.",
+             f"- Images of held-out patients taken for like the training data: {share_words(checks['accepted'])}; "
+             f"aimed "
              f"at {100 * ACCEPTED:.0f} %.",
-             f"- Called rightly: {_percent(checks['right'])}."]
+             f"- Called rightly: {share_words(checks['right'])}."]
     if "operating_point" not in checks: return lines
-    rates = ", ".join(f"{m} {_percent(v)}" for m, v in checks["operating_point"].items())
+    rates = ", ".join(f"{m} {share_words(v)}" for m, v in checks["operating_point"].items())
     return [*lines, f"- {rates}, at thresholds chosen without these patients."]
 
 

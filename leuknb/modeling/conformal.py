@@ -65,5 +65,6 @@ def fit_conformal(
 ) -> Conformal:
     "Return what prediction sets need of the training images."
     y = np.asarray(y)
-    together = None if groups is None else np.char.add(np.char.add(y.astype(str), "\0"), np.asarray(groups).astype(str))
-    return Conformal(misfit(held)[np.arange(len(y)), y], y, np.asarray(fold), patient_weights(together, len(y)))
+    # a patient with images of two classes counts once in each
+    units = None if groups is None else np.char.add(np.char.add(y.astype(str), "\0"), np.asarray(groups).astype(str))
+    return Conformal(misfit(held)[np.arange(len(y)), y], y, np.asarray(fold), patient_weights(units, len(y)))

@@ -9,6 +9,7 @@ import csv
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from html import escape
 from itertools import islice
 from pathlib import Path
 
@@ -21,167 +22,20 @@ from ..data.images import decode, UnreadableImage
 from ..data.sources import read_file, system_reason
 from ..data.layouts import image_paths
 from ..features.extraction import CNNFeatures, recipe_of
+from ..classification.estimators import model_name
 from ..evaluation.calibration import Calibrator
-from .persistence import Linear, Manifest, n_classes_of, read_bundle
-from .out_of_distribution import Detector, looks, NOVEL
+from .persistence import Linear, Manifest, n_classes_of, read_model
+from .out_of_distribution import Detector, looks, WHY_UNLIKE
 from .conformal import Conformal
+from .card import estimates, share_words
 from .training import decided, in_sets, probabilities, Rules, scores_by
 
 # %% auto #0
-__all__ = ['BATCH', 'MOST_PIXELS', 'LIKE', 'UNLIKE', 'UNREAD', 'NO_MATTER', 'Model', 'write_predictions', 'as_shown']
+__all__ = ['BATCH', 'MOST_PIXELS', 'NO_MATTER', 'LIKE', 'UNLIKE', 'UNREAD', 'SHOWN', 'Model', 'write_predictions', 'as_shown']
 
-# %% ../../nbs/07_modeling/05_model.ipynb #4813199f
+# %% ../../nbs/07_modeling/05_model.ipynb #70d4a81f
 BATCH = 64  # images that are looked at together
 MOST_PIXELS = 60_000_000  # decoded pixels that wait together: a batch of large images is cut shorter
-LIKE, UNLIKE, UNREAD = "like the training data", "unlike the training data", "not read"  # the verdicts
-# of a recipe: where and how fast it is computed
-NO_MATTER = ("device", "batch", "dtype", "engine", "precision", "augment")
-
-
-class Model:
-    "A fitted model: probabilities, decisions, prediction sets and verdicts for images. Research use only."
-
-    def __init__(self, manifest: Manifest, models: list, rules: Rules, settings: Settings):
-        self.manifest, self.models, self.rules, self.settings = manifest, models, rules, settings
-        self.classes, self.positive, self.threshold = manifest.classes, manifest.positive, manifest.threshold
-        self._features = None
-
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,  # the folder that `train` wrote
-        weights: str | None = None,  # the backbone's weights file, when it was trained with a local one
-        device: str = "auto",  # where the network runs
-    ) -> Model:
-        """Return the model in a folder.
-
-        Raises `InputError` for a bundle that is not as it was written, or a backbone that is another one.
-        """
-        manifest, arrays, estimators = read_bundle(path)
-        settings = make_settings(**{**manifest.settings, "weights": weights, "device": device})
-        return cls(manifest, _models(manifest, arrays, estimators), _rules(manifest, arrays),
-                   _same_recipe(manifest, settings))
-
-    @property
-    def linear(self) -> Linear | None:
-        "The model of all images as weights; None when it is not linear."
-        return self.models[0] if isinstance(self.models[0], Linear) else None
-
-    @property
-    def columns(self) -> list[str]:
-        "The columns of a prediction."
-        each = [f"probability_{c}" for c in self.classes] if len(self.classes) > 2 else []
-        return ["file_name", "verdict", "decision", "probability", "prediction_set", "novelty", "score", *each, "why"]
-
-    def features(self, images: list) -> np.ndarray:  # float32 [n, n_features]
-        "Return the features of images as `leuknb.features.extraction.CNNFeatures` takes them."
-        if self._features is None:
-            names = [k for k in CNNFeatures().get_params() if k in Settings.model_fields]
-            self._features = CNNFeatures(**{k: getattr(self.settings, k) for k in names}).fit()
-        return self._features.transform(images)
-
-    def scores(self, X: np.ndarray) -> np.ndarray:  # float64 [n, n_classes]
-        "Return the score of every class for features [n, n_features]."
-        return scores_by(self.models[0], X)
-
-    def answer(
-        self,
-        X: np.ndarray,  # [n, n_features] features
-        A: np.ndarray,  # [n, 42] looks
-    ) -> list[dict]:  # one an image, without file_name
-        "Return the answers for images whose features and looks are known."
-        scores, novelty = self.scores(X), self.rules.detector.novelty(A, X)
-        p, called, sets = probabilities(self.rules, scores), decided(self.rules, scores), in_sets(self.rules,
-            self.models[1:], X)
-        return [self._row(*row) for row in zip(scores, novelty, p, called, sets)]
-
-    def _row(self, scores, novelty, p, called, held) -> dict:
-        of = 1 if self.positive else called
-        row = {"verdict": LIKE, "decision": self.classes[called], "probability": float(p[of]),
-               "prediction_set": " or ".join(c for c, h in zip(self.classes, held) if h) or "none",
-               "novelty": float(novelty.max()), "score": float(scores[of]),
-               **{c: float(v) for c, v in zip(self.columns[7:-1], p)}, "why": ""}
-        if novelty.max() <= 1: return row
-        silent = {"decision": "", "probability": float("nan"), "prediction_set": "",
-                  **dict.fromkeys(self.columns[7:-1], float("nan"))}
-        return row | silent | {"verdict": UNLIKE, "why": list(NOVEL.values())[int(novelty.argmax())]}
-
-    def _unread(self, name: str, why: str) -> dict:
-        return dict.fromkeys(self.columns, float("nan")) | {"file_name": name, "verdict": UNREAD, "decision": "",
-                                                            "prediction_set": "", "why": why}
-
-    def predict_stream(
-        self,
-        images,  # a path (of an image or a folder), or an iterable of paths, bytes and uint8 arrays [h, w, 3]
-    ) -> Iterator[dict]:  # one an image, in their order
-        """Yield the answers one by one; memory is bounded by the batch, and an image that cannot be read is a row
-        that says why.
-        """
-        limit = self.settings.pixel_limit
-        with ThreadPoolExecutor(max(2, min(8, (os.cpu_count() or 2) // 2))) as pool:
-            for batch in _batches(_items(images), limit, pool):
-                good = [seen for _, seen, _ in batch if seen is not None]
-                answers = iter(self.answer(self.features([rgb for rgb, _ in good]), np.stack([a for _, a in good]))
-                               if good else [])
-                for name, seen, why in batch:
-                    yield {"file_name": name, **next(answers)} if seen is not None else self._unread(name, why)
-
-    def predict(
-        self,
-        images,  # as for `predict_stream`
-    ) -> pd.DataFrame:
-        "Return the answers as a table, a row an image."
-        return pd.DataFrame(list(self.predict_stream(images)), columns=self.columns)
-
-
-def _models(m: Manifest, arrays: dict, estimators: list | None) -> list:
-    "The fitted models: that of all images first. Raises `InputError` when they do not fit the contents."
-    if not m.link:
-        if len(estimators) != m.n_folds + 1 or any(list(e.classes_) != list(range(len(m.classes))) for e in estimators):
-            raise InputError("the classifiers of the model do not fit its classes: get the model again")
-        return estimators
-    weight, bias = arrays.get("linear.weight", np.zeros(0)), arrays.get("linear.bias", np.zeros(0))
-    sound = weight.ndim == 3 and weight.shape[::2] == (m.n_folds + 1,
-                                                       m.n_features) and bias.shape == weight.shape[
-                                                           :2] and n_classes_of(weight.shape[1],
-                                                               m.link) == len(m.classes)
-    if not sound: raise InputError("the weights of the model do not fit its classes and features: get the model again")
-    return [Linear(w.astype(np.float64), b.astype(np.float64), m.link) for w, b in zip(weight, bias)]
-
-
-def _rules(m: Manifest, arrays: dict) -> Rules:
-    try: value, label, fold, weight = (arrays[f"conformal.{k}"] for k in ("value", "label", "fold", "weight"))
-    except KeyError as e: raise InputError(f"the model holds no {e.args[0]}: get the model again") from None
-    sound = (value.ndim == 1 and value.shape == label.shape == fold.shape == weight.shape and label.dtype.kind in "iu"
-             and fold.dtype.kind in "iu" and (weight > 0).all())
-    if not sound or set(np.unique(label)) != set(range(len(m.classes))) or fold.min() < 0 or fold.max() >= m.n_folds:
-        raise InputError("the prediction sets of the model do not fit its classes and folds: get the model again")
-    detector = Detector.from_arrays(arrays)
-    if len(detector.content["mean"]) != m.n_features:
-        raise InputError("the detector of the model does not fit its features: get the model again")
-    return Rules([Calibrator.from_dict(c) for c in m.calibration], m.threshold, Conformal(value, label, fold, weight),
-                 detector)
-
-
-def _same_recipe(m: Manifest, settings: Settings) -> Settings:
-    "The settings, when features here are what they were in training. Raises `InputError`."
-    try: here = recipe_of(settings)
-    except InputError as e:
-        raise InputError(
-            f"the backbone of the model is not here (wanted: {m.backbone.name}, weights with SHA-256 "
-            f"{m.backbone.sha256}): {e}") from None
-    if here["weights"] != m.recipe.get("weights"):
-        raise InputError(
-            f"the model needs {m.backbone.name} with the weights of SHA-256 {m.backbone.sha256}, here are those of "
-            f"{here['weights']}: give the right file with --weights PATH")
-    plain = lambda r: {k: to_json(v) for k, v in r.items() if k not in NO_MATTER}
-    differ = sorted(k for k in {*plain(here), *plain(m.recipe)}
-                    if plain(here).get(k, "null") != plain(m.recipe).get(k, "null"))
-    if differ:
-        raise InputError(
-            f"this leuknb computes other features than the model was trained with ({', '.join(differ)} differ): train "
-            f"it again, or use leuknb {m.versions.get('leuknb')}")
-    return settings
 
 
 def _items(images) -> Iterator[tuple]:  # (name, path and root | bytes | array | None, why)
@@ -249,6 +103,192 @@ def _batches(items: Iterable, limit: int, pool) -> Iterator[list]:
             batch, pixels = [], 0
     if batch: yield batch
 
+# %% ../../nbs/07_modeling/05_model.ipynb #59f2c03a
+# of a recipe: where and how fast it is computed
+NO_MATTER = ("device", "batch", "dtype", "engine", "precision", "augment")
+
+
+def _models(m: Manifest, arrays: dict, estimators: list | None) -> list:
+    "The fitted models: that of all images first. Raises `InputError` when they do not fit the contents."
+    if not m.link:
+        if len(estimators) != m.n_folds + 1 or any(list(e.classes_) != list(range(len(m.classes))) for e in estimators):
+            raise InputError("the classifiers of the model do not fit its classes: get the model again")
+        return estimators
+    weight, bias = arrays.get("linear.weight", np.zeros(0)), arrays.get("linear.bias", np.zeros(0))
+    fits = weight.ndim == 3 and weight.shape[::2] == (m.n_folds + 1, m.n_features) and bias.shape == weight.shape[:2]
+    if not fits or n_classes_of(weight.shape[1], m.link) != len(m.classes):
+        raise InputError("the weights of the model do not fit its classes and features: get the model again")
+    return [Linear(w.astype(np.float64), b.astype(np.float64), m.link) for w, b in zip(weight, bias)]
+
+
+def _rules(m: Manifest, arrays: dict) -> Rules:
+    try: value, label, fold, weight = (arrays[f"conformal.{k}"] for k in ("value", "label", "fold", "weight"))
+    except KeyError as e: raise InputError(f"the model holds no {e.args[0]}: get the model again") from None
+    sound = (value.ndim == 1 and value.shape == label.shape == fold.shape == weight.shape and label.dtype.kind in "iu"
+             and fold.dtype.kind in "iu" and (weight > 0).all())
+    if not sound or set(np.unique(label)) != set(range(len(m.classes))) or fold.min() < 0 or fold.max() >= m.n_folds:
+        raise InputError("the prediction sets of the model do not fit its classes and folds: get the model again")
+    detector = Detector.from_arrays(arrays)
+    if len(detector.content["mean"]) != m.n_features:
+        raise InputError("the detector of the model does not fit its features: get the model again")
+    return Rules([Calibrator.from_dict(c) for c in m.calibration], m.threshold, Conformal(value, label, fold, weight),
+                 detector)
+
+
+def _same_recipe(m: Manifest, settings: Settings) -> Settings:
+    "The settings, when features here are what they were in training. Raises `InputError`."
+    try: here = recipe_of(settings)
+    except InputError as e:
+        raise InputError(
+            f"the backbone of the model is not here (wanted: {m.backbone.name}, weights with SHA-256 "
+            f"{m.backbone.sha256}): {e}") from None
+    if here["weights"] != m.recipe.get("weights"):
+        raise InputError(
+            f"the model needs {m.backbone.name} with the weights of SHA-256 {m.backbone.sha256}, here are those of "
+            f"{here['weights']}: give the right file with --weights PATH")
+    plain = lambda r: {k: to_json(v) for k, v in r.items() if k not in NO_MATTER}
+    differ = sorted(k for k in {*plain(here), *plain(m.recipe)}
+                    if plain(here).get(k, "null") != plain(m.recipe).get(k, "null"))
+    if differ:
+        raise InputError(
+            f"this leuknb computes other features than the model was trained with ({', '.join(differ)} differ): train "
+            f"it again, or use leuknb {m.versions.get('leuknb')}")
+    return settings
+
+# %% ../../nbs/07_modeling/05_model.ipynb #4813199f
+LIKE, UNLIKE, UNREAD = "like the training data", "unlike the training data", "not read"  # the verdicts
+SHOWN = ("accuracy", "sensitivity", "specificity", "auroc")  # metrics that a model shows of itself
+
+
+def _facts(m: Manifest) -> dict[str, str]:
+    "What a model is, in words."
+    d = m.dataset
+    patients = f"{d.get('n_groups')} patients or other groups" if d.get("n_groups") else "unnamed patients"
+    found = {k: v for k, v in estimates(m.out_of_fold.get("metrics", {})).items() if k in SHOWN}
+    good = ", ".join(f"{k} {share_words(v)}" for k, v in found.items())
+    return {"tells apart": ", ".join(f"{c} (positive)" if c == m.positive else c for c in m.classes),
+            "classifier": f"{model_name(m.classifier)} on {m.n_features:,} features of {m.backbone.name}",
+            "trained on": f"{m.data}{', drawn by a simulator' if m.synthetic else ''}: {d.get('n_images')} images of "
+                          f"{patients}",
+            "on images it had not seen": good or "not measured"}
+
+
+class Model:
+    "A fitted model: probabilities, decisions, prediction sets and verdicts for images. Research use only."
+
+    def __init__(self, manifest: Manifest, models: list, rules: Rules, settings: Settings, folder: Path | None = None):
+        self.manifest, self.models, self.rules, self.settings, self.folder = manifest, models, rules, settings, folder
+        self.classes, self.positive, self.threshold = manifest.classes, manifest.positive, manifest.threshold
+        self._features = None
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,  # the folder that `train` wrote
+        weights: str | None = None,  # the backbone's weights file, when it was trained with a local one
+        device: str = "auto",  # where the network runs
+    ) -> Model:
+        """Return the model in a folder.
+
+        Raises `InputError` for a folder that is not as it was written, or a backbone that is another one.
+        """
+        manifest, arrays, estimators = read_model(path)
+        settings = make_settings(**{**manifest.settings, "weights": weights, "device": device})
+        return cls(manifest, _models(manifest, arrays, estimators), _rules(manifest, arrays),
+                   _same_recipe(manifest, settings), Path(path))
+
+    def __repr__(self) -> str:
+        facts = _facts(self.manifest)
+        return (f"Model({facts['tells apart']}; {facts['classifier']}; trained on {facts['trained on']}; research use "
+                f"only)")
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in _facts(self.manifest).items())
+        return (f"<p><b>Research use only: not a medical device, not for diagnosis.</b></p><table>{rows}</table>"
+                f"<p><code>.predict(images)</code> answers for images; <code>CARD.md</code> in its folder says "
+                f"more.</p>")
+
+    @property
+    def metrics(self) -> dict:
+        "What was measured on images that the model had not seen: `out_of_fold`, and `checks` of its rules."
+        return {"out_of_fold": self.manifest.out_of_fold, "checks": self.manifest.checks}
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        "The out-of-fold predictions of its training images, a row an image."
+        return pd.read_csv(self.folder / "out_of_fold.csv", keep_default_na=False, dtype={"file_name": str})
+
+    @property
+    def linear(self) -> Linear | None:
+        "The model of all images as weights; None when it is not linear."
+        return self.models[0] if isinstance(self.models[0], Linear) else None
+
+    @property
+    def columns(self) -> list[str]:
+        "The columns of a prediction."
+        each = [f"probability_{c}" for c in self.classes] if len(self.classes) > 2 else []
+        return ["file_name", "verdict", "decision", "probability", "prediction_set", "distance", "score", *each, "why"]
+
+    def features(self, images: list) -> np.ndarray:  # float32 [n, n_features]
+        "Return the features of images as `leuknb.features.extraction.CNNFeatures` takes them."
+        if self._features is None:
+            names = [k for k in CNNFeatures().get_params() if k in Settings.model_fields]
+            self._features = CNNFeatures(**{k: getattr(self.settings, k) for k in names}).fit()
+        return self._features.transform(images)
+
+    def scores(self, X: np.ndarray) -> np.ndarray:  # float64 [n, n_classes]
+        "Return the score of every class for features [n, n_features]."
+        return scores_by(self.models[0], X)
+
+    def answer(
+        self,
+        X: np.ndarray,  # [n, n_features] features
+        A: np.ndarray,  # [n, 42] looks
+    ) -> list[dict]:  # one an image, without file_name
+        "Return the answers for images whose features and looks are known."
+        scores, distances = self.scores(X), self.rules.detector.distances(A, X)
+        p, called = probabilities(self.rules, scores), decided(self.rules, scores)
+        sets = in_sets(self.rules, self.models[1:], X)
+        return [self._row(*row) for row in zip(scores, distances, p, called, sets)]
+
+    def _row(self, scores, distances, p, called, held) -> dict:
+        of = 1 if self.positive else called
+        row = {"verdict": LIKE, "decision": self.classes[called], "probability": float(p[of]),
+               "prediction_set": " or ".join(c for c, h in zip(self.classes, held) if h) or "none",
+               "distance": float(distances.max()), "score": float(scores[of]),
+               **{c: float(v) for c, v in zip(self.columns[7:-1], p)}, "why": ""}
+        if distances.max() <= 1: return row
+        silent = {"decision": "", "probability": float("nan"), "prediction_set": "",
+                  **dict.fromkeys(self.columns[7:-1], float("nan"))}
+        return row | silent | {"verdict": UNLIKE, "why": list(WHY_UNLIKE.values())[int(distances.argmax())]}
+
+    def _unread(self, name: str, why: str) -> dict:
+        return dict.fromkeys(self.columns, float("nan")) | {"file_name": name, "verdict": UNREAD, "decision": "",
+                                                            "prediction_set": "", "why": why}
+
+    def predict_stream(
+        self,
+        images,  # a path (of an image or a folder), or an iterable of paths, bytes and uint8 arrays [h, w, 3]
+    ) -> Iterator[dict]:  # one an image, in their order
+        """Yield the answers one by one; memory is bounded by the batch, and an image that cannot be read is a row
+        that says why.
+        """
+        limit = self.settings.pixel_limit
+        with ThreadPoolExecutor(max(2, min(8, (os.cpu_count() or 2) // 2))) as pool:
+            for batch in _batches(_items(images), limit, pool):
+                good = [seen for _, seen, _ in batch if seen is not None]
+                answers = iter(self.answer(self.features([rgb for rgb, _ in good]), np.stack([a for _, a in good]))
+                               if good else [])
+                for name, seen, why in batch:
+                    yield {"file_name": name, **next(answers)} if seen is not None else self._unread(name, why)
+
+    def predict(
+        self,
+        images,  # as for `predict_stream`
+    ) -> pd.DataFrame:
+        "Return the answers as a table, a row an image."
+        return pd.DataFrame(list(self.predict_stream(images)), columns=self.columns)
+
 # %% ../../nbs/07_modeling/05_model.ipynb #9fe536c7
 def write_predictions(
     rows: Iterable[dict],  # of `predict_stream`
@@ -286,7 +326,7 @@ def as_shown(
     rows: list[dict],  # of `predict_stream`
 ) -> pd.DataFrame:
     "Return the few columns a person wants to see in a terminal, as text."
-    columns = ["file_name", "verdict", "decision", "probability", "prediction_set", "novelty", "why"]
+    columns = ["file_name", "verdict", "decision", "probability", "prediction_set", "distance", "why"]
     text = lambda v: ("" if np.isnan(v) else f"{v:.3g}") if isinstance(v,
         float) else "".join(c if c.isprintable() else "?" for c in str(v))
     return pd.DataFrame([{c.replace("_", " "): text(row[c]) for c in columns} for row in rows])

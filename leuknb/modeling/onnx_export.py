@@ -17,7 +17,8 @@ import numpy as np
 
 from ..core import check_writable, InputError, LeuknbError, to_json, write_atomic
 from ..features.backbones import describe, load_backbone, tap_of
-from ..features.network import listen, pool
+from ..features.network import pool
+from ..features.extraction import is_packed, network_input
 from ..evaluation.calibration import Calibrator
 from .persistence import Linear
 from .model import Model
@@ -105,7 +106,8 @@ def as_torch(
                 self.calls[i] = self.calls.get(i, -1) + 1
                 if self.calls[i] == call: self.found[i] = pool(t, recipe["pooling"], self.mask)
 
-            listen(module, before, take)
+            if before: module.register_forward_pre_hook(lambda _module, inputs: take(inputs[0]))
+            else: module.register_forward_hook(lambda _module, _inputs, out: take(out))
 
         def seen(self, image, mask, name):
             self.found.clear(), self.calls.clear()
@@ -145,8 +147,6 @@ def onnx_arrays(
 
     Who uses the file elsewhere has to do the same.
     """
-    from leuknb.features.extraction import is_packed, network_input
-
     recipe = {**model.manifest.recipe, "frames": tuple(model.manifest.recipe["frames"])}
     names = list(onnx_inputs(model))
     squares = np.stack([network_input(rgb, recipe) for rgb in images])

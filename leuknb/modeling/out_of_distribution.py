@@ -14,10 +14,12 @@ from ..core import InputError
 from ..data.images import resize
 from ..data.datasets import group_codes
 from ..data.descriptors import picture_facts, shrink
+from ..evaluation.metrics import group_codes
 
 # %% auto #0
-__all__ = ['LOOK_SIDE', 'BANDS', 'COMPONENTS', 'ACCEPTED', 'CONTENT_SHARE', 'NOVEL', 'patient_weights', 'upper_limit', 'detail',
-           'looks', 'fit_looks', 'look_distance', 'fit_content', 'content_distance', 'Detector', 'fit_detector']
+__all__ = ['LOOK_SIDE', 'BANDS', 'COMPONENTS', 'ACCEPTED', 'CONTENT_SHARE', 'WHY_UNLIKE', 'patient_weights', 'upper_limit',
+           'detail', 'looks', 'fit_looks', 'look_distance', 'fit_content', 'content_distance', 'Detector',
+           'fit_detector']
 
 # %% ../../nbs/07_modeling/01_out_of_distribution.ipynb #d4d640ca
 def patient_weights(
@@ -110,7 +112,7 @@ def fit_looks(
 def look_distance(
     fitted: dict,  # from `fit_looks`
     A: np.ndarray,  # [n, 42]
-) -> np.ndarray:  # [n]; its average over training images is about 1
+) -> np.ndarray:  # [n]; its average over training images is 1, less where few images shrink the covariance
     "Return the squared Mahalanobis distance of looks, over their number."
     return ((((A - fitted["mean"]) / fitted["scale"]) @ fitted["whiten"]) ** 2).mean(1)
 
@@ -149,8 +151,8 @@ def content_distance(
 # %% ../../nbs/07_modeling/01_out_of_distribution.ipynb #22f4a41a
 ACCEPTED = 0.95  # share of images of new patients that shall not be turned away
 CONTENT_SHARE = 0.2  # of those turned away, for their content
-NOVEL = {"looks": "its colours or sharpness are unlike the training images",
-         "content": "what it shows is unlike the training images"}
+WHY_UNLIKE = {"looks": "its colours or sharpness are unlike the training images",
+              "content": "what it shows is unlike the training images"}
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ class Detector:
     content: dict  # from `fit_content`
     limits: np.ndarray  # [2] of the distance of looks and of content
 
-    def novelty(self, A: np.ndarray, X: np.ndarray) -> np.ndarray:  # [n, 2]
+    def distances(self, A: np.ndarray, X: np.ndarray) -> np.ndarray:  # [n, 2]
         """Return both distances over their limits; A [n, 42] looks, X [n, n_features] features.
 
         An image is unlike the training data when one of them is above 1.
@@ -168,7 +170,7 @@ class Detector:
         return np.column_stack([look_distance(self.looks, A), content_distance(self.content, X)]) / self.limits
 
     def arrays(self) -> dict[str, np.ndarray]:
-        "Return all numbers of the detector by name, for a file."
+        "Return all numbers of the detector by name, for a file; the names belong to the layout of a model folder."
         return {"novelty.limits": self.limits, **{f"novelty.{part}.{k}": v for part in ("looks", "content") for k,
                                                   v in getattr(self, part).items()}}
 

@@ -9,7 +9,9 @@ import io
 import json
 import math
 import os
+import shutil
 import stat
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,12 +21,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..core import fingerprint, InputError, sha256, to_json
+from ..core import check_writable, fingerprint, InputError, sha256, to_json
 
 # %% auto #0
 __all__ = ['LINKS', 'TRUSTED', 'SCHEMA', 'PARTS', 'MOST_JSON', 'MOST_BYTES', 'Share', 'Digest', 'Name', 'Linear', 'n_classes_of',
            'pair_votes', 'as_linear', 'pack_estimators', 'unpack_estimators', 'Part', 'Network', 'Manifest',
-           'read_manifest', 'write_bundle', 'read_bundle']
+           'read_manifest', 'write_model', 'read_model', 'model_place', 'save_model']
 
 # %% ../../nbs/07_modeling/00_persistence.ipynb #60993c00
 LINKS = ("identity", "pairs")  # scores as they are; votes of one class against another
@@ -84,14 +86,14 @@ def as_linear(
     if not hasattr(classifier, "coef_"): return None
     ends = np.array([np.zeros(X.shape[1]), np.ones(X.shape[1])])
     for _, step in before: ends = np.asarray(step.transform(ends), np.float64)
-    coef, bias = np.atleast_2d(np.asarray(classifier.coef_,
-                                          np.float64)), np.atleast_1d(np.asarray(classifier.intercept_, np.float64))
+    coef = np.atleast_2d(np.asarray(classifier.coef_, np.float64))
+    bias = np.atleast_1d(np.asarray(classifier.intercept_, np.float64))
     if ends.shape[1] != X.shape[1] or coef.shape[1] != X.shape[1]: return None
     link = "pairs" if expected.shape[1] > 2 and hasattr(classifier, "support_") else "identity"
     found = Linear(coef * (ends[1] - ends[0]), bias + coef @ ends[0], link)
     if n_classes_of(len(found.weight), link) != expected.shape[1]: return None
-    return found if np.allclose(found.scores(X), expected, rtol=1e-4,
-                                atol=1e-4 * max(float(np.abs(expected).max()), 1e-30)) else None
+    most = 1e-4 * max(float(np.abs(expected).max()), 1e-30)
+    return found if np.allclose(found.scores(X), expected, rtol=1e-4, atol=most) else None
 
 # %% ../../nbs/07_modeling/00_persistence.ipynb #2bdee82f
 TRUSTED = ("sklearn.tree._tree.Tree", "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
@@ -118,7 +120,8 @@ def pack_estimators(
     foreign = sorted(set(io_.get_untrusted_types(data=data)) - set(TRUSTED))
     if foreign:
         raise InputError(
-            f"this classifier cannot be put into a bundle: it holds {foreign[0]}, which is not safe to read back; use "
+            f"this classifier cannot be kept in a model folder: it holds {foreign[0]}, which is not safe to read back; "
+            f"use "
             f"svm, knn, ensemble or tree"
                          + (", or set its algorithm to brute" if any("KDTree" in t or "BallTree" in t for t in foreign)
                             else ""))
@@ -175,7 +178,7 @@ def _trees(classifier):
     for e in np.ravel(getattr(classifier, "estimators_", [])): yield from _trees(e)
 
 # %% ../../nbs/07_modeling/00_persistence.ipynb #d6d84c4b
-SCHEMA = 1  # raised when a bundle is laid out differently
+SCHEMA = 1  # raised when a model folder is laid out differently
 PARTS = ("CARD.md", "arrays.safetensors", "classifier.skops", "out_of_fold.csv")  # beside model.json
 MOST_JSON, MOST_BYTES = 2**24, 2**31  # of model.json, and of any other file
 
@@ -189,7 +192,7 @@ class _Strict(BaseModel):
 
 
 class Part(_Strict):
-    "One file of a bundle."
+    "One file of a model folder."
     sha256: Digest
     bytes: Annotated[int, Field(ge=0, le=MOST_BYTES)]
 
@@ -283,19 +286,18 @@ def _consistent(m: Manifest) -> None:
         raise ValueError("its list of files is not that of a model")
 
 # %% ../../nbs/07_modeling/00_persistence.ipynb #6962d032
-def write_bundle(
+def write_model(
     folder: Path,  # an empty one
     content: dict,  # of model.json, without files and seal
     arrays: dict[str, np.ndarray],
     texts: dict[str, str],  # CARD.md and out_of_fold.csv
     estimators: bytes | None = None,  # from `pack_estimators`
 ) -> None:
-    "Write the files of a bundle; model.json comes last."
+    "Write the files of a model folder; model.json comes last."
     from safetensors.numpy import save
 
-    files = {name: text.encode() for name,
-             text in texts.items()} | {"arrays.safetensors": save({k: np.ascontiguousarray(v) for k,
-                 v in sorted(arrays.items())})}
+    files = {name: text.encode() for name, text in texts.items()}
+    files["arrays.safetensors"] = save({k: np.ascontiguousarray(v) for k, v in sorted(arrays.items())})
     if estimators is not None: files["classifier.skops"] = estimators
     content = json.loads(to_json({**content, "format": "leuknb model", "schema": SCHEMA,
                                   "files": {n: {"sha256": sha256(d), "bytes": len(d)} for n, d in files.items()}}))
@@ -306,7 +308,7 @@ def write_bundle(
 
 # %% ../../nbs/07_modeling/00_persistence.ipynb #fc5c9efc
 def _regular(folder: Path, name: str, most: int) -> bytes:
-    "The content of a plain file of a bundle: no link is followed."
+    "The content of a plain file of a model folder: no link is followed."
     try: handle = os.open(folder / name, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise InputError(
@@ -325,10 +327,10 @@ def _regular(folder: Path, name: str, most: int) -> bytes:
         return f.read(most + 1)
 
 
-def read_bundle(
+def read_model(
     folder: str | Path,
 ) -> tuple[Manifest, dict[str, np.ndarray], list | None]:  # contents, arrays, classifiers that are not linear
-    "Return the checked content of a bundle. Raises `InputError` for whatever is not as it was written."
+    "Return the checked content of a model folder. Raises `InputError` for whatever is not as it was written."
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(
@@ -360,3 +362,39 @@ def _arrays(data: bytes) -> dict[str, np.ndarray]:
     except Exception as e:
         raise InputError(f"arrays.safetensors is refused: {_first_line(e)}. Get the model again") from None
     return found
+
+# %% ../../nbs/07_modeling/00_persistence.ipynb #d07b4f16
+def model_place(
+    out: str | Path,  # where the model shall lie
+    force: bool = False,  # replace a model that is there
+) -> Path:
+    "Return the folder to write. Raises `InputError` when it is taken, or cannot be written."
+    out = Path(out)
+    empty = out.is_dir() and not out.is_symlink() and not any(out.iterdir())
+    if empty or not (out.exists() or out.is_symlink()): return check_writable(out)
+    if not force: raise InputError(f"{out} exists: name another folder with --out, or replace the model with --force")
+    if out.is_symlink() or not (out / "model.json").is_file():
+        raise InputError(
+            f"{out} is not a model folder (it holds no model.json): --force replaces models only; name another with "
+            f"--out")
+    return check_writable(out)
+
+# %% ../../nbs/07_modeling/00_persistence.ipynb #92ad5e60
+def save_model(
+    out: Path,  # from `model_place`
+    *parts,  # as for `write_model`: content, arrays, texts, estimators
+) -> None:
+    "Write a model folder beside its place, then rename it; what was there is moved aside first. Raises `InputError`."
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+    except OSError as e: raise InputError(f"the model cannot be written to {str(out)!r}: {e.strerror or e}") from None
+    try:
+        write_model(beside, *parts)
+        beside.chmod(0o755)
+        old = out.with_name(f".{out.name}.{os.getpid()}.old")
+        if out.exists(): out.rename(old)
+        beside.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as e: raise InputError(f"the model cannot be written to {str(out)!r}: {e.strerror or e}") from None
+    finally: shutil.rmtree(beside, ignore_errors=True)

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +15,12 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from ..core import check_writable, InputError, package_versions, progress, safe_cell
+from ..core import InputError, package_versions, progress, safe_cell
 from ..settings import Settings
 from ..data.images import decode
 from ..data.datasets import Dataset, load_dataset
 from ..features.extraction import extract, recipe_of
-from ..classification.estimators import class_scores, Classifier, study_classifiers
+from ..classification.estimators import class_scores, Classifier, model_name, study_classifiers
 from ..classification.fitting import fold_pipeline, kind, one_thread_each, stack, with_copies
 from ..evaluation.splits import cv_splits
 from ..evaluation.predict import LabelledImages, labelled_images, prediction_rows, tuning_folds
@@ -32,14 +29,14 @@ from ..evaluation.schemes import cv_metrics
 from ..evaluation.calibration import brier, cross_calibrated, ece, fit_calibrator
 from ..evaluation.thresholds import operating_point
 from ..auditing.audit import look_for_copies, run_audit
-from .persistence import as_linear, Linear, pack_estimators, write_bundle
+from .persistence import as_linear, Linear, model_place, pack_estimators, save_model
 from .out_of_distribution import ACCEPTED, Detector, fit_detector, looks
 from .conformal import Conformal, COVERAGE, fit_conformal, misfit
 from .card import card, SENSITIVITY
 
 # %% auto #0
-__all__ = ['PACKAGES', 'Fits', 'scores_by', 'fit_all', 'Rules', 'fit_rules', 'probabilities', 'decided', 'in_sets',
-           'check_held_out', 'summarise_checks', 'train']
+__all__ = ['PACKAGES', 'Fits', 'scores_by', 'fit_all', 'dataset_looks', 'Rules', 'fit_rules', 'probabilities', 'decided',
+           'in_sets', 'check_held_out', 'summarise_checks', 'train']
 
 # %% ../../nbs/07_modeling/04_training.ipynb #39327710
 @dataclass(frozen=True)
@@ -105,6 +102,18 @@ def fit_all(
         for k, (_, test) in enumerate(splits): held[test], fold[test] = scores_by(models[k], X[test]), k
         return Fits([fit(np.arange(len(X)), "all"), *models], held, fold)
 
+# %% ../../nbs/07_modeling/04_training.ipynb #0b95ce72
+def dataset_looks(
+    dataset: Dataset,
+    settings: Settings,  # pixel_limit is looked at
+) -> np.ndarray:  # float64 [n_usable, 42]
+    "Return the looks of all usable images, decoded by two threads, a few at a time."
+    names = dataset.usable["file_name"].tolist()
+    with ThreadPoolExecutor(2) as pool:
+        parts = (pool.map(lambda f: looks([decode(dataset.read(f), settings.pixel_limit)])[0], names[i : i + 16])
+                 for i in progress(range(0, len(names), 16), "looking at images"))
+        return np.array([row for part in parts for row in part])
+
 # %% ../../nbs/07_modeling/04_training.ipynb #7c1d1f83
 @dataclass(frozen=True)
 class Rules:
@@ -167,9 +176,9 @@ def in_sets(
 # %% ../../nbs/07_modeling/04_training.ipynb #c3e04420
 def _inner_splits(who: LabelledImages, train, folds: int, seed: int, f: int):
     "Folds inside some training images, fewer where patients are few; None when not even two can be made."
-    together = None if who.groups is None else who.groups[train]
+    groups = None if who.groups is None else who.groups[train]
     for k in range(folds, 1, -1):
-        try: return cv_splits(who.label[train], together, k, 1, seed, f"check {f}")
+        try: return cv_splits(who.label[train], groups, k, 1, seed, f"check {f}")
         except InputError: continue
     return None
 
@@ -194,13 +203,13 @@ def check_held_out(
         sets = in_sets(rules, fits.models[1:], X[test])
         out.loc[test, "called"] = decided(rules, scores_by(fits.models[0], X[test]))
         out.loc[test, "covered"], out.loc[test, "set_size"] = sets[np.arange(len(test)), who.y[test]], sets.sum(1)
-        out.loc[test, "unlike"] = (rules.detector.novelty(A[test], X[test]) > 1).any(1)
+        out.loc[test, "unlike"] = (rules.detector.distances(A[test], X[test]) > 1).any(1)
     return out
 
 # %% ../../nbs/07_modeling/04_training.ipynb #f9c1a168
-def _share(yes, together) -> dict:
-    found = proportion_interval(np.asarray(yes, bool), together)
-    return {"share": found.value, "ci": [found.low, found.high]}
+def _share(yes, groups) -> dict:
+    found = proportion_interval(np.asarray(yes, bool), groups)
+    return {"share": found.estimate, "ci": [found.low, found.high]}
 
 
 def summarise_checks(
@@ -209,17 +218,17 @@ def summarise_checks(
 ) -> dict:
     "Return the shares of a check with 95 % intervals over patients."
     if checked is None: return {"done": False}
-    together = who.groups
-    found = {"done": True, "n_images": len(checked), "n_groups": len(set(together)) if together is not None else None,
-             "covered": _share(checked.covered, together), "one_class": _share(checked.set_size == 1, together),
-             "accepted": _share(~checked.unlike, together),
-             "right": _share(checked.called == who.y, together), "covered_by_class": {}}
+    groups = who.groups
+    found = {"done": True, "n_images": len(checked), "n_groups": len(set(groups)) if groups is not None else None,
+             "covered": _share(checked.covered, groups), "one_class": _share(checked.set_size == 1, groups),
+             "accepted": _share(~checked.unlike, groups),
+             "right": _share(checked.called == who.y, groups), "covered_by_class": {}}
     for c, name in enumerate(who.classes):
         mine = who.y == c
-        found["covered_by_class"][name] = _share(checked.covered[mine], None if together is None else together[mine])
+        found["covered_by_class"][name] = _share(checked.covered[mine], None if groups is None else groups[mine])
     if who.positive:
-        rates = metric_intervals(who.y, checked.called.to_numpy(), None, together)
-        found["operating_point"] = {m: {"share": rates[m].value, "ci": [rates[m].low, rates[m].high]}
+        rates = metric_intervals(who.y, checked.called.to_numpy(), None, groups)
+        found["operating_point"] = {m: {"share": rates[m].estimate, "ci": [rates[m].low, rates[m].high]}
                                     for m in ("sensitivity", "specificity")}
     return found
 
@@ -227,35 +236,13 @@ def summarise_checks(
 PACKAGES = ("leuknb", "numpy", "scikit-learn", "scipy", "timm", "torch")
 
 
-def _target(out: str | Path, force: bool) -> Path:
-    "The folder to write. Raises `InputError` when it is taken."
-    out = Path(out)
-    if not out.exists() and not out.is_symlink() or out.is_dir() and not out.is_symlink() and not any(out.iterdir()):
-        return out
-    if not force: raise InputError(f"{out} exists: name another folder with --out, or replace the model with --force")
-    if out.is_symlink() or not (out / "model.json").is_file():
-        raise InputError(
-            f"{out} is not a model folder (it holds no model.json): --force replaces models only; name another with "
-            f"--out")
-    return out
-
-
-def _looks_of(dataset: Dataset, settings: Settings) -> np.ndarray:  # [n_usable, 42]
-    "The looks of all usable images, decoded by two threads, a few at a time."
-    names = dataset.usable["file_name"].tolist()
-    with ThreadPoolExecutor(2) as pool:
-        parts = (pool.map(lambda f: looks([decode(dataset.read(f), settings.pixel_limit)])[0], names[i : i + 16])
-                 for i in progress(range(0, len(names), 16), "looking at images"))
-        return np.array([row for part in parts for row in part])
-
-
 def _dataset_facts(dataset: Dataset, who: LabelledImages) -> dict:
     named = dataset.usable[dataset.usable["group"] != ""]
-    together = who.groups if who.groups is not None else who.file_name
+    groups = who.groups if who.groups is not None else who.file_name
     return {"n_images": len(dataset.usable), "n_skipped": len(dataset.table) - len(dataset.usable),
             "counts": dataset.counts,
             "n_groups": int(named["group"].nunique()) or None,
-            "groups_by_class": {c: len(set(together[who.label == c])) for c in who.classes},
+            "groups_by_class": {c: len(set(groups[who.label == c])) for c in who.classes},
             "fingerprint": dataset.fingerprint}
 
 
@@ -266,12 +253,12 @@ def _out_of_fold(fits: Fits, who: LabelledImages, splits, settings: Settings) ->
     predicted = held.argmax(1)
     table = pd.concat([pd.DataFrame(prediction_rows(who, "cv", k, model, test, held[test], predicted[test])) for k,
                        (_, test) in enumerate(splits)], ignore_index=True)
-    metrics = cv_metrics(table, who.positive, "cv")["models"][model]
+    metrics = cv_metrics(table, who.positive, "cv", settings.bootstrap, settings.seed)["models"][model]
     found = {"metrics": metrics}
     if who.positive:
         p = cross_calibrated(who.y, fits.held[:, 1], fits.fold)
         found |= {"brier": brier(who.y, p), "ece": ece(who.y, p),
-                  "operating_point": operating_point(who.y, fits.held[:, 1], SENSITIVITY, who.groups).to_dict()}
+                  "operating_point": operating_point(who.y, fits.held[:, 1], SENSITIVITY, who.groups)._asdict()}
     return table, found
 
 
@@ -300,7 +287,7 @@ def train(
     tell=lambda line: None,  # called with a line for each finished step
 ) -> Path:  # the folder
     "Train the headline classifier on all images and write the model with its honest numbers. Raises `InputError`."
-    out = check_writable(_target(out, force))
+    out = model_place(out, force)
     dataset = load_dataset(settings)
     X = extract(dataset, settings)
     copies = [extract(dataset, settings, k) for k in range(1, settings.augment + 1)]
@@ -308,19 +295,19 @@ def train(
     copied = look_for_copies(dataset, settings)
     who = labelled_images(dataset, settings, copied.groups)
     splits = cv_splits(who.label, who.groups, settings.cv_folds, 1, settings.seed)
-    A = _looks_of(dataset, settings)
+    A = dataset_looks(dataset, settings)
     classifier = study_classifiers(settings, len(X))[0]
     fits = fit_all(X, who, splits, classifier, settings, copies)
     rules = fit_rules(fits, X, A, who, splits)
-    tell(f"{settings.classifiers[0]} fitted on all images and without each of {len(splits)} folds")
+    tell(f"{model_name(classifier.name)} fitted on all images and without each of {len(splits)} folds")
     checked = check_held_out(X, A, who, splits, classifier, settings, copies)
     tell("checked on held-out patients")
     table, metrics = _out_of_fold(fits, who, splits, settings)
     audit = run_audit(dataset, settings, X, table, copied) if settings.audit else None
     content = _content(settings, dataset, who, fits, rules, X.shape[1], metrics, summarise_checks(checked, who), audit)
     texts = {"CARD.md": card(content), "out_of_fold.csv": _csv(_with_checks(table, who, checked))}
-    _write(out, content, _arrays(fits, rules), texts,
-           None if isinstance(fits.models[0], Linear) else pack_estimators(fits.models))
+    save_model(out, content, _arrays(fits, rules), texts,
+               None if isinstance(fits.models[0], Linear) else pack_estimators(fits.models))
     return out
 
 
@@ -347,20 +334,3 @@ def _content(settings, dataset, who, fits, rules, n_features, metrics, checks, a
             "versions": package_versions(PACKAGES),
             "audit": {"done": audit is not None, "warnings": audit.warnings if audit else [],
                       "remarks": audit.remarks if audit else []}}
-
-
-def _write(out: Path, content, arrays, texts, estimators) -> None:
-    "Write the bundle beside its place, then rename it; what was there is moved aside first."
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
-    except OSError as e: raise InputError(f"the model cannot be written to {str(out)!r}: {e.strerror or e}") from None
-    try:
-        write_bundle(beside, content, arrays, texts, estimators)
-        beside.chmod(0o755)
-        old = out.with_name(f".{out.name}.{os.getpid()}.old")
-        if out.exists(): out.rename(old)
-        beside.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as e: raise InputError(f"the model cannot be written to {str(out)!r}: {e.strerror or e}") from None
-    finally: shutil.rmtree(beside, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A model handed on: what it says, when it is silent, and that no bundle, however spoilt or forged, runs code or is believed."""
+"""A model handed on: what it says, when it is silent, and that no model folder, however spoilt or forged, runs code or is believed."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 from sklearn.datasets import load_sample_images
 
-from leuknb.modeling.persistence import pack_estimators, read_bundle, read_manifest, TRUSTED, unpack_estimators
+from leuknb.modeling.persistence import pack_estimators, read_model, read_manifest, TRUSTED, unpack_estimators
 from leuknb.classification.estimators import make_classifier
 from leuknb.core import fingerprint, InputError, sha256
 from leuknb.settings import make_settings
@@ -36,14 +36,14 @@ SETTINGS = make_settings(audit=False, bootstrap=100, synthetic={"n_images": 80, 
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def model_folder(tmp_path_factory):
     "A model of 80 synthetic smears."
     return train(SETTINGS, tmp_path_factory.mktemp("models") / "model")
 
 
 @pytest.fixture(scope="module")
-def model(bundle):
-    return Model.load(bundle)
+def model(model_folder):
+    return Model.load(model_folder)
 
 
 @pytest.fixture(scope="module")
@@ -53,13 +53,13 @@ def smears():
 
 
 @pytest.fixture
-def copied(bundle, tmp_path):
-    "A copy of the bundle that a test may spoil."
-    return shutil.copytree(bundle, tmp_path / "model")
+def copied(model_folder, tmp_path):
+    "A copy of the model folder that a test may spoil."
+    return shutil.copytree(model_folder, tmp_path / "model")
 
 
 def forge(folder, change=lambda content: None, **files):
-    "Rewrite a bundle as an attacker would: new content, and every checksum made to fit."
+    "Rewrite a model folder as an attacker would: new content, and every checksum made to fit."
     content = json.loads((folder / "model.json").read_text())
     for name, data in files.items():
         name = {"arrays": "arrays.safetensors", "skops": "classifier.skops"}.get(name, name)
@@ -73,42 +73,58 @@ def forge(folder, change=lambda content: None, **files):
 
 # ---------------------------------------------------------------- training
 
-def test_the_same_data_and_settings_give_the_same_bytes(bundle, tmp_path):
+def test_the_same_data_and_settings_give_the_same_bytes(model_folder, tmp_path):
     again = train(SETTINGS, tmp_path / "again")
-    assert sorted(os.listdir(again)) == sorted(os.listdir(bundle))
-    for name in os.listdir(bundle): assert (again / name).read_bytes() == (bundle / name).read_bytes(), name
+    assert sorted(os.listdir(again)) == sorted(os.listdir(model_folder))
+    for name in os.listdir(model_folder): assert (again / name).read_bytes() == (model_folder / name).read_bytes(), name
 
 
-def test_out_of_fold_scores_are_those_of_the_evaluation(bundle):
+def test_out_of_fold_scores_are_those_of_the_evaluation(model_folder):
     dataset = load_dataset(SETTINGS)
     who = labelled_images(dataset, SETTINGS)
     table = predict_splits(extract(dataset, SETTINGS), who, cv_splits(who.label, who.groups, 5, 1, 0), make_settings(classifiers=["svm"]), "cv").set_index("file_name")
-    kept = pd.read_csv(bundle / "out_of_fold.csv").set_index("file_name")
+    kept = pd.read_csv(model_folder / "out_of_fold.csv").set_index("file_name")
     assert np.allclose(kept["score"], table.loc[kept.index, "score"], atol=1e-6) and (kept["fold"] == table.loc[kept.index, "split"]).all()
 
 
-def test_no_patient_is_scored_by_a_model_that_saw_it(bundle):
-    kept = pd.read_csv(bundle / "out_of_fold.csv")
+def test_no_patient_is_scored_by_a_model_that_saw_it(model_folder):
+    kept = pd.read_csv(model_folder / "out_of_fold.csv")
     assert (kept.groupby("group")["fold"].nunique() == 1).all()
 
 
-def test_the_card_says_what_it_must(bundle):
-    text = (bundle / "CARD.md").read_text()
+def test_the_card_says_what_it_must(model_folder):
+    text = (model_folder / "CARD.md").read_text()
     for part in ("Research use only", "synthetic", "Not a medical device", "80 images", "Prediction sets that hold the true class", "like the training data", "audit", "Limits", "sensitivity"): assert part in text
 
 
-def test_a_folder_that_is_no_model_is_never_replaced(tmp_path, bundle):
+def test_a_model_shows_what_it_is_on_what_it_was_trained_and_how_good_it_was(model, model_folder):
+    said, page = repr(model), model._repr_html_()
+    metrics = json.loads((model_folder / "model.json").read_text())["out_of_fold"]["metrics"]
+    low, high = metrics["accuracy"]["ci"]
+    for part in ("normal, abnormal (positive)", "linear SVM on", "efficientnet_lite0", "80 images of", "patients"): assert part in said and part in page
+    assert f"{100 * metrics['accuracy']['mean']:.1f} % ({100 * low:.1f} to {100 * high:.1f})" in page
+    assert "research use only" in said and "Research use only" in page and "simulator" in said
+    assert model.folder == model_folder and list(model.predictions.file_name) and model.metrics["checks"]["done"]
+
+
+def test_what_a_model_shows_is_text_also_when_its_classes_are_markup(model):
+    odd = model.manifest.model_copy(update={"data": "<img src=x>", "classes": ["<b>", "abnormal"], "dataset": {}, "out_of_fold": {}})
+    page = Model(odd, model.models, model.rules, model.settings)._repr_html_()
+    assert "<img" not in page and "<b>," not in page and "&lt;img" in page and "not measured" in page
+
+
+def test_a_folder_that_is_no_model_is_never_replaced(tmp_path, model_folder):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
     with pytest.raises(InputError, match="--force"): train(SETTINGS, tmp_path / "thesis")
     with pytest.raises(InputError, match="not a model folder"): train(SETTINGS, tmp_path / "thesis", force=True)
-    (tmp_path / "link").symlink_to(bundle)
+    (tmp_path / "link").symlink_to(model_folder)
     with pytest.raises(InputError, match="not a model folder"): train(SETTINGS, tmp_path / "link", force=True)
     assert (tmp_path / "thesis" / "chapter1.tex").exists()
 
 
 def test_a_training_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("leuknb.modeling.training.write_bundle", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr("leuknb.modeling.persistence.write_model", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(InputError, match="No space left"): train(SETTINGS, tmp_path / "model")
     assert os.listdir(tmp_path) == []
 
@@ -150,7 +166,7 @@ def test_it_knows_its_own_smears_and_is_silent_about_photographs_and_noise(model
     g = np.random.default_rng(0)
     odd = [p[:300, :300] for p in load_sample_images().images] + [g.integers(0, 256, (227, 227, 3), dtype=np.uint8), np.zeros((50, 70, 3), np.uint8)]
     silent = model.predict(odd)
-    assert (silent.verdict == UNLIKE).all() and (silent.decision == "").all() and (silent.prediction_set == "").all() and silent.probability.isna().all() and (silent.novelty > 1).all()
+    assert (silent.verdict == UNLIKE).all() and (silent.decision == "").all() and (silent.prediction_set == "").all() and silent.probability.isna().all() and (silent.distance > 1).all()
 
 
 def test_one_bad_file_never_stops_the_rest_and_rows_keep_their_order(model, smears, tmp_path):
@@ -205,7 +221,7 @@ def test_predictions_are_written_whole_and_no_cell_is_a_formula(model, smears, t
     counts = write_predictions(model.predict_stream(tmp_path), tmp_path / "p.csv")
     rows = list(csv.DictReader(open(tmp_path / "p.csv", newline="")))
     assert counts == {LIKE: 1, UNREAD: 1} and [r["file_name"] for r in rows] == ["'=cmd.jpg", "'@x,\n.jpg"]
-    assert not any(v[:1] in "=+@\t\r" for r in rows for v in r.values() if v) and float(rows[0]["novelty"]) > 0
+    assert not any(v[:1] in "=+@\t\r" for r in rows for v in r.values() if v) and float(rows[0]["distance"]) > 0
     def broken():
         yield next(model.predict_stream([smears[0]]))
         raise RuntimeError
@@ -213,15 +229,15 @@ def test_predictions_are_written_whole_and_no_cell_is_a_formula(model, smears, t
     assert sorted(p.name for p in tmp_path.glob("*.csv*")) == ["p.csv"]
 
 
-def test_a_linear_model_is_loaded_and_asked_without_skops_or_pickle(bundle, smears):
+def test_a_linear_model_is_loaded_and_asked_without_skops_or_pickle(model_folder, smears):
     code = ("import sys, pickle; sys.modules['skops'] = None\n"
             "from leuknb.modeling.model import Model\n"
             "def no(*a, **k): raise SystemExit('unpickled')\n"
             "m = Model.load(sys.argv[1]); pickle.load = pickle.loads = pickle.Unpickler = no; print(len(m.scores(__import__('numpy').zeros((3, m.manifest.n_features)))))")
-    assert subprocess.run([sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, check=True).stdout.strip() == "3"
+    assert subprocess.run([sys.executable, "-c", code, str(model_folder)], capture_output=True, text=True, check=True).stdout.strip() == "3"
 
 
-# ---------------------------------------------------------------- bundles that are not as they were written
+# ---------------------------------------------------------------- folders that are not as they were written
 
 @pytest.mark.parametrize("name", ["model.json", "arrays.safetensors", "out_of_fold.csv", "CARD.md"])
 def test_any_changed_cut_missing_or_linked_file_is_noticed(copied, name, tmp_path):
@@ -385,7 +401,7 @@ def test_another_backbone_is_refused_by_its_content(copied):
 def test_what_is_no_folder_is_told_with_the_mend(tmp_path):
     with pytest.raises(InputError, match="leuknb train"): Model.load(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="model.json is missing"): read_bundle(tmp_path / "empty")
+    with pytest.raises(InputError, match="model.json is missing"): read_model(tmp_path / "empty")
 
 
 # ---------------------------------------------------------------- statistics
@@ -441,7 +457,7 @@ def test_the_detector_turns_away_few_new_patients_and_what_lies_elsewhere():
     A, X, who = draw(80)
     folds = [(np.flatnonzero(who % 5 != k), np.flatnonzero(who % 5 == k)) for k in range(5)]
     detector = Detector.from_arrays(fit_detector(A, X, folds, who).arrays())
-    turned_away = lambda n=200, **how: (detector.novelty(*draw(n, **how)[:2]) > 1).any(1).mean()
+    turned_away = lambda n=200, **how: (detector.distances(*draw(n, **how)[:2]) > 1).any(1).mean()
     assert turned_away() < 0.1 and turned_away(shift=4.0) > 0.9 and turned_away(p=6.0) > 0.9
 
 

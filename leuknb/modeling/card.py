@@ -31,8 +31,8 @@ def estimates(
     metrics: dict,  # of cross-validation, as model.json keeps them
 ) -> dict[str, dict]:  # metric in words -> {"share", "ci"}
     "Return the metrics that have an interval."
-    return {name.replace("_", " "): {"share": v["mean"], "ci": v["ci"]} for name, v in metrics.items()
-            if isinstance(v, dict) and "mean" in v and v.get("ci")}
+    return {name.replace("_", " "): {"share": v["value"], "ci": v["ci"]} for name, v in metrics.items()
+            if isinstance(v, dict) and "value" in v and v.get("ci")}
 
 # %% ../../nbs/07_modeling/03_card.ipynb #c1f67019
 def _plain_line(text) -> str:
@@ -71,7 +71,7 @@ def _how_good(c: dict) -> list[str]:
              "|---|---|", *_metric_rows(found["metrics"]), ""]
     if not c["positive"]: return lines
     point = found["operating_point"]
-    there = share_words({"share": point["specificity"], "ci": [point["low"], point["high"]]})
+    there = share_words({"share": point["specificity"]["value"], "ci": point["specificity"].get("ci")})
     return [*lines, f"Probabilities: Brier score {found['brier']:.3f}, calibration error {found['ece']:.3f}. "
                     f"Operating point: score {c['threshold']:.4g}, chosen to find {100 * SENSITIVITY:.0f} % of "
                     f"{_plain_line(c['positive'])}; specificity there {there}.", ""]

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core import check_writable, InputError, LeuknbError, to_json, write_atomic
 from ..features.backbones import describe, load_backbone, tap_of
-from ..features.network import pool
+from ..features.network import listen, pool
 from ..features.extraction import is_packed, network_input
 from ..evaluation.calibration import Calibrator
 from .persistence import Linear
@@ -106,8 +106,7 @@ def as_torch(
                 self.calls[i] = self.calls.get(i, -1) + 1
                 if self.calls[i] == call: self.found[i] = pool(t, recipe["pooling"], self.mask)
 
-            if before: module.register_forward_pre_hook(lambda _module, inputs: take(inputs[0]))
-            else: module.register_forward_hook(lambda _module, _inputs, out: take(out))
+            listen(module, before, take)
 
         def seen(self, image, mask, name):
             self.found.clear(), self.calls.clear()

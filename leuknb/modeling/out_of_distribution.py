@@ -14,7 +14,6 @@ from ..core import InputError
 from ..data.images import resize
 from ..data.datasets import group_codes
 from ..data.descriptors import picture_facts, shrink
-from ..evaluation.metrics import group_codes
 
 # %% auto #0
 __all__ = ['LOOK_SIDE', 'BANDS', 'COMPONENTS', 'ACCEPTED', 'CONTENT_SHARE', 'WHY_UNLIKE', 'patient_weights', 'upper_limit',

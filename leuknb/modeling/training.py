@@ -209,7 +209,7 @@ def check_held_out(
 # %% ../../nbs/07_modeling/04_training.ipynb #f9c1a168
 def _share(yes, groups) -> dict:
     found = proportion_interval(np.asarray(yes, bool), groups)
-    return {"share": found.estimate, "ci": [found.low, found.high]}
+    return {"share": found.value, "ci": [found.low, found.high]}
 
 
 def summarise_checks(
@@ -228,7 +228,7 @@ def summarise_checks(
         found["covered_by_class"][name] = _share(checked.covered[mine], None if groups is None else groups[mine])
     if who.positive:
         rates = metric_intervals(who.y, checked.called.to_numpy(), None, groups)
-        found["operating_point"] = {m: {"share": rates[m].estimate, "ci": [rates[m].low, rates[m].high]}
+        found["operating_point"] = {m: {"share": rates[m].value, "ci": [rates[m].low, rates[m].high]}
                                     for m in ("sensitivity", "specificity")}
     return found
 
@@ -253,12 +253,12 @@ def _out_of_fold(fits: Fits, who: LabelledImages, splits, settings: Settings) ->
     predicted = held.argmax(1)
     table = pd.concat([pd.DataFrame(prediction_rows(who, "cv", k, model, test, held[test], predicted[test])) for k,
                        (_, test) in enumerate(splits)], ignore_index=True)
-    metrics = cv_metrics(table, who.positive, "cv", settings.bootstrap, settings.seed)["models"][model]
+    metrics = cv_metrics(table, who.positive, "cv")["models"][model]
     found = {"metrics": metrics}
     if who.positive:
         p = cross_calibrated(who.y, fits.held[:, 1], fits.fold)
         found |= {"brier": brier(who.y, p), "ece": ece(who.y, p),
-                  "operating_point": operating_point(who.y, fits.held[:, 1], SENSITIVITY, who.groups)._asdict()}
+                  "operating_point": operating_point(who.y, fits.held[:, 1], SENSITIVITY, who.groups).to_dict()}
     return table, found
 
 

@@ -102,7 +102,7 @@ def test_a_model_shows_what_it_is_on_what_it_was_trained_and_how_good_it_was(mod
     metrics = json.loads((model_folder / "model.json").read_text())["out_of_fold"]["metrics"]
     low, high = metrics["accuracy"]["ci"]
     for part in ("normal, abnormal (positive)", "linear SVM on", "efficientnet_lite0", "80 images of", "patients"): assert part in said and part in page
-    assert f"{100 * metrics['accuracy']['mean']:.1f} % ({100 * low:.1f} to {100 * high:.1f})" in page
+    assert f"{100 * metrics['accuracy']['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})" in page
     assert "research use only" in said and "Research use only" in page and "simulator" in said
     assert model.folder == model_folder and list(model.predictions.file_name) and model.metrics["checks"]["done"]
 

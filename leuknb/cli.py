@@ -18,9 +18,9 @@ from .core import check_choice, check_writable, InputError, LeuknbError
 from .settings import make_settings, parse_changes, PRESETS
 
 # %% auto #0
-__all__ = ['app', 'OPTIONAL', 'RESEARCH', 'Data', 'Preset', 'Changes', 'Dask', 'ModelFolder', 'Weights', 'Force', 'cache', 'main',
-           'report', 'extract', 'audit', 'train', 'predict', 'export', 'sweep', 'ablation', 'backbones', 'synth',
-           'explore', 'doctor', 'cache_info', 'cache_prune']
+__all__ = ['app', 'RESEARCH', 'Data', 'Preset', 'Changes', 'Dask', 'ModelFolder', 'Weights', 'Force', 'cache', 'main', 'report',
+           'extract', 'audit', 'train', 'predict', 'export', 'sweep', 'ablation', 'backbones', 'synth', 'explore',
+           'doctor', 'cache_info', 'cache_prune']
 
 # %% ../nbs/11_cli.ipynb #50b68644
 app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -31,8 +31,6 @@ app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=
                          "something to look at; 130 stopped from the keyboard.")
 
 _log = logging.getLogger(__name__)
-OPTIONAL = ("captum", "dask", "ipywidgets", "kagglehub", "medmnist", "onnx", "onnxruntime", "onnxscript", "skops",
-            "voila", "weasyprint")  # of the extras
 RESEARCH = "research use only: not a medical device, not for diagnosis"
 
 Data = Annotated[str,
@@ -176,23 +174,9 @@ def extract(
     force: Force = False,
 ) -> None:
     "Write the features of DATA as Parquet: file_name, label, f0, f1, ..."
-    from contextlib import nullcontext
+    from leuknb.features.distributed import write_extracted
 
-    from leuknb.data.datasets import load_dataset
-    from leuknb.features.extraction import extract as extract_features
-    from leuknb.features.extraction import write_features
-    from leuknb.features.distributed import connect, extract_on, is_remote, load_remote
-
-    settings = _settings(data, preset, changes)
-    target = out / "features.parquet"
-    if target.exists() and not force:
-        raise InputError(f"{target} exists: name another folder with --out, or replace it with --force")
-    check_writable(target)
-    with connect(dask) if dask else nullcontext() as client:
-        dataset = load_remote(settings, client) if is_remote(settings.data) else load_dataset(settings)
-        X = extract_on(client, dataset, settings, shards=shards) if client else extract_features(dataset, settings)
-    write_features(dataset, X, target)
-    typer.echo(target)
+    typer.echo(write_extracted(_settings(data, preset, changes), out, dask, shards, force))
 
 # %% ../nbs/11_cli.ipynb #7d3f6ad9
 @app.command()
@@ -231,20 +215,12 @@ def _audit_table(table: Path, n_pos: int | None, n_neg: int | None) -> bool:
 
 def _audit_data(data: str, changes: list[str], out: Path | None, force: bool) -> bool:
     "Audit images and write what was found; whether something must be looked at."
-    from leuknb.auditing.audit import run_audit
-    from leuknb.reporting.audit_page import write_audit
-    from leuknb.data.datasets import load_dataset
-    from leuknb.features.extraction import extract as extract_features
-    from leuknb.reporting.run import audit_folder
-
     settings = _settings(data, "demo", changes)
-    folder = audit_folder(settings, out, force)
-    dataset = load_dataset(settings)
-    result = run_audit(dataset, settings, extract_features(dataset, settings))
-    for warning in result.warnings: typer.echo(f"- {warning}")
-    if not result.warnings: typer.echo("nothing found that must be looked at")
-    typer.echo(write_audit(result, dataset, folder, settings))
-    return bool(result.warnings)
+    found = leuknb.audit(data, out, force, **settings.model_dump(exclude={"data"}))
+    for warning in found.warnings: typer.echo(f"- {warning}")
+    if not found.warnings: typer.echo("nothing found that must be looked at")
+    typer.echo(found.folder / "audit.html")
+    return bool(found.warnings)
 
 # %% ../nbs/11_cli.ipynb #92b782fd
 @app.command()
@@ -414,36 +390,9 @@ def explore(
 @app.command()
 def doctor() -> None:
     "Tell what this installation has and what a run here would use."
-    from leuknb.core import package_versions
-    from leuknb.reporting.study import PACKAGES
+    from leuknb.reporting.installation import installation
 
-    from leuknb.core import home
-
-    for name, has in package_versions((*PACKAGES, *OPTIONAL)).items(): typer.echo(f"{name:34}{has or 'not installed'}")
-    typer.echo(f"{'device':34}{_device()}")
-    typer.echo(f"{'store':34}{home()}")
-    _tell_engines()
-
-
-def _tell_engines() -> None:
-    "Say for each default which engine would compute it, and why; no network is loaded."
-    from leuknb.settings import PRESETS
-    from leuknb.features.extraction import resolved_device
-    from leuknb.features.onnx import choose, cores, instruction_sets
-
-    device = resolved_device("auto")
-    typer.echo(f"{'processor':34}{cores()} threads, {' '.join(instruction_sets()) or 'instruction sets not told'}")
-    for name in PRESETS:
-        s = make_settings(name)
-        chosen = choose(s.engine, s.precision, s.backbone, device)
-        typer.echo(f"{f'preset {name}: {s.backbone}':34}{chosen.engine} {chosen.precision} on {device}: {chosen.why}")
-
-
-def _device() -> str:
-    import torch
-
-    if torch.cuda.is_available(): return f"cuda ({torch.cuda.get_device_name(0)})"
-    return "mps" if torch.backends.mps.is_available() else f"cpu, {torch.get_num_threads()} threads"
+    for name, words in installation().items(): typer.echo(f"{name:34}{words}")
 
 # %% ../nbs/11_cli.ipynb #6f8ae64b
 cache = typer.Typer(help="Look after the store of computed features, graphs and evaluations (LEUKNB_HOME).",

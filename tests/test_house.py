@@ -27,7 +27,6 @@ LONG = {
     "reporting.html": "one page",
     "reporting.text": "the sentences of one page",
     "reporting.checklists": "the items of two published lists, one answer each",
-    "cli": "the commands, one after the other",
 }
 
 

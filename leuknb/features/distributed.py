@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,20 +21,21 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core import cell_text, fingerprint, home, InputError, LeuknbError, package_versions, progress
+from ..core import (
+    cell_text, check_writable, fingerprint, home, InputError, LeuknbError, package_versions, progress)
 from ..settings import Settings
 from ..data.images import UnreadableImage
 from ..data.sources import byte_limit
 from ..data.layouts import COLUMNS, defused, IMAGE_SUFFIXES, positive_class, read_metadata
-from ..data.datasets import checked_table, Dataset, found_classes, inspect_bytes
+from ..data.datasets import checked_table, Dataset, found_classes, inspect_bytes, load_dataset
 from .store import FeatureStore, pack_block, read_block, scan_blocks
-from .extraction import extract, recipe_of
+from .extraction import extract, recipe_of, write_features
 
 # %% auto #0
 __all__ = ['SHARD_ROWS', 'RETRIES', 'PATIENCE', 'CONNECT', 'SHAPING', 'Shard', 'make_shards', 'file_system', 'unpack_block',
            'ShardStore', 'is_remote', 'read_remote', 'RemoteDataset', 'list_remote', 'inspect_remote', 'connect',
            'run_tasks', 'load_remote', 'check_alike', 'part_of', 'extract_shard', 'extract_on', 'folds_on',
-           'cluster_cost']
+           'write_extracted', 'cluster_cost']
 
 # %% ../../nbs/02_features/06_distributed.ipynb #96226c50
 SHARD_ROWS = 256  # images in a shard, about: some seconds of one core, which is what a lost worker costs
@@ -430,6 +431,27 @@ def folds_on(
     import joblib
 
     with client.as_current(), joblib.parallel_config("dask", wait_for_workers_timeout=PATIENCE): yield
+
+# %% ../../nbs/02_features/06_distributed.ipynb #51f7f929
+def write_extracted(
+    settings: Settings,  # data, and what shapes its features
+    out: str | Path,  # the folder for features.parquet
+    scheduler: str | None = None,  # address of a Dask scheduler, or its scheduler file; None: this machine
+    shards: str | None = None,  # where computed shards are kept (a folder, s3://, gs://, hdfs://)
+    force: bool = False,  # replace what is there
+) -> Path:
+    """Write the features of a data set as features.parquet and return its path.
+
+    Raises `InputError` before anything is computed when it is there already, or cannot be written.
+    """
+    target = Path(out) / "features.parquet"
+    if target.exists() and not force:
+        raise InputError(f"{target} exists: name another folder with --out, or replace it with --force")
+    check_writable(target)
+    with connect(scheduler) if scheduler else nullcontext() as client:
+        dataset = load_remote(settings, client) if is_remote(settings.data) else load_dataset(settings)
+        X = extract_on(client, dataset, settings, shards=shards) if client else extract(dataset, settings)
+    return write_features(dataset, X, target)
 
 # %% ../../nbs/02_features/06_distributed.ipynb #2da14a1b
 def cluster_cost(

@@ -216,7 +216,7 @@ def _audit_table(table: Path, n_pos: int | None, n_neg: int | None) -> bool:
 def _audit_data(data: str, changes: list[str], out: Path | None, force: bool) -> bool:
     "Audit images and write what was found; whether something must be looked at."
     settings = _settings(data, "demo", changes)
-    found = leuknb.audit(data, out, force, **settings.model_dump(exclude={"data"}))
+    found = leuknb.audit(data, out, force, **settings.model_dump(exclude={"data", "out"}))
     for warning in found.warnings: typer.echo(f"- {warning}")
     if not found.warnings: typer.echo("nothing found that must be looked at")
     typer.echo(found.folder / "audit.html")

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from ..core import check_choice, InputError, rng, stream_seed
+from ..core import check_choice, InputError, rng
 from ..data.datasets import group_codes
+from .splits import cv_splits
 from .metrics import as_binary, count_beaten
 from .intervals import proportion_interval
 
@@ -133,12 +134,9 @@ def cross_calibrated(
 
 
 def _folds(y, groups, n_folds, seed):
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    codes, _ = group_codes(groups, len(y))
+    "Folds by our own splits, which train on both classes in every fold or say that this cannot be."
     fold = np.empty(len(y), int)
-    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=stream_seed(seed, "cross_calibrated"))
-    for f, (_, test) in enumerate(splitter.split(codes, y, codes)): fold[test] = f
+    for f, (_, test) in enumerate(cv_splits(y, groups, n_folds, 1, seed, "cross_calibrated")): fold[test] = f
     return fold
 
 # %% ../../nbs/04_evaluation/08_calibration.ipynb #945f0544

@@ -15,14 +15,12 @@ from ..core import InputError
 from ..paper import COUNTS
 
 # %% auto #0
-__all__ = ['TABLE_1', 'NAMES', 'PAPER_METRICS', 'METRICS', 'RATES', 'ratio', 'accuracy', 'sensitivity', 'specificity',
-           'precision', 'npv', 'f1', 'balanced_accuracy', 'mcc', 'rates', 'with_rates', 'as_binary', 'count_beaten',
-           'placements', 'auroc', 'auprc', 'areas', 'confusion', 'one_vs_rest', 'macro_rates', 'auroc_shares',
-           'auroc_of_columns']
+__all__ = ['TABLE_1', 'PAPER_METRICS', 'METRICS', 'RATES', 'ratio', 'accuracy', 'sensitivity', 'specificity', 'precision', 'npv',
+           'f1', 'balanced_accuracy', 'mcc', 'rates', 'with_rates', 'as_binary', 'count_beaten', 'placements', 'auroc',
+           'auprc', 'areas', 'confusion', 'one_vs_rest', 'macro_rates', 'auroc_shares', 'auroc_of_columns']
 
 # %% ../../nbs/04_evaluation/02_metrics.ipynb #1f9a729a
 TABLE_1 = pd.DataFrame.from_dict(COUNTS, orient="index", columns=["tp", "fn", "fp", "tn"]).rename_axis("model")
-NAMES = {"svm": "SVM", "ensemble": "Ensemble", "knn": "k-NN", "tree": "Tree"}  # as figures write them
 PAPER_METRICS = ("accuracy", "sensitivity", "specificity", "precision", "f1")  # the five that the paper defines
 METRICS = ("accuracy", "sensitivity", "specificity", "precision", "npv", "f1", "balanced_accuracy", "mcc", "auroc",
            "auprc")  # all that a report computes

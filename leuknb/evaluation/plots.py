@@ -5,13 +5,16 @@
 # %% ../../nbs/04_evaluation/12_plots.ipynb #ab3728bb
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_curve
 
 from ..core import rng
 from ..plotting import PALETTE, theme
-from .metrics import accuracy, as_binary, auroc, confusion, NAMES, PAPER_METRICS, TABLE_1
+from ..classification.estimators import model_name
+from .metrics import accuracy, as_binary, auroc, confusion, PAPER_METRICS, TABLE_1
 from .comparison import aligned
 from .power import reach
 from .schemes import (
@@ -149,8 +152,9 @@ def plot_decision_curve(
     return fig
 
 # %% ../../nbs/04_evaluation/12_plots.ipynb #85ada312
-def _named(model: str) -> str:
-    return NAMES.get(model, model.rpartition(".")[2])
+def _wrapped(model: str) -> str:
+    "The model's name on as many lines as an axis has room for."
+    return textwrap.fill(model_name(model), 12)
 
 
 def _colours(models: list[str]) -> dict[str, str]:
@@ -195,7 +199,7 @@ def plot_bars(
         found = section["models"][m]
         values = [100 * found[k]["value"] for k in metrics]
         x = np.arange(len(metrics)) + (i - (len(models) - 1) / 2) * width
-        ax.bar(x, values, width * 0.92, color=colour, label=_named(m))
+        ax.bar(x, values, width * 0.92, color=colour, label=model_name(m))
         ax.errorbar(x, values, _whiskers(values, 100 * np.array([_ends(found[k]) for k in metrics], float)), fmt="none",
                     ecolor="0.25", elinewidth=1.2, capsize=2.5)
     averaged = ", macro averages" if any("per_class" in v for v in section["models"].values()) else ""
@@ -231,7 +235,7 @@ def plot_confusions(
         sns.heatmap(matrix, annot=True, fmt="d", cmap="Blues", cbar=False, square=True, ax=ax, linewidths=0.5,
                     annot_kws={"size": 15 if few else 9},
                     yticklabels=i % columns == 0)
-        ax.set(title=_named(m), ylabel="truth" if i % columns == 0 else "", xlabel="called")
+        ax.set(title=model_name(m), ylabel="truth" if i % columns == 0 else "", xlabel="called")
         ax.tick_params(axis="x", rotation=0 if few else 90)
         ax.tick_params(axis="y", rotation=90 if few else 0)
     fig.suptitle(_titled(f"Confusion matrices, {SCHEMES.get(scheme, scheme)}", synthetic))
@@ -265,7 +269,7 @@ def plot_roc(
         curves, areas, grid = _roc_of(t, m, scheme, classes)
         single = len(curves) == 1
         ax.plot(grid, np.mean(curves, 0), color=colour, drawstyle="default",
-                label=f"{_named(m)}: {np.nanmean(areas):.3f}", lw=2 if single else 1.8)
+                label=f"{model_name(m)}: {np.nanmean(areas):.3f}", lw=2 if single else 1.8)
     ax.plot([0, 1], [0, 1], color="0.6", ls=":", lw=1)
     one = positive or "each class against the rest, averaged"
     ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal",
@@ -310,7 +314,7 @@ def plot_lottery(
         ax.plot([low, high], [row + 0.13] * 2, color=colour, lw=4, solid_capstyle="butt")
         ax.plot([values.mean()], [row + 0.13], "|", color="k", ms=13, mew=2, label="mean" if not row else None)
         _mark_tickets(ax, predictions, m, row, paper)
-    ax.set(yticks=range(len(models)), yticklabels=[_named(m) for m in models], ylim=(len(models) - 0.55, -0.75),
+    ax.set(yticks=range(len(models)), yticklabels=[_wrapped(m) for m in models], ylim=(len(models) - 0.55, -0.75),
            xlabel="accuracy of one split, percent",
            title=_titled(f"The split lottery: {table.split.nunique()} splits of the same images", synthetic))
     ax.grid(axis="y", visible=False)
@@ -360,7 +364,7 @@ def plot_grouped(
         ax.plot([a], [row], "o", color=colour, ms=9, label="patients kept together" if not row else None)
         ax.annotate(f"{100 * d.value:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f})", (1.02, row),
                     xycoords=("axes fraction", "data"), va="center", fontsize=10)
-    ax.set(yticks=range(len(found)), yticklabels=[_named(m) for m in found], ylim=(len(found) - 0.5, -0.5),
+    ax.set(yticks=range(len(found)), yticklabels=[_wrapped(m) for m in found], ylim=(len(found) - 0.5, -0.5),
            xlabel="cross-validated accuracy, percent",
            title=_titled("How much of the score is recognising the patient", synthetic))
     ax.grid(axis="y", visible=False)
@@ -386,7 +390,7 @@ def plot_permutation(
     ax.axvline(seen, color=_colours([result["classifier"]])[result["classifier"]], lw=2.5,
                label=f"true labels: {seen:.1f} %, p {'=' if p > 1 / (1 + len(null)) else '≤'} {p:.2g}")
     ax.set(xlabel=f"cross-validated {_metric_name(result['metric'])} of {n} images, percent", ylabel="labellings",
-           title=_titled(f"Do the labels matter? {_named(result['classifier'])} on shuffled labels", synthetic))
+           title=_titled(f"Do the labels matter? {model_name(result['classifier'])} on shuffled labels", synthetic))
     ax.yaxis.get_major_locator().set_params(integer=True)
     fig.legend(loc="outside lower center", ncols=2, frameon=False)
     return fig

@@ -72,6 +72,17 @@ def test_folds_made_here_keep_patients_whole_and_are_repeatable():
     np.testing.assert_array_equal(calibration.cross_calibrated(y, score, groups=groups, seed=3), calibration.cross_calibrated(y, score, groups=groups, seed=3))
 
 
+def test_every_fold_made_here_learns_from_both_classes_whatever_the_seed_and_few_patients():
+    y, groups = np.repeat([0, 1, 1], [30, 4, 8]), np.repeat(np.arange(10), [6, 6, 6, 6, 6, 4, 2, 2, 2, 2])
+    score = y + np.random.default_rng(0).normal(size=42)
+    for seed in range(50):
+        fold = calibration._folds(y, groups, 5, seed)
+        assert all(len(set(y[fold != f])) == 2 for f in range(5)) and len(set(fold)) == 5
+        assert np.isfinite(calibration.cross_calibrated(y, score, groups=groups, seed=seed)).all()
+    two = np.array(["a", "b"])[(np.arange(42) > 29).astype(int)]  # one patient of each class: no fold can learn both
+    with pytest.raises(InputError, match="one group"): calibration.cross_calibrated(y, score, groups=two)
+
+
 def test_calibration_that_would_leak_is_refused():
     y, score, groups = study()
     with pytest.raises(InputError, match="two folds"): calibration.cross_calibrated(y, score, np.arange(120) % 5, groups)

@@ -392,7 +392,7 @@ def test_a_classifier_of_another_name_is_drawn_and_named():
     s = make_settings(positive="abnormal", n_splits=4, cv_repeats=1, classifiers=["sklearn.linear_model.LogisticRegression", "svm"])
     p = predict.evaluate(X, table, s)
     fig = evaluation_plots.plot_lottery(p, "abnormal")
-    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["LogisticRegression", "SVM"]
+    assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["LogisticRegression", "linear SVM"]
     plt.close(fig)
     t = p[(p.scheme == "holdout") & (p.model == s.classifiers[0])]
     train = ~table.file_name.isin(t.file_name).to_numpy()

@@ -22,7 +22,8 @@ from ..evaluation.comparison import (
     aligned, corrected_resampled_ttest, holm, mcnemar_exact, paired_difference, sentence, sign_flip_exact)
 from ..evaluation.schemes import cv_metrics, holdout_metrics
 from ..data.datasets import group_codes
-from ..reporting.text import counted, percent, rerun_command, span
+from ..reporting.text import counted, percent, span
+from ..reporting.provenance import rerun_command
 from ..reporting.run import parameter_names, report_notebook, to_html, use_ipc
 
 # %% auto #0

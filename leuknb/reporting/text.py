@@ -10,17 +10,15 @@ from html import escape
 import pandas as pd
 
 from .. import paper
-from ..settings import PRESETS, Settings
 from ..evaluation.metrics import METRICS
-from ..evaluation.intervals import caution, clopper_pearson, effective_images
+from ..evaluation.intervals import caution, clopper_pearson
 from .html import list_html, table_html
 
 # %% auto #0
 __all__ = ['MODEL_WORDS', 'HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'model_words', 'counted', 'question',
            'headline', 'data_words', 'models_table', 'with_interval', 'models_caption', 'paper_beside', 'lottery_words',
-           'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table', 'detectable_difference_inputs',
-           'detectable_difference_html', 'audit_html', 'probe_table', 'compared_words', 'conclusions', 'limits',
-           'rerun_command', 'skipped_html', 'paper_table_html', 'rerun_html']
+           'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table', 'audit_html', 'probe_table',
+           'skipped_html', 'paper_table_html']
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
 MODEL_WORDS = {"svm": "linear SVM", "knn": "k-nearest neighbours", "ensemble": "ensemble of trees",
@@ -51,7 +49,9 @@ def model_words(name: str) -> str:
 
 def counted(n: int, noun: str) -> str:
     "Return \"1 image\", \"2 images\"."
-    return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith("s") else "s")
+    if n == 1: return f"1 {noun}"
+    if noun.endswith("y") and noun[-2] not in "aeiou": return f"{n:,} {noun[:-1]}ies"
+    return f"{n:,} {noun}" + ("es" if noun.endswith("s") else "s")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #dc3e9491
 def question(metrics: dict) -> str:
@@ -241,51 +241,6 @@ def calibration_table(metrics: dict) -> pd.DataFrame:
                                 "ECE if perfect": f"{r['ece_by_chance']:.3f}", **points}
     return pd.DataFrame(rows).T.rename_axis("model")
 
-# %% ../../nbs/08_reporting/02_text.ipynb #676190a6
-def detectable_difference_inputs(
-    metrics: dict,
-    predictions: pd.DataFrame,
-) -> tuple[float, float, int]:  # (highest accuracy, share of images on which exactly one of two models is right, images held out)
-    """Return what the smallest detectable difference is computed from: the mean discordance over all pairs of models
-    on the
-    holdout.
-
-    Where images share patients the number is that of as many independent images (`effective_images` of the first
-    model).
-    """
-    from itertools import combinations
-
-    t = predictions[predictions["scheme"] == "holdout"]
-    right = (t["predicted"] == t["label"]).groupby([t["model"], t["file_name"]]).first().unstack(0)
-    pairs = [float((right[a] != right[b]).mean()) for a, b in combinations(right.columns, 2)]
-    discordance = sum(pairs) / len(pairs) if pairs else 0.2
-    best = max(r["accuracy"]["value"] for r in metrics["holdout"]["models"].values())
-    first = t[t["model"] == next(iter(metrics["holdout"]["models"]))]
-    shared = metrics["dataset"]["n_patients"] and first["group"].nunique() < len(first)
-    n = round(effective_images((first["predicted"] == first["label"]).to_numpy(),
-                               first["group"].to_numpy())) if shared else len(first)
-    return min(best, 0.999), max(discordance, 1 / len(right)), max(n, 2)
-
-# %% ../../nbs/08_reporting/02_text.ipynb #49abe29b
-def detectable_difference_html(
-    metrics: dict,
-    predictions: pd.DataFrame,
-) -> str:  # HTML
-    "Return the smallest difference of two models that this holdout, and one of the paper's size, would find, in words."
-    from leuknb.evaluation.power import smallest_difference
-
-    _, discordance, n = detectable_difference_inputs(metrics, predictions)
-    held = metrics["holdout"]["n_test"]
-    worth = (f"{counted(n, 'held-out image')}" if n == held
-             else f"{counted(held, 'held-out image')} that are worth {n} independent ones, since patients share them,")
-    def points(size): return f"{100 * smallest_difference(size, discordance):.0f} points"
-
-    paper_size = "" if n == 39 else f"; a holdout of 39, the paper's, those of {points(39)} or more"
-    return (f"<p>Two models of this run disagree in being right on {percent(discordance)} of the held-out images (mean "
-            f"over pairs). With {worth} "
-            f"an exact test finds differences in accuracy of {points(n)} or more with 80 % power{paper_size}. Smaller "
-            f"ones stay hidden however real they are.</p>")
-
 # %% ../../nbs/08_reporting/02_text.ipynb #3fe7dddc
 PROBE_WORDS = {"file": "file facts (size, format, bytes, EXIF)", "colour": "colour means and spreads",
                "border": "the border, the cell removed", "thumbnail": "an 8 x 8 thumbnail"}
@@ -294,8 +249,8 @@ PROBE_WORDS = {"file": "file facts (size, format, bytes, EXIF)", "colour": "colo
 def audit_html(findings) -> str:  # of an audit.Audit
     "Return the audit in words and tables: warnings, copies, leaks, probes, what the model adds over the best of them."
     m = findings.metrics
-    words = [f"{counted(m['exact_duplicates'], 'exact copy').replace('copys', 'copies')} and "
-             f"{counted(m['near_duplicates'], 'altered copy').replace('copys', 'copies')} among the images; "
+    words = [f"{counted(m['exact_duplicates'], 'exact copy')} and "
+             f"{counted(m['near_duplicates'], 'altered copy')} among the images; "
              f"{counted(m['label_conflicts'], 'picture')} under two labels; {counted(m['leaks'], 'leak')} across a "
              f"split."]
     return list_html([*(w["text"] for w in m["warnings"]), *findings.remarks,
@@ -311,119 +266,6 @@ def probe_table(findings) -> pd.DataFrame:
                                                 "strongest fact": r.strongest}
             for r in findings.shortcuts.itertuples()}
     return pd.DataFrame(rows).T.rename_axis("shown only")
-
-# %% ../../nbs/08_reporting/02_text.ipynb #dc1f3f75
-def compared_words(metrics: dict) -> str:  # HTML
-    "Return where the numbers the paper compared itself with lie against the headline interval."
-    name, result = next(iter(metrics["holdout"]["models"].items()))
-    low, high = result["accuracy"]["ci"]
-    def where(v): return "inside" if low <= v <= high else "above" if v > high else "below"
-
-    items = "".join(
-        f"<li>{percent(v, 2)}: {where(v)} the interval of this run's {escape(model_words(name))} "
-        f"({span((low, high))})</li>" for v in paper.COMPARED)
-    return (f"<p>The paper compared itself with three earlier results, all on other images than its "
-            f"own:</p><ul>{items}</ul>")
-
-# %% ../../nbs/08_reporting/02_text.ipynb #ea300b15
-def conclusions(metrics: dict) -> list[str]:
-    "Return the conclusions that the numbers of this run carry, one sentence each."
-    return [s for s in (_against_chance(metrics), _leader(metrics), *_comparisons(metrics), _lottery(metrics),
-                        _grouping(metrics), _shortcut(metrics)) if s]
-
-
-def _against_chance(metrics) -> str:
-    name, r = next(iter(metrics["holdout"]["models"].items()))
-    d = metrics["dataset"]
-    most = max(d["counts"].values()) / sum(d["counts"].values())
-    low, high = r["accuracy"]["ci"]
-    words = (f"The {model_words(name)} is right on {percent(r['accuracy']['value'])} of the held-out images "
-             f"({span((low, high))}); always answering the larger class would be right on {percent(most)}.")
-    return words + (" The interval lies above that." if low > most
-                    else " The interval does not exclude it: this holdout does not show that the model has learned "
-                         "anything.")
-
-
-def _leader(metrics) -> str:
-    models = metrics["holdout"]["models"]
-    if len(models) < 2: return ""
-    best = max(r["accuracy"]["value"] for r in models.values())
-    first = [m for m, r in models.items() if r["accuracy"]["value"] == best]
-    lead = (f"On this one holdout the highest accuracy, {percent(best)}, is that of the "
-            f"{' and the '.join(map(model_words, first))}")
-    tests = [c for c in metrics.get("comparisons", []) if c["scheme"] == "holdout" and c["a"] != "all"
-             and (c["a"] in first) != (c["b"] in first)]
-    if not tests: return lead + "."
-    sure = {c["b"] if c["a"] in first else c["a"] for c in tests
-            if (c["p_adjusted"] if c["p_adjusted"] is not None else 1) < 0.05}
-    others = [m for m in models if m not in first]
-    if not sure: return lead + "; no test on it tells this from the others."
-    if len(sure) == len(others): return lead + ", and the tests on it tell this from all others."
-    return (lead
-            + f"; the tests on it tell this from the {' and the '.join(model_words(m) for m in others if m in sure)} "
-              f"only.")
-
-
-def _comparisons(metrics) -> list[str]:
-    return ["Cross-validated: " + c["words"] + "." for c in metrics.get("comparisons", []) if c["scheme"] == "cv"
-            and c["a"] != "all"][:6]
-
-
-def _lottery(metrics) -> str:
-    if "splits" not in metrics: return ""
-    name, r = next(iter(metrics["splits"]["models"].items()))
-    a = r["accuracy"]
-    return (f"Over {metrics['splits']['n_splits']} random splits the {model_words(name)} averages "
-            f"{percent(a['mean'])}; single splits run from {percent(a['min'])} "
-            f"to {percent(a['max'])}, {100 * (a['max'] - a['min']):.0f} points apart, by the choice of held-out images "
-            f"alone.")
-
-
-def _grouping(metrics) -> str:
-    d = metrics["dataset"]
-    if d["n_patients"]: return f"No patient is on both sides of a split ({d['n_patients']:,} patients)."
-    return ("Patients are not named in these data: images of one person may stand on both sides of a split, which "
-            "makes every accuracy here look better than it is.")
-
-
-def _shortcut(metrics) -> str:
-    found = metrics.get("audit", {}).get("warnings", [])
-    return f"The audit raised {counted(len(found), 'warning')}; they stand on the first screen." if found else ""
-
-# %% ../../nbs/08_reporting/02_text.ipynb #97f38ac5
-def limits(metrics: dict) -> list[str]:
-    "Return what these numbers cannot say, as far as the run itself shows it."
-    d, h = metrics["dataset"], metrics["holdout"]
-    said = [f"{counted(h['n_test'], 'held-out image')}: one more or one fewer mistake moves accuracy by "
-            f"{100 / h['n_test']:.1f} points.",
-            "Every image comes from one source as far as this run knows; another hospital, stain or microscope is "
-            "another question, which only images from there can answer.",
-            "An image is not a patient: a diagnosis of leukemia rests on many cells, flow cytometry, cytogenetics and "
-            "a clinician."]
-    if d["synthetic"]: said.insert(0, "The images are drawn: no number here carries over to real blood.")
-    if d["n_skipped"]:
-        said.append(f"{counted(d['n_skipped'], 'file')} could not be used; if what made them unreadable goes with a "
-                    f"class, the result leans.")
-    return said
-
-# %% ../../nbs/08_reporting/02_text.ipynb #110029fb
-def rerun_command(settings: Settings) -> str:
-    "Return the command line that repeats a run: its data and every setting that is not the default."
-    import json
-    import shlex
-
-    changed = {k: v for k, v in settings.model_dump(mode="json").items() if k not in ("data", "out")
-               and v != Settings.model_fields[k].get_default()}
-    preset = next((p for p, s in PRESETS.items() if s and all(settings.model_dump()[k] == v for k, v in s.items())),
-                  None)
-    if preset: changed = {k: v for k, v in changed.items() if PRESETS[preset].get(k) != v}
-    if "synthetic" in changed:
-        usual = Settings().synthetic.model_dump()
-        changed |= {f"synthetic.{k}": v for k, v in changed.pop("synthetic").items() if v != usual[k]}
-    words = ["leuknb", "report", *([] if settings.data == "synthetic" else [settings.data]),
-             *(["--preset", preset] if preset else [])]
-    for k, v in changed.items(): words += ["--set", f"{k}={v if isinstance(v, str) else json.dumps(v)}"]
-    return shlex.join(words)
 
 # %% ../../nbs/08_reporting/02_text.ipynb #1b6dfd68
 def skipped_html(dataset) -> str:
@@ -443,20 +285,3 @@ def paper_table_html(metrics: dict) -> str:
     return table_html(table,
                       f"The paper's images are not these: read the rows side by side, do not subtract "
                       f"them.{other_task}")
-
-# %% ../../nbs/08_reporting/02_text.ipynb #42635ea3
-def rerun_html(
-    settings: Settings,
-    metrics: dict,
-) -> str:
-    """Return how to repeat the run, what must come out the same, and for the quick default how to go on with the
-    better features.
-    """
-    better = settings.model_copy(update=PRESETS["best"])
-    quick = all(getattr(settings, k) == getattr(Settings(), k) for k in ("backbone", *PRESETS["best"]))
-    onwards = (f"<p>On real cells the preset <code>best</code> told classes apart better, with eight passes an image "
-               f"instead of one:</p><pre>{escape(rerun_command(better))}</pre>" if quick else "")
-    return (f"<pre>{escape(rerun_command(settings))}</pre><p>The same settings on the same images (fingerprint "
-            f"<code>{metrics['dataset']['fingerprint'][:12]}</code>) "
-            f"write the same bytes of metrics.json, predictions.csv and dataset.csv. Versions, commit and seconds "
-            f"stand in run.json.</p>{onwards}")

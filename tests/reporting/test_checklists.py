@@ -9,9 +9,9 @@ import pytest
 from conftest import ROOT
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from leuknb.reporting.checklists import (
-    answer, ANSWERED, ANSWERS, AUTHORS, CHECKLISTS, checklists_html, CLAIM, FOR_AUTHORS, HEADINGS, OF_PEOPLE, PARTLY,
-    STATUSES, summary_table)
+from leuknb.reporting.checklist_answers import ANSWERED, ANSWERS, AUTHORS, HEADINGS, PARTLY, STATUSES
+from leuknb.reporting.checklist_items import CHECKLISTS, CLAIM, FOR_AUTHORS, OF_PEOPLE
+from leuknb.reporting.checklists import answer, checklists_html, summary_table
 from leuknb.settings import Settings
 
 NB = ROOT / "nbs" / "reports" / "report.ipynb"

@@ -24,9 +24,6 @@ LONG = {
     "evaluation.intervals": "every interval and its bootstrap, which share their resampling",
     "explanation.evidence": "one map in three ways, each a check of the others",
     "experiments.compare": "one comparison, read from top to bottom",
-    "reporting.html": "one page",
-    "reporting.text": "the sentences of one page",
-    "reporting.checklists": "the items of two published lists, one answer each",
 }
 
 

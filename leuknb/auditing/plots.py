@@ -5,8 +5,6 @@
 # %% ../../nbs/05_auditing/05_plots.ipynb #ee14504e
 from __future__ import annotations
 
-import numpy as np
-
 from ..settings import Settings
 from ..plotting import PALETTE
 from ..data.datasets import Dataset

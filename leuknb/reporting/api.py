@@ -5,7 +5,6 @@
 # %% ../../nbs/08_reporting/13_api.ipynb #40ebc2e7
 from __future__ import annotations
 
-import base64
 import json
 import webbrowser
 from dataclasses import replace
@@ -76,13 +75,16 @@ def _table(path: Path):
     import pandas as pd
 
     text = {c: str for c in ("file_name", "label", "group", "model", "scheme", "predicted", "sha256", "status", "why")}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"score": [""], "width": [""], "height": [""]})
+    return pd.read_csv(path, dtype=text, keep_default_na=False,
+                       na_values={"score": [""], "width": [""], "height": [""]})
 
 
 def _picture(path: Path) -> str:
+    from leuknb.reporting.html import data_uri
+
     if not path.is_file(): return ""
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="Examples of each class" style="max-width:100%" src="data:image/png;base64,{data}">'
+    data = data_uri(path.read_bytes(), "png")
+    return f'<img alt="Examples of each class" style="max-width:100%" src="{data}">'
 
 # %% ../../nbs/08_reporting/13_api.ipynb #8794d1e1
 def report(

@@ -137,8 +137,11 @@ def shortcut_words(m) -> str:
 def _source(m, s):
     d = m["dataset"]
     if d["synthetic"]:
-        return f"Drawn by a simulator (seed {s.synthetic.seed}): no person, no laboratory, no use beyond trying the analysis.", ""
-    return f"{d['name']}, {counted(d['n_images'], 'image')}, fingerprint {d['fingerprint'][:12]}.", "tell who collected them, where and for what."
+        return (f"Drawn by a simulator (seed {s.synthetic.seed}): no person, no laboratory, no use beyond trying "
+                f"the analysis.",
+                "")
+    return (f"{d['name']}, {counted(d['n_images'], 'image')}, fingerprint {d['fingerprint'][:12]}.",
+            "tell who collected them, where and for what.")
 
 
 @answers("outcome", "The images", "dataset")
@@ -146,7 +149,8 @@ def _outcome(m, s):
     d = m["dataset"]
     positive = f", {d['positive']} counts as positive" if d.get("positive") else ""
     if d["synthetic"]: return f"The class that was drawn ({class_words(m)}{positive}): known, not judged.", ""
-    return f"The label that came with each image ({class_words(m)}{positive}).", "tell by which reference standard an image got its label."
+    return (f"The label that came with each image ({class_words(m)}{positive}).",
+            "tell by which reference standard an image got its label.")
 
 
 @answers("ethics", "The images", "dataset")
@@ -231,7 +235,9 @@ def _predictors(m, s):
 
 @answers("machine_predictors", "The features", "features")
 def _machine_predictors(m, s):
-    return f"One unchanged network ({m['features']['backbone']}) computed them for every image alike; no person judged them.", ""
+    return (f"One unchanged network ({m['features']['backbone']}) computed them for every image alike; no person "
+            f"judged them.",
+            "")
 
 
 @answers("available", "The features", "features")
@@ -241,7 +247,9 @@ def _available(m, s): return "The image is all that a prediction needs.", ""
 @answers("blind_index", "The workflow", "features")
 def _blind_index(m, s):
     n = m["features"]["n_features"]
-    return f"The {n:,} features come from the pixels alone: no clinical facts, no labels; labels of test images reach no fit.", ""
+    return (f"The {n:,} features come from the pixels alone: no clinical facts, no labels; labels of test images "
+            f"reach no fit.",
+            "")
 
 
 @answers("same_preparation", "The workflow", "features")
@@ -293,14 +301,17 @@ def _specification(m, s):
 def _initialisation(m, s):
     weights = "a weights file given by hand" if s.weights else "its published pretraining"
     left = "tell where that file comes from." if s.weights else ""
-    return f"{m['features']['backbone']} with {weights}, not trained further; classifiers start from seed {s.seed}.", left
+    return (f"{m['features']['backbone']} with {weights}, not trained further; classifiers start from seed {s.seed}.",
+            left)
 
 
 @answers("selection", "The models on the holdout", "holdout")
 def _selection(m, s):
     models = m["holdout"]["models"]
     if len(models) == 1: return "There is one model.", ""
-    return f"All {len(models)} are reported; {headline_model(models, s)} is the headline since the settings name it first, not for its result.", ""
+    return (f"All {len(models)} are reported; {headline_model(models, s)} is the headline since the settings name "
+            f"it first, not for its result.",
+            "")
 
 
 @answers("ensembling", "The workflow", "features")
@@ -317,7 +328,9 @@ def _updating(m, s): return "No model was updated: each is fitted anew in this r
 
 @answers("prediction_rule", "How to rerun this", "holdout")
 def _prediction_rule(m, s):
-    return "By the fitted classifiers themselves; predictions.csv holds score and call for every image, split and model.", ""
+    return ("By the fitted classifiers themselves; predictions.csv holds score and call for every image, split and "
+            "model.",
+            "")
 
 
 def _weighted(s) -> list[str]: return [c for c in s.classifiers if s.params.get(c, {}).get("class_weight")]
@@ -339,4 +352,6 @@ def _untouched_test(m, s): return "Test images are taken as they come: never res
 @answers("numbers", "The models on the holdout", "dataset", "holdout")
 def _numbers(m, s):
     h = m["holdout"]
-    return f"{h['n_train']:,} images to fit and {h['n_test']:,} held out, of {m['dataset']['n_images']:,} ({class_words(m)}).", ""
+    return (f"{h['n_train']:,} images to fit and {h['n_test']:,} held out, of {m['dataset']['n_images']:,} "
+            f"({class_words(m)}).",
+            "")

@@ -33,7 +33,8 @@ def _size_development(m, s):
 def _size_evaluation(m, s):
     h = m["holdout"]
     name = headline_model(h["models"], s)
-    return f"{h['n_test']:,} held out; {name}: {rate_words(h['models'][name], 'accuracy')}.", "judge whether that interval is narrow enough for the use."
+    return (f"{h['n_test']:,} held out; {name}: {rate_words(h['models'][name], 'accuracy')}.",
+            "judge whether that interval is narrow enough for the use.")
 
 
 @answers("apparent", "The models on the holdout", "holdout")
@@ -44,7 +45,9 @@ def _apparent(m, s): return f"No number is of an image its model was fitted on: 
 def _resampling(m, s):
     if not {"splits", "cv"} & set(m): return "", absent(PARTS["splits"], PARTS["cv"])
     steps = ["scaling", *(["choice of parameters"] if s.tune else []), *(["augmentation"] if s.augment else [])]
-    return f"{capital(scheme_words(m))}: {', '.join(steps)} and fitting anew in each, on training images only; the network never sees a label.", ""
+    return (f"{capital(scheme_words(m))}: {', '.join(steps)} and fitting anew in each, on training images only; the "
+            f"network never sees a label.",
+            "")
 
 
 @answers("overfitting", "Do the labels matter", "holdout")
@@ -181,12 +184,14 @@ def _limitations(m, s):
              "drawn images" if is_drawn(m) else "one source as far as the run knows",
              "" if m["dataset"]["n_patients"] else "patients not named",
              f"{counted(len(warned), 'warning')} of the audit" if warned else ""]
-    return f"As far as the run shows: {', '.join(filter(None, known))}.", "add what sampling, staining and labelling limit."
+    return (f"As far as the run shows: {', '.join(filter(None, known))}.",
+            "add what sampling, staining and labelling limit.")
 
 
 @answers("interpretation", "Conclusions", "holdout")
 def _interpretation(m, s):
-    return "The conclusions the numbers carry, with intervals.", "tell what they mean for patients, beside earlier work."
+    return ("The conclusions the numbers carry, with intervals.",
+            "tell what they mean for patients, beside earlier work.")
 
 
 @answers("objectives", "The question", "dataset", "holdout")

@@ -20,7 +20,7 @@ __all__ = ['detectable_difference_inputs', 'detectable_difference_html', 'compar
 def detectable_difference_inputs(
     metrics: dict,
     predictions: pd.DataFrame,
-) -> tuple[float, float, int]:  # (highest accuracy, share of images on which exactly one of two models is right, images held out)
+) -> tuple[float, float, int]:  # (highest accuracy, share of images on which one of two is right, images held out)
     """Return what the smallest detectable difference is computed from: the mean discordance over all pairs of models
     on the
     holdout.

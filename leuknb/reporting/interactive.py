@@ -5,7 +5,6 @@
 # %% ../../nbs/08_reporting/08_interactive.ipynb #2a3676b9
 from __future__ import annotations
 
-from html import escape
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ import pandas as pd
 from .. import paper
 from ..settings import Settings
 from ..evaluation.metrics import PAPER_METRICS, rates
-from .html import json_block, thumbnail_uri
+from .html import json_block, render, thumbnail_uri
 from .text import counted, HEADINGS, model_words, percent, PROBE_WORDS
 
 # %% auto #0
@@ -112,22 +111,9 @@ def threshold_html(
     data = {"positive": positive, "negative": negative,
             "sets": [{"name": s["name"], "words": s["words"], **_plain(s["steps"])} for s in sets]}
     first = sets[0]["steps"]
-    options = "".join(f'<option value="{i}">{escape(s["name"])}</option>' for i, s in enumerate(sets))
-    return (f'<p>{escape(sets[0]["name"])}, at the decision threshold{_moves()}</p>'
-            f'<div class="row control"><label for="threshold-set">Classifier and images<select '
-            f'id="threshold-set">{options}</select></label>'
-            '<div class="wide"><label for="threshold">Threshold</label> <output id="threshold-value" '
-            'for="threshold"></output>'
-            f'<input type="range" id="threshold" min="0" max="{len(first.score)}" value="{first.start}" step="1" '
-            f'aria-describedby="threshold-note"></div>'
-            '<button type="button" id="threshold-back">Back to the decision threshold</button></div>'
-            '<svg class="strip control" id="threshold-strip" viewBox="0 0 720 98" height="98" role="img" '
-            'aria-label="Scores of the images, one row a class; the line is the threshold."></svg>'
-            f'<div class="pair" id="threshold-view">{_matrix_html(first, positive, negative)}{_rates_html(first)}</div>'
-            f'<p class="small" id="threshold-note">{escape(sets[0]["words"])}</p>{json_block("threshold-data", data)}')
-
-
-def _moves() -> str: return '<span class="control">; the slider moves it, one score at a time</span>.'
+    counts = counts_at(first, first.start)
+    return render("threshold.html.j2", {"data": json_block("threshold-data", data)}, sets=sets, positive=positive,
+                  negative=negative, last=len(first.score), start=first.start, counts=counts, rates=_rate_rows(counts))
 
 
 def _plain(s: Steps) -> dict:
@@ -135,31 +121,20 @@ def _plain(s: Steps) -> dict:
             "start": s.start, "threshold": s.threshold}
 
 
-def _matrix_html(s: Steps, positive: str, negative: str) -> str:
-    c = counts_at(s, s.start)
-    cell = lambda name, right: f'<td class="{"right" if right else ""}" id="count-{name}">{c[name]}</td>'
-    return ('<table class="matrix"><caption>Images at this threshold.</caption><thead><tr><th scope="col">truth</th>'
-            f'<th scope="col">called {escape(positive)}</th><th scope="col">called '
-            f'{escape(negative)}</th></tr></thead><tbody>'
-            f'<tr><th scope="row">{escape(positive)}</th>{cell("tp", True)}{cell("fn", False)}</tr>'
-            f'<tr><th scope="row">{escape(negative)}</th>{cell("fp", False)}{cell("tn", True)}</tr></tbody></table>')
-
-
+# metric -> (images it counts, images it counts among); F1 is no share of images
 PARTS = {"sensitivity": ("tp", "tp fn"), "specificity": ("tn", "tn fp"), "precision": ("tp", "tp fp"),
-         "accuracy": ("tp tn", "tp fn fp tn")}  # F1 is no share of images
+         "accuracy": ("tp tn", "tp fn fp tn"), "f1": ()}
 
 
-def _rates_html(s: Steps) -> str:
-    c = counts_at(s, s.start)
-    value, add = rates(**c), lambda names: sum(c[k] for k in names.split())
-    row = lambda m: (
-        f'<tr><th scope="row">{HEADINGS[m]}</th><td id="rate-{m}" '
-        f'data-value="{float(value[m])!r}">{percent(float(value[m]))}</td>'
-                     + (f'<td id="of-{m}">{add(PARTS[m][0])} of {add(PARTS[m][1])}</td>' if m in PARTS
-                        else "<td></td>") + "</tr>")
-    return ('<table><caption>Metrics at this threshold.</caption><thead><tr><th scope="col">metric</th><th '
-            'scope="col">value</th><th scope="col">images</th></tr></thead>'
-            f'<tbody>{"".join(row(m) for m in ("sensitivity", "specificity", "precision", "accuracy", "f1"))}</tbody></table>')
+def _rate_rows(counts: dict[str, int]) -> list[dict]:
+    "Each metric at a threshold: its value, and the images behind it where it is a share of them."
+    value = rates(**counts)
+
+    def of(metric):
+        return " of ".join(str(sum(counts[k] for k in names.split())) for names in PARTS[metric])
+
+    return [{"name": m, "heading": HEADINGS[m], "value": repr(float(value[m])), "words": percent(float(value[m])),
+             "of": of(m)} for m in PARTS]
 
 # %% ../../nbs/08_reporting/08_interactive.ipynb #39d60613
 ROWS = 200  # images shown at most
@@ -219,14 +194,11 @@ def images_html(
     models = {m: _answers(part.set_index("file_name").loc[first["file_name"]], columns, classes, dataset.positive)
               for m, part in held.groupby("model", sort=False)}
     headline = next(iter(held["model"]))
-    heads = ['<th scope="col">image</th>', *(f'<th scope="col" data-sort class="{kind}">{escape(words)}</th>' for words,
-                                             kind in _heads(columns, dataset))]
-    body = "".join(_row(i, r, models[headline], columns, classes, dataset, settings) for i,
-                   r in enumerate(first.itertuples()))
-    return (f"<p>{_shown_words(len(first), n, model_words(headline))}</p>{_filters(models, classes)}"
-            f'<div class="scroll"><table class="images sortable" id="images-table"><caption>Held-out images and what '
-            f'each was called; {escape(_score_words(columns))}</caption>'
-            f'<thead><tr>{"".join(heads)}</tr></thead><tbody>{body}</tbody></table></div>{json_block("images-data", {"classes": classes, "models": models})}')
+    rows = [_row(i, r, models[headline], classes, dataset, settings) for i, r in enumerate(first.itertuples())]
+    data = json_block("images-data", {"classes": classes, "models": models})
+    return render("images.html.j2", {"data": data}, shown=_shown_words(len(first), n, model_words(headline)),
+                  models=[(m, model_words(m)) for m in models], classes=[("", "all"), *enumerate(classes)],
+                  scores=_score_words(columns), heads=_heads(columns, dataset), rows=rows, grouped=dataset.grouped)
 
 
 def _answers(part: pd.DataFrame, columns: list[str], classes: list[str], positive: str | None) -> dict:
@@ -243,42 +215,23 @@ def _heads(columns, dataset) -> list[tuple[str, str]]:
             *((c.removeprefix("score_"), "") for c in columns)]
 
 
-def _row(i: int, r, answers: dict, columns, classes, dataset, settings: Settings) -> str:
-    called, scores = classes[answers["called"][i]], answers["scores"][i]
-    shown = lambda v: f'<td class="score" data-value="{"" if v is None else repr(v)}">{"undefined" if v is None else f"{v:.3f}"}</td>'
-    group = f'<td class="words">{escape(str(r.group))}</td>' if dataset.grouped else ""
-    words = escape(f"{r.file_name}, {r.label}")
-    uri = thumbnail_uri(dataset, r.file_name, settings.pixel_limit)
-    return (f'<tr data-at="{i}" data-truth="{classes.index(r.label)}" data-text="{escape(f"{r.file_name} {r.group}")}" '
-            f'class="{"wrong" if r.wrong else "fine"}">'
-            f'<td><img class="thumb" src="{uri}" alt="{words}" data-words="{words}" width="64" height="64" '
-            f'loading="lazy" decoding="async"></td>'
-            f'<td class="words file">{escape(r.file_name)}</td><td class="words">{escape(r.label)}</td>{group}<td '
-            f'class="words called">{escape(called)}</td>'
-            f'<td class="words verdict">{answers["verdict"][i]}</td>{"".join(map(shown, scores))}</tr>')
+def _row(i: int, r, answers: dict, classes: list[str], dataset, settings: Settings) -> dict:
+    "One image and what the headline classifier said of it, as the template shows it."
+    return {"truth": classes.index(r.label), "kind": "wrong" if r.wrong else "fine", "file_name": r.file_name,
+            "label": r.label, "group": r.group, "called": classes[answers["called"][i]],
+            "verdict": answers["verdict"][i], "scores": answers["scores"][i],
+            "uri": thumbnail_uri(dataset, r.file_name, settings.pixel_limit)}
 
 
 def _shown_words(shown: int, n: int, headline: str) -> str:
-    order = f"mistakes of the {escape(headline)} first, then what was nearest to being called otherwise"
+    order = f"mistakes of the {headline} first, then what was nearest to being called otherwise"
     return (f"All {counted(n, 'held-out image')}, {order}." if shown == n
             else f"{shown:,} of {counted(n, 'held-out image')}: {order}. The others stand in predictions.csv.")
 
 
 def _score_words(columns: list[str]) -> str:
-    return "the score is the one the decision threshold cuts." if len(
-        columns) == 1 else "the scores are those of each class; the highest is called."
-
-
-def _filters(models: dict, classes: list[str]) -> str:
-    pick = lambda ids, words, options: f'<label for="{ids}">{words}<select id="{ids}">{options}</select></label>'
-    option = lambda value, words: f'<option value="{escape(str(value))}">{escape(words)}</option>'
-    return ('<div class="row control" role="group" aria-label="What the table shows">'
-            + pick("images-model", "Classifier", "".join(option(m, model_words(m)) for m in models))
-            + pick("images-which", "Result", option("", "all") + option("wrong", "mistakes") + option("right", "right"))
-            + pick("images-truth", "Truth", option("", "all") + "".join(option(i, c) for i, c in enumerate(classes)))
-            + '<label for="images-text">File or patient contains<input type="search" id="images-text" '
-              'autocomplete="off"></label></div>'
-            '<p class="small control" id="images-count" role="status"></p>')
+    if len(columns) == 1: return "the score is the one the decision threshold cuts."
+    return "the scores are those of each class; the highest is called."
 
 # %% ../../nbs/08_reporting/08_interactive.ipynb #4cfe7272
 def _of_models(metrics: dict, say) -> str:

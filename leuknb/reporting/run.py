@@ -36,7 +36,8 @@ def to_html(
     """
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(raw_template=asset("notebook.html.j2"), embed_images=True, mathjax_url="", require_js_url="")
+    exporter = HTMLExporter(raw_template=asset("notebook.html.j2"), embed_images=True, mathjax_url="",
+                            require_js_url="")
     return page_html(title, exporter.from_notebook_node(_setup_last(nb))[0])
 
 

@@ -173,7 +173,7 @@ class Study:
         name: str,  # of the files in figures/
         caption: str,
         of_images: bool = True,  # whether it was made of the images, and says so when they are synthetic
-        alt: str | None = None,  # what the figure shows, for those who do not see it; None: told from the numbers of the run
+        alt: str | None = None,  # what the figure shows, for those who do not see it; None: from the numbers of the run
     ) -> None:
         "Show a figure with its caption, and keep it in the run folder as PNG and SVG."
         from leuknb.reporting.interactive import alternative

@@ -390,12 +390,7 @@ def explore(
 @app.command()
 def doctor() -> None:
     "Tell what this installation has and what a run here would use."
-<<<<<<< HEAD
     from leuknb.reporting.installation import installation
-=======
-    from leuknb.core import package_versions
-    from leuknb.reporting.provenance import PACKAGES
->>>>>>> 24ad944 (Checklists as data and answers, conclusions and provenance apart: no module of reporting above 380 lines)
 
     for name, words in installation().items(): typer.echo(f"{name:34}{words}")
 

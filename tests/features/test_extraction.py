@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import itertools
 import os
 import pickle
 import shutil
@@ -96,21 +97,27 @@ network.Reader.__call__ = slowly
 """
 
 
-def test_one_thread_two_threads_a_killed_and_a_stored_run_give_the_same_bytes(folder, tmp_path):
+def test_one_thread_two_threads_a_killed_and_a_stored_run_give_the_same_bytes_and_a_stored_graph_needs_no_torch(folder, tmp_path):
     homes = [tmp_path / name for name in ("one", "two", "killed")]
     for h in homes: h.mkdir()
     one, _ = run_extract(folder, homes[0], threads="1")
-    two, _ = run_extract(folder, homes[1], threads="2")
-    for kept in ("backbones", "graphs"):
-        if (homes[0] / kept).is_dir(): shutil.copytree(homes[0] / kept, homes[2] / kept)
+    for kept, h in itertools.product(("backbones", "graphs"), homes[1:]):
+        if (homes[0] / kept).is_dir(): shutil.copytree(homes[0] / kept, h / kept)
+    two, torch_imported = run_extract(folder, homes[1], threads="2")
+    graphs = list(homes[1].glob("graphs/*.zip"))
+    assert one == two and torch_imported is not bool(graphs)
     run = run_extract(folder, homes[2], threads="1", wait=False, extra=SLOW)
     assert run.stdout.readline() == "pass\n" and run.stdout.readline() == "pass\n"
     run.send_signal(signal.SIGKILL)
     run.wait(timeout=30)
     resumed, _ = run_extract(folder, homes[2])
     stored, torch_imported = run_extract(folder, homes[2])
-    assert one == two == resumed == stored
+    assert one == resumed == stored
     assert not torch_imported, "a run whose features are all stored needs no torch"
+    for graph in graphs:
+        graph.write_bytes(graph.read_bytes()[:-4000])
+        shutil.rmtree(homes[1] / "features")
+        assert run_extract(folder, homes[1], threads="2") == (one, True), "a damaged graph is made again, on two threads too with the same numbers"
 
 
 def test_neighbours_place_and_threads_do_not_change_an_images_features():
@@ -509,18 +516,6 @@ def test_the_compiled_networks_bytes_do_not_hang_on_neighbours_or_runs():
     np.testing.assert_array_equal(cnn.transform(images[4:5]), together[4:5])
 
 
-def test_a_second_run_of_a_compiled_network_on_new_images_needs_no_torch(folder, tmp_path):
-    pytest.importorskip("onnxruntime")
-    first, loaded = run_extract(folder, tmp_path)
-    assert loaded and list(tmp_path.glob("graphs/*.zip"))
-    shutil.rmtree(tmp_path / "features")
-    assert run_extract(folder, tmp_path, threads="1") == (first, False)
-    graph = next(tmp_path.glob("graphs/*.zip"))
-    graph.write_bytes(graph.read_bytes()[:-4000])
-    shutil.rmtree(tmp_path / "features")
-    assert run_extract(folder, tmp_path) == (first, True), "a damaged graph is made again"
-
-
 def test_bfloat16_keeps_the_direction_of_dense_networks_and_is_refused_for_depthwise_ones_and_graphs(weights):
     from leuknb.features.onnx import has_bfloat16
 
@@ -548,19 +543,20 @@ def test_auto_without_onnx_runtime_is_torch_and_asking_for_it_names_the_command(
     with pytest.raises(InputError, match="pip install"): extraction.make_recipe(engine="onnx")
 
 
-def test_the_engines_lead_to_the_same_predictions_on_synthetic_and_real_smears(real_data):
+@pytest.mark.parametrize("data", ["synthetic", pytest.param("blast195", marks=pytest.mark.long)])
+def test_the_engines_lead_to_the_same_predictions_on_synthetic_and_real_smears(real_data, data):
     pytest.importorskip("onnxruntime")
     from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
-    for data in ("synthetic", str(real_data("blast195"))):
-        dataset = load_dataset(make_settings(data=data, synthetic={"n_images": 60}))
-        a, b = (extraction.extract(dataset, make_settings(data=data, engine=e)) for e in ("torch", "onnx"))
-        said = [cross_val_predict(make_pipeline(StandardScaler(), SVC(kernel="linear")), X, dataset.y, cv=5) for X in (a, b)]
-        assert cosines(a, b).min() > 0.9999
-        np.testing.assert_array_equal(*said)
+    if data != "synthetic": data = str(real_data(data))
+    dataset = load_dataset(make_settings(data=data, synthetic={"n_images": 60}))
+    a, b = (extraction.extract(dataset, make_settings(data=data, engine=e)) for e in ("torch", "onnx"))
+    said = [cross_val_predict(make_pipeline(StandardScaler(), SVC(kernel="linear")), X, dataset.y, cv=5) for X in (a, b)]
+    assert cosines(a, b).min() > 0.9999
+    np.testing.assert_array_equal(*said)
 
 
 def test_a_gpu_pass_copies_from_pinned_memory_on_a_queue_of_its_own_thread(monkeypatch, weights):

@@ -504,6 +504,7 @@ def test_onnx_of_alexnet_from_a_local_weights_file(three_classes, alexnet_weight
     assert max(agreement(Model.load(folder, weights=alexnet_weights), sorted(three_classes.glob("*/1*.png")))) < 1e-4
 
 
+@pytest.mark.long
 def test_onnx_with_the_white_cells_mask_as_an_input_of_its_own(tmp_path, smears):
     pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")
     from leuknb.modeling.onnx_export import onnx_inputs

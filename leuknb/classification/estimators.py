@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import textwrap
 from itertools import groupby
 from typing import NamedTuple
 
@@ -126,9 +127,10 @@ def _scaler(name: str, scaled: bool, blocks) -> list:
 # %% ../../nbs/03_classification/00_estimators.ipynb #2f6b8d15
 def model_name(
     name: str,  # svm, knn, ensemble, tree, or a dotted scikit-learn name
+    width: int = 80,  # letters that a line has room for, on an axis say
 ) -> str:
     "Return a classifier's name as a person reads it: linear SVM, k-nearest neighbours, LogisticRegression."
-    return MODEL_NAMES.get(name, name.rpartition(".")[2])
+    return textwrap.fill(MODEL_NAMES.get(name, name.rpartition(".")[2]), width)
 
 # %% ../../nbs/03_classification/00_estimators.ipynb #6a8e5d31
 def _class(path: str) -> type:

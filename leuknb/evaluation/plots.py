@@ -5,8 +5,6 @@
 # %% ../../nbs/04_evaluation/12_plots.ipynb #ab3728bb
 from __future__ import annotations
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_curve
@@ -152,11 +150,6 @@ def plot_decision_curve(
     return fig
 
 # %% ../../nbs/04_evaluation/12_plots.ipynb #85ada312
-def _wrapped(model: str) -> str:
-    "The model's name on as many lines as an axis has room for."
-    return textwrap.fill(model_name(model), 12)
-
-
 def _colours(models: list[str]) -> dict[str, str]:
     "A colour for every model: its own for the four, the next of the colour-blind palette for others."
     import seaborn as sns
@@ -314,7 +307,7 @@ def plot_lottery(
         ax.plot([low, high], [row + 0.13] * 2, color=colour, lw=4, solid_capstyle="butt")
         ax.plot([values.mean()], [row + 0.13], "|", color="k", ms=13, mew=2, label="mean" if not row else None)
         _mark_tickets(ax, predictions, m, row, paper)
-    ax.set(yticks=range(len(models)), yticklabels=[_wrapped(m) for m in models], ylim=(len(models) - 0.55, -0.75),
+    ax.set(yticks=range(len(models)), yticklabels=[model_name(m, 12) for m in models], ylim=(len(models) - 0.55, -0.75),
            xlabel="accuracy of one split, percent",
            title=_titled(f"The split lottery: {table.split.nunique()} splits of the same images", synthetic))
     ax.grid(axis="y", visible=False)
@@ -364,7 +357,7 @@ def plot_grouped(
         ax.plot([a], [row], "o", color=colour, ms=9, label="patients kept together" if not row else None)
         ax.annotate(f"{100 * d.value:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f})", (1.02, row),
                     xycoords=("axes fraction", "data"), va="center", fontsize=10)
-    ax.set(yticks=range(len(found)), yticklabels=[_wrapped(m) for m in found], ylim=(len(found) - 0.5, -0.5),
+    ax.set(yticks=range(len(found)), yticklabels=[model_name(m, 12) for m in found], ylim=(len(found) - 0.5, -0.5),
            xlabel="cross-validated accuracy, percent",
            title=_titled("How much of the score is recognising the patient", synthetic))
     ax.grid(axis="y", visible=False)

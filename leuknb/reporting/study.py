@@ -17,9 +17,9 @@ from ..settings import make_settings, Settings
 from .provenance import run_facts
 
 # %% auto #0
-__all__ = ['EVALUATION', 'MADE_BY', 'DATASET_COLUMNS', 'Study', 'dataset_section', 'headline_section', 'shaping_code',
-           'evaluation_key', 'remembered', 'study_units', 'evaluation_sections', 'permutation_result',
-           'comparison_section', 'calibration_section', 'first_repeat', 'show_html', 'write_run']
+__all__ = ['EVALUATION', 'MADE_BY', 'DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'headline_section',
+           'shaping_code', 'evaluation_key', 'remembered', 'study_units', 'permutation_result', 'comparison_section',
+           'first_repeat', 'calibration_section', 'evaluation_sections', 'write_run']
 
 # %% ../../nbs/08_reporting/12_study.ipynb #593f8f58
 @dataclass
@@ -197,7 +197,14 @@ def dataset_section(dataset) -> dict:
             "sites": None, "split": None, "layout": None, "fingerprint": dataset.fingerprint,
             "synthetic": dataset.synthetic}
 
+# %% ../../nbs/08_reporting/12_study.ipynb #95b0c81e
+def show_html(html: str) -> None:
+    "Show HTML in the notebook."
+    from IPython.display import HTML, display
 
+    display(HTML(html))
+
+# %% ../../nbs/08_reporting/12_study.ipynb #413996e9
 def headline_section(metrics: dict) -> dict:
     """Return the `headline` section of metrics.json: the first model's accuracy on the holdout, sensitivity and
     specificity beside it, and the warnings of the audit.
@@ -227,7 +234,7 @@ def shaping_code() -> dict[str, str]:
              predict.evaluate, splits, estimators, fitting, permutation.shuffled, permutation.permutation_test]
     return {p.__name__: inspect.getsource(p) for p in parts}
 
-
+# %% ../../nbs/08_reporting/12_study.ipynb #0f5ae303
 def evaluation_key(study: Study) -> str:
     "Return the fingerprint of all that shapes the predictions of a run."
     table = study.dataset.usable[["file_name", "label", "group"]].to_numpy(object).tolist()
@@ -264,27 +271,6 @@ def study_units(study: Study) -> str:
     "Return what the groups of a run are: patients where any is named, else copies of the same picture."
     return "patients" if study.dataset.grouped else "copy groups"
 
-
-def evaluation_sections(study: Study) -> dict:
-    """Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, comparisons,
-    permutation, calibration.
-    """
-    from leuknb.evaluation import schemes
-    from leuknb.evaluation import permutation
-
-    s, t, positive = study.settings, study.predictions, study.dataset.positive
-    units = study_units(study)
-    found = {"holdout": schemes.holdout_metrics(t, positive, len(study.X), s.seed, units)}
-    if s.n_splits: found["splits"] = schemes.splits_metrics(t, positive)
-    if s.cv_repeats:
-        with study.timed("intervals"): found["cv"] = schemes.cv_metrics(t, positive, "cv", units)
-    found["comparisons"] = comparison_section(t, s, units)
-    if s.permutations:
-        with study.timed("permutations"): study.permutation = permutation_result(study)
-        found["permutation"] = permutation.permutation_section(study.permutation)
-    if s.cv_repeats and positive: found["calibration"] = calibration_section(study)
-    return {k: v for k, v in found.items() if v}
-
 # %% ../../nbs/08_reporting/12_study.ipynb #de35d265
 def permutation_result(study: Study) -> dict:
     "Return `permutation.permutation_test` of the run, kept like the predictions."
@@ -308,10 +294,21 @@ def comparison_section(predictions, settings: Settings, units: str = "patients")
             for row in compare_models(predictions, scheme, seed=settings.seed, units=units)]
     return [{**row, "words": sentence(row)} for row in rows]
 
+# %% ../../nbs/08_reporting/12_study.ipynb #dded7169
+def first_repeat(
+    study: Study,
+    model: str,
+):  # (score [n_usable], fold [n_usable])
+    "Return the out-of-fold score and the fold of every usable image in the first repeat of the cross-validation."
+    t = study.predictions
+    t = t[(t.scheme == "cv") & (t.model == model) & (t.split < study.settings.cv_folds)]
+    t = t.set_index("file_name").loc[study.dataset.usable["file_name"]]
+    return t["score"].to_numpy(), t["split"].to_numpy()
+
 # %% ../../nbs/08_reporting/12_study.ipynb #603208cf
 def calibration_section(study: Study) -> dict:
     """Return Brier score, calibration error and operating points of every model from out-of-fold scores; fill
-    `training.probabilities`.
+    `study.probabilities`.
     """
     from leuknb.evaluation.calibration import brier, cross_calibrated, ece, ece_by_chance
     from leuknb.evaluation.thresholds import operating_point
@@ -326,24 +323,26 @@ def calibration_section(study: Study) -> dict:
                         "ece_by_chance": ece_by_chance(p, seed=study.settings.seed), "operating_points": points}
     return found
 
-# %% ../../nbs/08_reporting/12_study.ipynb #dded7169
-def first_repeat(
-    study: Study,
-    model: str,
-):  # (score [n_usable], fold [n_usable])
-    "Return the out-of-fold score and the fold of every usable image in the first repeat of the cross-validation."
-    t = study.predictions
-    t = t[(t.scheme == "cv") & (t.model == model) & (t.split
-                                                     < study.settings.cv_folds)].set_index("file_name").loc[
-                                                         study.dataset.usable["file_name"]]
-    return t["score"].to_numpy(), t["split"].to_numpy()
+# %% ../../nbs/08_reporting/12_study.ipynb #6abf5c37
+def evaluation_sections(study: Study) -> dict:
+    """Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, comparisons,
+    permutation, calibration.
+    """
+    from leuknb.evaluation import schemes
+    from leuknb.evaluation import permutation
 
-# %% ../../nbs/08_reporting/12_study.ipynb #95b0c81e
-def show_html(html: str) -> None:
-    "Show HTML in the notebook."
-    from IPython.display import HTML, display
-
-    display(HTML(html))
+    s, t, positive = study.settings, study.predictions, study.dataset.positive
+    units = study_units(study)
+    found = {"holdout": schemes.holdout_metrics(t, positive, len(study.X), s.seed, units)}
+    if s.n_splits: found["splits"] = schemes.splits_metrics(t, positive)
+    if s.cv_repeats:
+        with study.timed("intervals"): found["cv"] = schemes.cv_metrics(t, positive, "cv", units)
+    found["comparisons"] = comparison_section(t, s, units)
+    if s.permutations:
+        with study.timed("permutations"): study.permutation = permutation_result(study)
+        found["permutation"] = permutation.permutation_section(study.permutation)
+    if s.cv_repeats and positive: found["calibration"] = calibration_section(study)
+    return {k: v for k, v in found.items() if v}
 
 # %% ../../nbs/08_reporting/12_study.ipynb #96e2b560
 DATASET_COLUMNS = ["file_name", "label", "group", "sha256", "width", "height", "mode", "status", "why"]

@@ -15,6 +15,7 @@ from scipy import stats
 
 from ..core import check_choice, InputError, rng
 from ..data.datasets import group_codes, groups
+from ..classification.estimators import model_name
 from .metrics import ratio
 from .intervals import (
     corrected_mean, delong_covariance, Estimate, jackknife_variance, two_sided_quantile, wilson)
@@ -342,7 +343,7 @@ def sentence(
         return f"not all models are equally often right (Cochran's Q {c['statistic']:.1f}, {p})" if c[
             "p"] < alpha else \
             f"these data cannot tell the models apart as a group (Cochran's Q {c['statistic']:.1f}, {p})"
-    a, b, d = c["a"], c["b"], c["difference"]["value"]
+    a, b, d = model_name(c["a"]), model_name(c["b"]), c["difference"]["value"]
     if c["p_adjusted"] is None or math.isnan(c["p_adjusted"]):
         return f"{a} and {b} could not be compared: too few splits"
     low, high = c["difference"].get("ci", (math.nan, math.nan))

@@ -17,6 +17,7 @@ import pandas as pd
 from ..core import fingerprint, InputError, LeuknbError, rng, to_json, write_atomic
 from ..settings import make_settings, Settings
 from ..plotting import theme
+from ..classification.estimators import model_name
 from ..evaluation.predict import evaluate
 from ..evaluation.comparison import (
     aligned, corrected_resampled_ttest, holm, mcnemar_exact, paired_difference, sentence, sign_flip_exact)
@@ -435,7 +436,7 @@ def compare_runs(
 def ranking_table(comparison: Comparison) -> pd.DataFrame:
     "Return the ranking as it is shown: metrics in percent with their intervals."
     t = comparison.ranking
-    shown = pd.DataFrame({"rank": t["rank"], "configuration": t["configuration"], "model": t["model"],
+    shown = pd.DataFrame({"rank": t["rank"], "configuration": t["configuration"], "model": t["model"].map(model_name),
                           "seeds": t["seeds"]})
     if t["images"].nunique() > 1: shown["data"] = t["data"] + " " + t["images"].str[:6]
     for m, words in zip(RANKED, ("accuracy", "balanced accuracy", "AUROC")):
@@ -463,7 +464,8 @@ def sweep_words(c: Comparison) -> list[str]:
     "Return what the comparison found, in sentences."
     best, n, how = c.best, len(c.ranking), "in cross-validation" if scheme_of(c.runs) == "cv" else "on the holdout"
     interval = span((best["accuracy_low"], best["accuracy_high"]))
-    words = [f"{best['configuration']} ({best['model']}) is right on {percent(best['accuracy'])} of the images {how}, "
+    words = [f"{best['configuration']} ({model_name(best['model'])}) is right on {percent(best['accuracy'])} of the "
+             f"images {how}, "
              f"95 % interval {interval}"
              + (f", the highest of {n} configurations." if n > 1 else ".")]
     if c.price:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ..settings import Settings
+from ..classification.estimators import model_name
 from .text import counted, percent
 from .checklist_items import OF_PEOPLE
 
@@ -282,7 +283,7 @@ def _train_vs_test(m, s):
 
 @answers("building", "The workflow", "features", "holdout")
 def _building(m, s):
-    named = f"{counted(len(s.classifiers), 'classifier')} ({', '.join(s.classifiers)})"
+    named = f"{counted(len(s.classifiers), 'classifier')} ({', '.join(map(model_name, s.classifiers))})"
     return f"{named} on features of an unchanged network; {parameter_words(s)}; {scheme_words(m)}.", ""
 
 
@@ -293,7 +294,7 @@ def _development(m, s):
 
 @answers("specification", "The features", "features")
 def _specification(m, s):
-    return (f"{_predictors(m, s)[0]} Classifiers: {', '.join(s.classifiers)}; {parameter_words(s)}. "
+    return (f"{_predictors(m, s)[0]} Classifiers: {', '.join(map(model_name, s.classifiers))}; {parameter_words(s)}. "
             "Settings, seed and images rebuild the fitted models exactly."), ""
 
 
@@ -318,7 +319,7 @@ def _selection(m, s):
 def _ensembling(m, s):
     n = len(m["features"]["views"])
     views = f"Features are averaged over {n} symmetries of the image. " if n > 1 else ""
-    trees = "Only within the classifier named ensemble, which is many trees; no others are combined."
+    trees = "Only within the ensemble of trees; no others are combined."
     return views + (trees if "ensemble" in s.classifiers else "No models are combined."), ""
 
 

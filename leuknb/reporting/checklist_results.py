@@ -5,6 +5,7 @@
 # %% ../../nbs/08_reporting/06_checklist_results.ipynb #699818b6
 from __future__ import annotations
 
+from ..classification.estimators import model_name
 from .text import counted, percent
 from .checklist_items import OF_PEOPLE
 from .checklist_answers import (
@@ -56,7 +57,8 @@ def _overfitting(m, s):
     found = (f"The network is not trained on these images; {parameter_words(s)}; tests are on images kept out of the "
              f"fit.")
     if not p: return found, ""
-    return (f"{found} With labels shuffled ({counted(p['n_permutations'], 'time')}) {p['classifier']} reaches "
+    return (f"{found} With labels shuffled ({counted(p['n_permutations'], 'time')}) {model_name(p['classifier'])} "
+            f"reaches "
             f"{p['metric']} "
             f"{percent(p['null']['mean'])} on average, with the true ones {percent(p['observed'])}."), ""
 

@@ -10,8 +10,9 @@ from html import escape
 import pandas as pd
 
 from .. import paper
+from ..classification.estimators import model_name
 from ..evaluation.intervals import effective_images
-from .text import counted, model_words, percent, span
+from .text import counted, percent, span
 
 # %% auto #0
 __all__ = ['detectable_difference_inputs', 'detectable_difference_html', 'compared_words', 'conclusions', 'limits']
@@ -69,7 +70,7 @@ def compared_words(metrics: dict) -> str:  # HTML
     def where(v): return "inside" if low <= v <= high else "above" if v > high else "below"
 
     items = "".join(
-        f"<li>{percent(v, 2)}: {where(v)} the interval of this run's {escape(model_words(name))} "
+        f"<li>{percent(v, 2)}: {where(v)} the interval of this run's {escape(model_name(name))} "
         f"({span((low, high))})</li>" for v in paper.COMPARED)
     return (f"<p>The paper compared itself with three earlier results, all on other images than its "
             f"own:</p><ul>{items}</ul>")
@@ -86,7 +87,7 @@ def _against_chance(metrics) -> str:
     d = metrics["dataset"]
     most = max(d["counts"].values()) / sum(d["counts"].values())
     low, high = r["accuracy"]["ci"]
-    words = (f"The {model_words(name)} is right on {percent(r['accuracy']['value'])} of the held-out images "
+    words = (f"The {model_name(name)} is right on {percent(r['accuracy']['value'])} of the held-out images "
              f"({span((low, high))}); always answering the larger class would be right on {percent(most)}.")
     return words + (" The interval lies above that." if low > most
                     else " The interval does not exclude it: this holdout does not show that the model has learned "
@@ -99,7 +100,7 @@ def _leader(metrics) -> str:
     best = max(r["accuracy"]["value"] for r in models.values())
     first = [m for m, r in models.items() if r["accuracy"]["value"] == best]
     lead = (f"On this one holdout the highest accuracy, {percent(best)}, is that of the "
-            f"{' and the '.join(map(model_words, first))}")
+            f"{' and the '.join(map(model_name, first))}")
     tests = [c for c in metrics.get("comparisons", []) if c["scheme"] == "holdout" and c["a"] != "all"
              and (c["a"] in first) != (c["b"] in first)]
     if not tests: return lead + "."
@@ -109,7 +110,7 @@ def _leader(metrics) -> str:
     if not sure: return lead + "; no test on it tells this from the others."
     if len(sure) == len(others): return lead + ", and the tests on it tell this from all others."
     return (lead
-            + f"; the tests on it tell this from the {' and the '.join(model_words(m) for m in others if m in sure)} "
+            + f"; the tests on it tell this from the {' and the '.join(model_name(m) for m in others if m in sure)} "
               f"only.")
 
 
@@ -122,7 +123,7 @@ def _lottery(metrics) -> str:
     if "splits" not in metrics: return ""
     name, r = next(iter(metrics["splits"]["models"].items()))
     a = r["accuracy"]
-    return (f"Over {metrics['splits']['n_splits']} random splits the {model_words(name)} averages "
+    return (f"Over {metrics['splits']['n_splits']} random splits the {model_name(name)} averages "
             f"{percent(a['mean'])}; single splits run from {percent(a['min'])} "
             f"to {percent(a['max'])}, {100 * (a['max'] - a['min']):.0f} points apart, by the choice of held-out images "
             f"alone.")

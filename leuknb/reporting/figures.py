@@ -9,6 +9,7 @@ import numpy as np
 
 from ..settings import Settings
 from ..plotting import theme
+from ..classification.estimators import model_name
 
 # %% auto #0
 __all__ = ['NETWORKS', 'LAST', 'workflow_steps', 'draw_workflow', 'draw_network', 'feature_map', 'draw_feature_map']
@@ -24,7 +25,7 @@ def workflow_steps(
     steps = [("Images", "bytes to RGB, unreadable ones named"), ("Resize", f"{size} x {size} px, bilinear"),
              ("Network", f"{settings.backbone}, pretrained, not retrained"),
              ("Features", f"{n_features:,} numbers per image, {views}"),
-             ("Classifiers", ", ".join(c.split(".")[-1] for c in settings.classifiers)),
+             ("Classifiers", ", ".join(map(model_name, settings.classifiers))),
              ("Test", f"{settings.test_size:.0%} held out" + (f", {settings.n_splits} random splits"
                                                               if settings.n_splits else ""))]
     if settings.augment: steps.insert(2, ("Augment", f"{settings.augment} per training image, never in a test"))

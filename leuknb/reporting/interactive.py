@@ -12,9 +12,10 @@ import pandas as pd
 
 from .. import paper
 from ..settings import Settings
+from ..classification.estimators import model_name
 from ..evaluation.metrics import PAPER_METRICS, rates
 from .html import json_block, render, thumbnail_uri
-from .text import counted, HEADINGS, model_words, percent, PROBE_WORDS
+from .text import counted, HEADINGS, percent, PROBE_WORDS
 
 # %% auto #0
 __all__ = ['STEPS', 'CAUTION', 'PARTS', 'ROWS', 'Steps', 'threshold_steps', 'counts_at', 'threshold_sets', 'threshold_html',
@@ -92,7 +93,7 @@ def threshold_sets(
         for model, part in t.groupby("model", sort=False):
             steps = threshold_steps(part["score"], part["label"] == positive, part["predicted"] == positive)
             if steps is None: continue
-            name = f"{model_words(model)}, {'holdout' if scheme == 'holdout' else 'cross-validation'}"
+            name = f"{model_name(model)}, {'holdout' if scheme == 'holdout' else 'cross-validation'}"
             found.append({"name": name, "words": f"On {counted(len(part), 'image')} {where}. {CAUTION}",
                           "steps": steps})
     return found
@@ -196,8 +197,8 @@ def images_html(
     headline = next(iter(held["model"]))
     rows = [_row(i, r, models[headline], classes, dataset, settings) for i, r in enumerate(first.itertuples())]
     data = json_block("images-data", {"classes": classes, "models": models})
-    return render("images.html.j2", {"data": data}, shown=_shown_words(len(first), n, model_words(headline)),
-                  models=[(m, model_words(m)) for m in models], classes=[("", "all"), *enumerate(classes)],
+    return render("images.html.j2", {"data": data}, shown=_shown_words(len(first), n, model_name(headline)),
+                  models=[(m, model_name(m)) for m in models], classes=[("", "all"), *enumerate(classes)],
                   scores=_score_words(columns), heads=_heads(columns, dataset), rows=rows, grouped=dataset.grouped)
 
 
@@ -235,7 +236,7 @@ def _score_words(columns: list[str]) -> str:
 
 # %% ../../nbs/08_reporting/08_interactive.ipynb #4cfe7272
 def _of_models(metrics: dict, say) -> str:
-    return "; ".join(f"{model_words(m)} {say(r)}" for m, r in metrics["holdout"]["models"].items()) + "."
+    return "; ".join(f"{model_name(m)} {say(r)}" for m, r in metrics["holdout"]["models"].items()) + "."
 
 
 def _bars(metrics):
@@ -263,12 +264,12 @@ def _roc(metrics):
 def _lottery(metrics):
     one = lambda a: f"{percent(a['mean'])} on average, from {percent(a['min'])} to {percent(a['max'])}"
     return (f"Accuracy in {metrics['splits']['n_splits']} random splits, a row of dots for every model. "
-            + "; ".join(f"{model_words(m)} {one(r['accuracy'])}" for m, r in metrics["splits"]["models"].items()) + ".")
+            + "; ".join(f"{model_name(m)} {one(r['accuracy'])}" for m, r in metrics["splits"]["models"].items()) + ".")
 
 
 def _reliability(metrics):
     return ("Observed frequency over stated probability, a curve for every model; the diagonal is perfect. Calibration "
-            "error: " + "; ".join(f"{model_words(m)} {r['ece']:.3f}" for m, r in metrics["calibration"].items()) + ".")
+            "error: " + "; ".join(f"{model_name(m)} {r['ece']:.3f}" for m, r in metrics["calibration"].items()) + ".")
 
 
 def _permutation(metrics):
@@ -286,7 +287,7 @@ def _shortcuts(metrics):
 
 
 def _published(metrics):
-    return "Accuracies the paper printed, with intervals: " + "; ".join(f"{model_words(m)} {percent(v)}" for m,
+    return "Accuracies the paper printed, with intervals: " + "; ".join(f"{model_name(m)} {percent(v)}" for m,
         v in paper.ACCURACY.items()) + ". The intervals of the best three overlap."
 
 
@@ -298,7 +299,7 @@ def _examples(metrics):
 def _workflow(metrics):
     f = metrics["features"]
     return (f"Boxes joined by arrows: images, resized to {f['image_size']} pixels, network {f['backbone']}, "
-            f"{f['n_features']:,} features, classifiers {', '.join(map(model_words, metrics['holdout']['models']))}, "
+            f"{f['n_features']:,} features, classifiers {', '.join(map(model_name, metrics['holdout']['models']))}, "
             f"test.")
 
 

@@ -10,21 +10,17 @@ from html import escape
 import pandas as pd
 
 from .. import paper
+from ..classification.estimators import model_name
 from ..evaluation.metrics import METRICS
 from ..evaluation.intervals import caution, clopper_pearson
 from .html import list_html, table_html
 
 # %% auto #0
-__all__ = ['MODEL_WORDS', 'HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'model_words', 'counted', 'question',
-           'headline', 'data_words', 'models_table', 'with_interval', 'models_caption', 'paper_beside', 'lottery_words',
-           'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table', 'audit_html', 'probe_table',
-           'skipped_html', 'paper_table_html']
+__all__ = ['HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'counted', 'question', 'headline', 'data_words',
+           'models_table', 'with_interval', 'models_caption', 'paper_beside', 'lottery_words', 'cv_table', 'cv_caption',
+           'comparisons_html', 'calibration_table', 'audit_html', 'probe_table', 'skipped_html', 'paper_table_html']
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
-MODEL_WORDS = {"svm": "linear SVM", "knn": "k-nearest neighbours", "ensemble": "ensemble of trees",
-               "tree": "decision tree"}
-
-
 def percent(
     rate: float | None,  # a fraction of 1; None or NaN where it is undefined
     digits: int = 1,
@@ -42,11 +38,6 @@ def span(
     return f"{100 * interval[0]:.{digits}f} to {100 * interval[1]:.{digits}f} %"
 
 # %% ../../nbs/08_reporting/02_text.ipynb #44c88a04
-def model_words(name: str) -> str:
-    "Return a model's name in words."
-    return MODEL_WORDS.get(name, name.split(".")[-1])
-
-
 def counted(n: int, noun: str) -> str:
     "Return \"1 image\", \"2 images\"."
     if n == 1: return f"1 {noun}"
@@ -67,7 +58,7 @@ def headline(metrics: dict) -> str:  # HTML
     name, estimate = metrics["headline"]["model"], metrics["headline"]["estimate"]
     return (f"<h1>{escape(question(metrics))}</h1>{_synthetic_banner(metrics)}"
             f'<div class="answer"><div class="number">{percent(estimate["value"])}</div><div class="words">accuracy '
-            f'of the {escape(model_words(name))} on '
+            f'of the {escape(model_name(name))} on '
             f"{counted(metrics['holdout']['n_test'], 'held-out image')}<br>95 % interval "
             f"<b>{span(estimate.get('ci'))}</b>{_beside(metrics, name)}</div></div>"
             f"{_warnings(metrics)}<p>{data_words(metrics)}</p>"
@@ -121,7 +112,7 @@ NUMBERS = ("mcc", "auroc", "auprc")  # no shares of images: written as numbers, 
 
 def models_table(metrics: dict) -> pd.DataFrame:
     "Return one row a model: every metric of the holdout, each with its interval where it has one."
-    rows = {model_words(m): {HEADINGS[k]: with_interval(k, r[k]["value"], r[k].get("ci")) for k in METRICS if k in r}
+    rows = {model_name(m): {HEADINGS[k]: with_interval(k, r[k]["value"], r[k].get("ci")) for k in METRICS if k in r}
             for m, r in metrics["holdout"]["models"].items()}
     return pd.DataFrame(rows).T.rename_axis("model")
 
@@ -156,7 +147,7 @@ def paper_beside(metrics: dict) -> pd.DataFrame:
         ours = metrics["holdout"]["models"].get(model)
         if ours is None: continue
         split = metrics.get("splits", {}).get("models", {}).get(model)
-        rows.append({"model": model_words(model), "paper: accuracy": percent(paper.ACCURACY[model], 2),
+        rows.append({"model": model_name(model), "paper: accuracy": percent(paper.ACCURACY[model], 2),
                      "paper: exact 95 % interval": span(clopper_pearson(tp + tn, tp + fn + fp + tn)),
                      "this run: accuracy": percent(ours["accuracy"]["value"], 2),
                      "this run: 95 % interval": span(ours["accuracy"].get("ci")),
@@ -171,12 +162,12 @@ def lottery_words(
     "Return what the random splits say of a single one, and where the paper's numbers would fall."
     name = next(iter(metrics["holdout"]["models"]))
     a, n = metrics["splits"]["models"][name]["accuracy"], metrics["splits"]["n_splits"]
-    words = (f"<p>The same images and the same {escape(model_words(name))}, split {n} times: accuracy from "
+    words = (f"<p>The same images and the same {escape(model_name(name))}, split {n} times: accuracy from "
              f"{percent(a['min'])} to {percent(a['max'])}, "
              f"mean {percent(a['mean'])}. A single split is one draw from this.</p><ul>")
     for model, reported in paper.ACCURACY.items():
         if model in accuracies:
-            words += (f"<li>{escape(model_words(model))}: the paper's {percent(reported, 2)} "
+            words += (f"<li>{escape(model_name(model))}: the paper's {percent(reported, 2)} "
                       f"{_place(reported, accuracies[model])}</li>")
     return words + "</ul>"
 
@@ -192,7 +183,7 @@ def _place(value: float, draws) -> str:
 # %% ../../nbs/08_reporting/02_text.ipynb #e6c6971b
 def cv_table(metrics: dict) -> pd.DataFrame:
     "Return one row a model: every cross-validated metric with its interval."
-    rows = {model_words(m): {h: with_interval(k, r[k]["value"], r[k].get("ci")) for k, h in HEADINGS.items() if k in r}
+    rows = {model_name(m): {h: with_interval(k, r[k]["value"], r[k].get("ci")) for k, h in HEADINGS.items() if k in r}
             for m, r in metrics["cv"]["models"].items()}
     return pd.DataFrame(rows).T.rename_axis("model")
 
@@ -237,7 +228,7 @@ def calibration_table(metrics: dict) -> pd.DataFrame:
         points = {f"specificity at {float(s):.0%} sensitivity": f"{percent(o['specificity']['value'])} "
                                                                 f"({span(o['specificity'].get('ci'))})" for s,
                   o in r["operating_points"].items()}
-        rows[model_words(m)] = {"Brier": f"{r['brier']:.3f}", "ECE": f"{r['ece']:.3f}",
+        rows[model_name(m)] = {"Brier": f"{r['brier']:.3f}", "ECE": f"{r['ece']:.3f}",
                                 "ECE if perfect": f"{r['ece_by_chance']:.3f}", **points}
     return pd.DataFrame(rows).T.rename_axis("model")
 

@@ -1,4 +1,6 @@
-"""Shared fixtures: the real image sets, one store and one small report for the whole session, a browser; and the order and length of the tests."""
+"""Shared fixtures: the real image sets, one store and one small report for the whole session, a browser; and the
+order and length of the tests.
+"""
 
 import os
 import shutil
@@ -15,15 +17,18 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL = Path(os.environ.get("LEUKNB_DATA", ROOT.parent / "shared" / "data"))
 PROGRAM = str(Path(sys.executable).parent / "leuknb")
 RESULTS = ("metrics.json", "predictions.csv", "dataset.csv")
-CHROMIUM = os.environ.get("LEUKNB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = os.environ.get("LEUKNB_CHROMIUM") or shutil.which("chromium") or shutil.which(
+    "chromium-browser") or shutil.which("google-chrome")
 
 # a whole report that takes seconds: as settings, and as words of the command line
-SMALL = {"image_size": 64, "n_splits": 4, "cv_repeats": 1, "cv_folds": 3, "permutations": 20, "bootstrap": 100, "cases": 2,
+SMALL = {"image_size": 64, "n_splits": 4, "cv_repeats": 1, "cv_folds": 3, "permutations": 20, "bootstrap": 100,
+         "cases": 2,
          "synthetic": {"n_images": 40, "images_per_patient": 2}}
 WORDS = [word for name, value in SMALL.items() if name != "synthetic" for word in ("--set", f"{name}={value}")]
 DRAWN = [word for name, value in SMALL["synthetic"].items() for word in ("--set", f"synthetic.{name}={value}")]
 
-# what python imports at its start, in the report's kernel too: nothing outside this machine is reached, attempts are noted
+# what python imports at its start, in the report's kernel too: nothing outside this machine is reached, attempts are
+# noted
 OFFLINE = """
 import os, socket
 connect, look_up = socket.socket.connect, socket.getaddrinfo
@@ -31,12 +36,14 @@ def note(address):
     with open(os.environ["ATTEMPTS"], "a") as f: f.write(f"{address}\\n")
     raise OSError("no network")
 def local(host): return str(host) in ("localhost", "None", "") or str(host).startswith("127.") or str(host) == "::1"
-socket.socket.connect = lambda self, address: connect(self, address) if self.family == socket.AF_UNIX or local(address[0]) else note(address)
+inside = lambda self, address: self.family == socket.AF_UNIX or local(address[0])
+socket.socket.connect = lambda self, address: connect(self, address) if inside(self, address) else note(address)
 socket.getaddrinfo = lambda host, *a, **k: look_up(host, *a, **k) if local(host) else note(host)
 """
 
 # the files that hold a worker longest, begun first so that both workers end together
-LONGEST = ("hard/test_runs.py", "test_faults.py", "experiments/test_sweep.py", "reporting/test_run.py", "features/test_extraction.py", "test_docs.py",
+LONGEST = ("hard/test_runs.py", "test_faults.py", "experiments/test_sweep.py", "reporting/test_run.py",
+           "features/test_extraction.py", "test_docs.py",
            "features/test_distributed.py", "modeling/test_model.py")
 
 
@@ -47,7 +54,8 @@ def pytest_collection_modifyitems(items):
 
 def leuknb(*arguments, cwd, **environment):
     "Run the command line as a user does, in the folder `cwd`."
-    return subprocess.run([PROGRAM, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=600)
+    return subprocess.run([PROGRAM, *map(str, arguments)], cwd=cwd, capture_output=True, text=True,
+                          env={**os.environ, **environment}, timeout=600)
 
 
 def leuknb_here(*arguments, cwd, **environment):
@@ -59,7 +67,10 @@ def leuknb_here(*arguments, cwd, **environment):
     from leuknb.cli import main
 
     out, err = StringIO(), StringIO()
-    with chdir(cwd), patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended: main([*map(str, arguments)])
+    with chdir(cwd), patch.dict(os.environ,
+                                environment), redirect_stdout(out), redirect_stderr(err), pytest.raises(
+                                    SystemExit) as ended:
+        main([*map(str, arguments)])
     return subprocess.CompletedProcess(arguments, ended.value.code or 0, out.getvalue(), err.getvalue())
 
 
@@ -78,7 +89,7 @@ def real_data():
     return find
 
 
-# --- made once for all workers ----------------------------------------------------------------------------------------------------------------------
+# --- made once for all workers
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory):
@@ -101,7 +112,9 @@ def once(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def own_store(once):
-    "Keep the feature store, the network's graph and drawn images of the tests apart from the user's own, and make each once for all workers."
+    """Keep the feature store, the network's graph and drawn images of the tests apart from the user's own, and make
+    each once for all workers.
+    """
     folder, before = once("home", lambda made: None), os.environ.get("LEUKNB_HOME")
     os.environ["LEUKNB_HOME"] = str(folder)
     yield folder
@@ -110,7 +123,9 @@ def own_store(once):
 
 
 class SmallReport(NamedTuple):
-    "What came of one report on drawn images, made with `WORDS` and `DRAWN` on two threads, without a network, its memory watched."
+    """What came of one report on drawn images, made with `WORDS` and `DRAWN` on two threads, without a network, its
+    memory watched.
+    """
     folder: Path     # the run folder
     home: Path       # its LEUKNB_HOME, empty before
     stdout: str
@@ -124,16 +139,19 @@ def small_report(once) -> SmallReport:
     "The one small report that every test reads which only reads it."
     folder = once("report", _small_report)
     text = lambda name: (folder / name).read_text()
-    return SmallReport(folder / "runs" / "synthetic", folder / "home", text("stdout"), text("attempts"), float(text("megabytes")), float(text("seconds")))
+    return SmallReport(folder / "runs" / "synthetic", folder / "home", text("stdout"), text("attempts"),
+                       float(text("megabytes")), float(text("seconds")))
 
 
 def _small_report(folder: Path) -> None:
     (folder / "sitecustomize.py").write_text(OFFLINE)
     (folder / "attempts").touch()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]), "ATTEMPTS": str(folder / "attempts"), "LEUKNB_HOME": str(folder / "home"), "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]),
+                   "ATTEMPTS": str(folder / "attempts"), "LEUKNB_HOME": str(folder / "home"), "OMP_NUM_THREADS": "2"}
     peak, start = 0, time.monotonic()
     with open(folder / "stdout", "w") as out, open(folder / "stderr", "w") as err:
-        process = subprocess.Popen([PROGRAM, "report", *WORDS, *DRAWN], cwd=folder, env=environment, stdout=out, stderr=err)
+        process = subprocess.Popen([PROGRAM, "report", *WORDS, *DRAWN], cwd=folder, env=environment, stdout=out,
+                                   stderr=err)
         while process.poll() is None:
             peak = max(peak, sum(map(resident, family(process.pid))))
             time.sleep(0.2)
@@ -156,7 +174,7 @@ def resident(pid: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
 
 
-# --- what may be missing ----------------------------------------------------------------------------------------------------------------------------
+# --- what may be missing
 
 @pytest.fixture(scope="session")
 def browser():
@@ -164,7 +182,9 @@ def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not CHROMIUM: pytest.skip("no Chromium: install it, or name it with LEUKNB_CHROMIUM")
     with playwright.sync_playwright() as p:
-        chromium = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        chromium = p.chromium.launch(executable_path=CHROMIUM, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync"])
         yield chromium
         chromium.close()
 

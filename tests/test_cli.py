@@ -44,8 +44,10 @@ def test_doctor_names_versions_and_device(tmp_path):
 
 def test_audit_ends_with_3_when_something_must_be_looked_at_and_writes_its_three_files(tmp_path):
     assert leuknb("synth", "clean", "--n", 40, "--set", "images_per_patient=2", cwd=tmp_path).returncode == 0
-    assert leuknb("synth", "copied", "--n", 40, "--set", "images_per_patient=2", "--set", "duplicates=6", cwd=tmp_path).returncode == 0
-    clean, copied = (leuknb("audit", name, "--out", f"found-{name}", "--set", "permutations=50", cwd=tmp_path) for name in ("clean", "copied"))
+    assert leuknb("synth", "copied", "--n", 40, "--set", "images_per_patient=2", "--set", "duplicates=6",
+                  cwd=tmp_path).returncode == 0
+    clean, copied = (leuknb("audit", name, "--out", f"found-{name}", "--set", "permutations=50", cwd=tmp_path)
+                     for name in ("clean", "copied"))
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert copied.returncode == 3 and "copies of another" in copied.stdout
     assert {p.name for p in (tmp_path / "found-copied").iterdir()} == {"audit.html", "audit.json", "duplicates.csv"}
@@ -66,7 +68,8 @@ def test_a_published_table_is_checked_and_an_impossible_row_ends_with_3(tmp_path
 
 
 def test_a_model_is_trained_asked_and_exported_from_the_command_line(tmp_path):
-    small = ["--set", "synthetic.n_images=60", "--set", "bootstrap=100", "--set", "audit=false", "--set", "image_size=64"]
+    small = ["--set", "synthetic.n_images=60", "--set", "bootstrap=100", "--set", "audit=false", "--set",
+             "image_size=64"]
     done = leuknb("train", "synthetic", "--out", "model", *small, cwd=tmp_path)
     assert done.returncode == 0 and "CARD.md" in done.stdout, done.stderr
     assert "ynthetic" in (tmp_path / "model" / "CARD.md").read_text()
@@ -88,9 +91,11 @@ def test_a_model_is_trained_asked_and_exported_from_the_command_line(tmp_path):
 
 def test_cache_tells_what_it_holds_and_prune_removes_only_what_is_old(tmp_path):
     home = {"LEUKNB_HOME": str(tmp_path / "home")}
-    assert leuknb("extract", "synthetic", "--out", "f", "--set", "synthetic.n_images=4", "--set", "synthetic.images_per_patient=1", "--set", "image_size=64", cwd=tmp_path, **home).returncode == 0
+    assert leuknb("extract", "synthetic", "--out", "f", "--set", "synthetic.n_images=4", "--set",
+                  "synthetic.images_per_patient=1", "--set", "image_size=64", cwd=tmp_path, **home).returncode == 0
     told = leuknb("cache", "info", cwd=tmp_path, COLUMNS="200", **home)
-    assert told.returncode == 0 and "features" in told.stdout and str(tmp_path / "home") in told.stdout.replace("\n", "")
+    assert told.returncode == 0 and "features" in told.stdout and str(tmp_path / "home") in told.stdout.replace("\n",
+        "")
     kept = leuknb("cache", "prune", "--days", 1, cwd=tmp_path, **home)
     assert kept.returncode == 0 and kept.stdout.startswith("0 removed")
     assert "would be removed" in leuknb("cache", "prune", "--days", 0, "--dry-run", cwd=tmp_path, **home).stdout

@@ -1,4 +1,6 @@
-"""What people expect of any command line: logs on request, colours and bars only where they belong, completion, documented exit codes."""
+"""What people expect of any command line: logs on request, colours and bars only where they belong, completion,
+documented exit codes.
+"""
 
 import os
 import pty
@@ -17,7 +19,8 @@ def on_a_terminal(*arguments, cwd, **environment) -> str:
     "What the command line writes when its output is a terminal."
     parent, child = pty.openpty()
     call = [str(Path(sys.executable).parent / "leuknb"), *arguments]
-    env = {**{k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "CI")}, "TERM": "xterm-256color", "COLUMNS": "120", **environment}
+    env = {**{k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "CI")}, "TERM": "xterm-256color",
+           "COLUMNS": "120", **environment}
     done = subprocess.Popen(call, cwd=cwd, stdin=child, stdout=child, stderr=child, env=env)
     os.close(child)
     out = b""
@@ -53,7 +56,8 @@ def test_verbose_logs_on_standard_error_wherever_it_is_written_and_leaves_the_re
         assert done.returncode == 0 and done.stdout == quiet.stdout
         assert re.search(r"INFO leuknb\.cli: leuknb [\d.]+: exit status 0 after [\d.]+ s", done.stderr)
     failed = leuknb("extract", "missing", "--out", "x", "--set", "seed=7", "--verbose", cwd=tmp_path)
-    assert failed.returncode == 2 and '"seed":7' in failed.stderr and "exit status 2" in failed.stderr and "Traceback" not in failed.stderr
+    assert (failed.returncode == 2 and '"seed":7' in failed.stderr and "exit status 2" in failed.stderr
+            and "Traceback" not in failed.stderr)
 
 
 def test_debug_shows_the_traceback_wherever_it_is_written(tmp_path):
@@ -64,14 +68,16 @@ def test_debug_shows_the_traceback_wherever_it_is_written(tmp_path):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_can_be_taught_the_commands(tmp_path, shell):
-    asked = {"bash": {"COMP_WORDS": "leuknb re", "COMP_CWORD": "1"}, "zsh": {"_TYPER_COMPLETE_ARGS": "leuknb re"}, "fish": {"_TYPER_COMPLETE_ARGS": "leuknb re", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}}[shell]
+    asked = {"bash": {"COMP_WORDS": "leuknb re", "COMP_CWORD": "1"}, "zsh": {"_TYPER_COMPLETE_ARGS": "leuknb re"},
+             "fish": {"_TYPER_COMPLETE_ARGS": "leuknb re", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}}[shell]
     offered = leuknb(cwd=tmp_path, _LEUKNB_COMPLETE=f"complete_{shell}", **asked)
     assert "report" in offered.stdout, offered.stderr
 
 
 def test_installing_completion_writes_only_into_the_home_folder(tmp_path):
     (tmp_path / "home").mkdir()
-    done = leuknb("--install-completion", "bash", cwd=tmp_path, HOME=str(tmp_path / "home"), _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
+    done = leuknb("--install-completion", "bash", cwd=tmp_path, HOME=str(tmp_path / "home"),
+                  _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert done.returncode == 0, done.stderr
     written = "".join(p.read_text() for p in (tmp_path / "home").rglob("*") if p.is_file())
     assert "_LEUKNB_COMPLETE" in written
@@ -81,6 +87,7 @@ def test_installing_completion_writes_only_into_the_home_folder(tmp_path):
 def test_exit_codes_are_documented_in_the_help_and_in_the_guide(tmp_path):
     told = " ".join(leuknb("--help", cwd=tmp_path, COLUMNS="200").stdout.split())
     guide = (ROOT / "nbs" / "guides" / "09_command-line.md").read_text()
-    for code, what in (("0", "done"), ("1", "the run failed"), ("2", "the call or the input was wrong"), ("3", "an audit found something to look at"), ("130", "stopped")):
+    for code, what in (("0", "done"), ("1", "the run failed"), ("2", "the call or the input was wrong"),
+                       ("3", "an audit found something to look at"), ("130", "stopped")):
         assert f"{code} {what}" in told, code
         assert re.search(rf"\| {code} \| [^|]*{what}", guide), code

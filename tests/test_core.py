@@ -16,9 +16,12 @@ from leuknb.settings import make_settings, parse_changes, PRESETS, Settings
 
 
 @pytest.mark.parametrize(("changes", "words"), [
-    ({"sede": 3}, ["'sede'", "seed"]), ({"test_size": 0}, ["test_size", "0", "greater than 0"]), ({"seed": -1}, ["seed", "-1"]),
-    ({"backbone": 3}, ["backbone", "3"]), ({"views": ["fliplr", "fliplr"]}, ["views", "twice"]), ({"device": "gpu"}, ["device", "gpu", "cuda"]),
-    ({"synthetic": {"n": 3}}, ["synthetic.n"]), ({"classifiers": []}, ["classifiers"]), ({"image_size": 3}, ["image_size", "32"])])
+    ({"sede": 3}, ["'sede'", "seed"]), ({"test_size": 0}, ["test_size", "0", "greater than 0"]),
+    ({"seed": -1}, ["seed", "-1"]),
+    ({"backbone": 3}, ["backbone", "3"]), ({"views": ["fliplr", "fliplr"]}, ["views", "twice"]),
+    ({"device": "gpu"}, ["device", "gpu", "cuda"]),
+    ({"synthetic": {"n": 3}}, ["synthetic.n"]), ({"classifiers": []}, ["classifiers"]),
+    ({"image_size": 3}, ["image_size", "32"])])
 def test_a_bad_setting_is_refused_with_the_value_and_what_is_accepted(changes, words):
     with pytest.raises(InputError) as caught: make_settings(**changes)
     for word in words: assert word in str(caught.value)
@@ -42,7 +45,8 @@ def test_any_set_argument_is_parsed_or_refused_in_words(text):
     except InputError as e: assert str(e)
 
 
-@given(st.dictionaries(st.text(max_size=5), st.floats(allow_nan=True) | st.integers() | st.text(max_size=5), max_size=6))
+@given(st.dictionaries(st.text(max_size=5), st.floats(allow_nan=True) | st.integers() | st.text(max_size=5),
+                       max_size=6))
 def test_equal_values_have_equal_fingerprints_whatever_their_order(value):
     assert fingerprint(value) == fingerprint(dict(reversed(value.items())))
     if any(isinstance(v, float) and not math.isfinite(v) for v in value.values()): assert "null" in to_json(value)
@@ -79,4 +83,5 @@ def test_progress_in_a_run_leaves_lines_that_end_with_the_last_step(tmp_path, mo
 
 
 def test_numpy_values_become_plain_json():
-    assert to_json({"a": np.float32(0.5), "b": np.array([1, 2]), "c": np.bool_(True), "d": float("nan")}) == '{"a": 0.5, "b": [1, 2], "c": true, "d": null}'
+    assert to_json({"a": np.float32(0.5), "b": np.array([1, 2]), "c": np.bool_(True),
+                    "d": float("nan")}) == '{"a": 0.5, "b": [1, 2], "c": true, "d": null}'

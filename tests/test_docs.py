@@ -1,4 +1,6 @@
-"""The documentation: it builds offline, leaves the checkout alone, holds what it should, leads nowhere wrong, and is read in a real browser."""
+"""The documentation: it builds offline, leaves the checkout alone, holds what it should, leads nowhere wrong, and is
+read in a real browser.
+"""
 
 import importlib.util
 import json
@@ -11,13 +13,15 @@ import pytest
 from conftest import ROOT
 
 
-builder = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("build_docs", ROOT / "docs" / "build.py"))
+builder = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location("build_docs",
+    ROOT / "docs" / "build.py"))
 spec.loader.exec_module(builder)
 
 
 def state():
     "What lies in the checkout beside ignored things: name -> size and time."
-    return {p: (p.stat().st_size, p.stat().st_mtime_ns) for d in ("nbs", "leuknb", "docs", "tests") for p in (ROOT / d).rglob("*") if p.is_file() and "__pycache__" not in p.parts} | {
+    return {p: (p.stat().st_size, p.stat().st_mtime_ns) for d in ("nbs", "leuknb", "docs", "tests")
+            for p in (ROOT / d).rglob("*") if p.is_file() and "__pycache__" not in p.parts} | {
         p: p.stat().st_size for p in ROOT.iterdir() if p.is_file()}
 
 
@@ -25,10 +29,14 @@ def state():
 def site(tmp_path_factory):
     "The site, built once, without a network: proxies lead nowhere."
     for needed in ("smalldocs", "latex2mathml", "nbdev"):
-        if importlib.util.find_spec(needed) is None: pytest.skip(f"{needed} is not installed: the documentation needs leuknb[dev,docs]")
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed: the documentation needs leuknb[dev,docs]")
     out, before = tmp_path_factory.mktemp("site") / "_docs", state()
-    dead = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
-    done = subprocess.run([sys.executable, ROOT / "docs" / "build.py", out], cwd=tmp_path_factory.mktemp("elsewhere"), env={**os.environ, **dead, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True, timeout=300)
+    dead = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY",
+                                                    "ALL_PROXY")}
+    done = subprocess.run([sys.executable, ROOT / "docs" / "build.py", out], cwd=tmp_path_factory.mktemp("elsewhere"),
+                          env={**os.environ, **dead, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True,
+                          timeout=300)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "warning" not in done.stderr + done.stdout
     assert state() == before, "building the documentation changed the checkout"
@@ -71,11 +79,13 @@ def test_every_public_function_is_described_with_its_parameters(site):
     import leuknb.features.extraction as module
 
     for name in module.__all__:
-        if callable(getattr(module, name)) and getattr(module, name).__module__ == "leuknb.features.extraction": assert f'id="{name.lower()}"' in page, name
+        if callable(getattr(module, name)) and getattr(module, name).__module__ == "leuknb.features.extraction":
+            assert f'id="{name.lower()}"' in page, name
     row = page[page.index('id="cnnfeatures"'):]
     row = row[row.index("<table"): row.index("</table>")]
     for said in ("pooling", "of maps: mean, max, flatten, covariance", "image_size", "what it is"): assert said in row
-    assert 'href="../source/features/extraction.html#L-' in page and (site / "source" / "features" / "extraction.html").read_text().count('id="L-') > 100
+    assert 'href="../source/features/extraction.html#L-' in page and (site / "source" / "features"
+        / "extraction.html").read_text().count('id="L-') > 100
 
 
 def test_a_settings_page_lists_every_setting_with_its_default_and_meaning(site):
@@ -91,11 +101,15 @@ def test_the_site_loads_nothing_from_elsewhere_and_no_link_inside_it_is_broken(s
 
 
 def test_the_checks_of_the_builder_find_what_they_look_for(tmp_path):
-    (tmp_path / "a.html").write_text('<a href="b.html">x</a><a href="c.html#no">x</a><a href="c.html#yes">x</a><a href="https://example.org">fine</a><img src="https://example.org/x.png"><script src=//cdn.example.org/x.js></script>')
+    (tmp_path / "a.html").write_text(
+        '<a href="b.html">x</a><a href="c.html#no">x</a><a href="c.html#yes">x</a><a '
+        'href="https://example.org">fine</a><img src="https://example.org/x.png"><script '
+        'src=//cdn.example.org/x.js></script>')
     (tmp_path / "c.html").write_text('<p id="yes">')
     (tmp_path / "s.css").write_text('@import url("https://fonts.example.org/a;b"); p {}')
     assert builder.broken(tmp_path) == ["a.html: b.html", "a.html: c.html#no (no such place)"]
-    assert [o.split(": ", 1)[1] for o in builder.outside(tmp_path)] == ["https://example.org/x.png", "//cdn.example.org/x.js", "https://fonts.example.org/a;b"]
+    assert [o.split(": ", 1)[1] for o in builder.outside(tmp_path)] == ["https://example.org/x.png",
+        "//cdn.example.org/x.js", "https://fonts.example.org/a;b"]
 
 
 def test_no_page_shows_a_path_of_the_machine_that_built_it(site):
@@ -118,7 +132,8 @@ def test_guides_in_markdown_name_only_commands_and_options_that_exist():
             if name in coming and name not in group.commands: continue
             assert name in group.commands, f"{path.name}: leuknb {name}"
             known = {o for p in group.commands[name].params for o in p.opts} | {o for p in group.params for o in p.opts}
-            for option in re.findall(r"(?<![\w-])(--[a-z-]+)", rest): assert option in known, f"{path.name}: leuknb {name} {option}"
+            for option in re.findall(r"(?<![\w-])(--[a-z-]+)", rest):
+                assert option in known, f"{path.name}: leuknb {name} {option}"
 
 
 def test_in_a_browser_the_site_asks_nothing_of_the_outside_and_raises_no_error(site, browser):
@@ -152,8 +167,17 @@ def test_pages_fit_a_narrow_screen_and_can_be_read_in_light_and_dark(site, brows
         page.goto((site / f"{name}.html").as_uri())
         page.wait_for_timeout(150)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
-        text, ground = page.evaluate("""() => { const lum = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length > 3 && m[3] === 0 ? null : 0.299 * m[0] + 0.587 * m[1] + 0.114 * m[2] };
-            const p = document.querySelector('main p'); let e = p, ground = null; while (e && ground === null) { ground = lum(getComputedStyle(e).backgroundColor); e = e.parentElement } return [lum(getComputedStyle(p).color), ground] }""")
+        text, ground = page.evaluate(
+            """() => {
+              const lum = c => {
+                const m = c.match(/[\\d.]+/g).map(Number);
+                return m.length > 3 && m[3] === 0 ? null : 0.299 * m[0] + 0.587 * m[1] + 0.114 * m[2];
+              };
+              const p = document.querySelector('main p');
+              let e = p, ground = null;
+              while (e && ground === null) { ground = lum(getComputedStyle(e).backgroundColor); e = e.parentElement }
+              return [lum(getComputedStyle(p).color), ground];
+            }""")
         assert abs(text - ground) > 120, (name, text, ground)
         assert (ground < 100) == (scheme == "dark"), (name, ground)
     context.close()

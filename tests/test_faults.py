@@ -1,4 +1,5 @@
-"""What is promised when things go wrong, and a test for each promise: full and read-only disks, kills, two runs at once, changed clocks, no network, 1 GB.
+"""What is promised when things go wrong, and a test for each promise: full and read-only disks, kills, two runs at
+once, changed clocks, no network, 1 GB.
 
 The ordinary tests kill a few times, the long ones eight times, and `LEUKNB_FAULTS=50` (`make faults`) fifty times.
 """
@@ -50,7 +51,8 @@ def images(tmp_path_factory):
 
 def limited(size: int, *arguments, cwd, **environment):
     "The command line, its files no longer than `size` bytes."
-    return subprocess.run([sys.executable, "-c", LIMITED, str(size), *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+    return subprocess.run([sys.executable, "-c", LIMITED, str(size), *map(str, arguments)], cwd=cwd,
+                          capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
 
 
 def told(done, status: int, *words):
@@ -60,12 +62,13 @@ def told(done, status: int, *words):
     for word in words: assert word in done.stderr, done.stderr
 
 
-# --- a full disk ----------------------------------------------------------------------------------------------------------------------------------
+# --- a full disk
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])
 def test_a_full_disk_ends_an_extraction_in_words_and_what_was_stored_is_right_and_resumed(images, tmp_path, engine):
     if engine == "onnx": pytest.importorskip("onnxruntime")
-    done = limited(60_000, "extract", images, "--out", tmp_path / "out", "--set", "image_size=64", "--set", f"engine={engine}", cwd=tmp_path, LEUKNB_HOME=str(tmp_path / "home"))
+    done = limited(60_000, "extract", images, "--out", tmp_path / "out", "--set", "image_size=64", "--set",
+                   f"engine={engine}", cwd=tmp_path, LEUKNB_HOME=str(tmp_path / "home"))
     told(done, 1, "cannot be written", "LEUKNB_HOME")
     assert not (tmp_path / "out").exists()
     settings = make_settings(data=str(images), image_size=64, engine=engine)
@@ -93,32 +96,38 @@ def test_a_full_disk_leaves_whole_blocks_in_the_store(tmp_path):
 
 def test_a_full_disk_ends_a_report_in_words_and_leaves_no_run_folder_that_looks_whole(small_report, tmp_path):
     shutil.copytree(small_report.home, tmp_path / "home")
-    done = limited(150_000, "report", *WORDS, *DRAWN, "--out", tmp_path / "run", cwd=tmp_path, LEUKNB_HOME=str(tmp_path / "home"))
+    done = limited(150_000, "report", *WORDS, *DRAWN, "--out", tmp_path / "run", cwd=tmp_path,
+                   LEUKNB_HOME=str(tmp_path / "home"))
     told(done, 1)
     assert not (tmp_path / "run").exists()
     assert not list(tmp_path.glob("*/report.html"))
 
 
-# --- read-only folders ----------------------------------------------------------------------------------------------------------------------------
+# --- read-only folders
 
 @pytest.mark.parametrize("data", ["images", "synthetic"])
 def test_a_read_only_cache_is_told_with_the_mend(images, tmp_path, data):
-    done = leuknb_here("extract", images if data == "images" else data, "--out", "out", "--set", "synthetic.n_images=4", cwd=tmp_path, LEUKNB_HOME="/sys/leuknb")
+    done = leuknb_here("extract", images if data == "images" else data, "--out", "out", "--set", "synthetic.n_images=4",
+                       cwd=tmp_path, LEUKNB_HOME="/sys/leuknb")
     told(done, 1, "cannot be written", "LEUKNB_HOME")
 
 
-@pytest.mark.parametrize("call", [["report", "DATA", *WORDS], ["audit", "DATA"], ["train", "DATA"], ["extract", "DATA"], ["sweep", "DATA", "--over", "seed=0,1"], ["ablation", "DATA"]], ids=lambda call: call[0])
+@pytest.mark.parametrize("call", [["report", "DATA", *WORDS], ["audit", "DATA"], ["train", "DATA"], ["extract", "DATA"],
+                                  ["sweep", "DATA", "--over", "seed=0,1"], ["ablation", "DATA"]],
+                         ids=lambda call: call[0])
 def test_a_read_only_place_for_results_is_told_before_anything_is_computed(images, tmp_path, monkeypatch, capsys, call):
     from leuknb.cli import main
 
     monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
-    with pytest.raises(SystemExit) as ended: main([str(images) if word == "DATA" else word for word in call] + ["--out", "/sys/leuknb/run"])
+    with pytest.raises(SystemExit) as ended:
+        main([str(images) if word == "DATA" else word for word in call] + ["--out", "/sys/leuknb/run"])
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and "/sys/leuknb/run" in said and "name another place" in said and "Traceback" not in said
+    assert (ended.value.code == 2 and "/sys/leuknb/run" in said and "name another place" in said
+            and "Traceback" not in said)
     assert not (tmp_path / "home").exists()
 
 
-# --- killed ---------------------------------------------------------------------------------------------------------------------------------------
+# --- killed
 
 RESUME = """
 import sys
@@ -135,14 +144,16 @@ extract(load_dataset(settings), settings, store=sys.argv[2])
 
 
 @pytest.mark.parametrize("kills", [FEW, MANY])
-def test_an_extraction_killed_at_random_moments_is_never_wrong_and_loses_nothing_that_was_stored(images, tmp_path, kills):
+def test_an_extraction_killed_at_random_moments_is_never_wrong_and_loses_nothing_that_was_stored(images, tmp_path,
+    kills):
     settings, chance, had, waits = make_settings(data=str(images), image_size=64), random.Random(0), 0, []
     dataset = load_dataset(settings)
     digests, key = dataset.usable["sha256"].tolist(), fingerprint(recipe_of(settings))[:32]
     rows = extract(dataset, settings, store=tmp_path / "clean")
     longest = 3.0
     for _ in range(kills):
-        process = subprocess.Popen([sys.executable, "-c", RESUME, str(images), str(tmp_path / "store")], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([sys.executable, "-c", RESUME, str(images), str(tmp_path / "store")],
+                                   stdout=subprocess.PIPE, text=True)
         process.stdout.readline()
         start = time.monotonic()
         try: process.wait(chance.uniform(0, longest))
@@ -162,11 +173,13 @@ def test_an_extraction_killed_at_random_moments_is_never_wrong_and_loses_nothing
 
 
 @pytest.mark.parametrize("kills", [1, MANY])
-def test_a_report_killed_at_random_moments_is_whole_or_absent_and_the_next_one_gives_the_same_bytes(small_report, tmp_path, kills):
+def test_a_report_killed_at_random_moments_is_whole_or_absent_and_the_next_one_gives_the_same_bytes(small_report,
+    tmp_path, kills):
     home, chance, seen = tmp_path / "home", random.Random(1), []
     for i in range(kills):
         run = tmp_path / "runs" / f"run{i}"
-        process = subprocess.Popen([PROGRAM, "report", "--out", str(run), *WORDS, *DRAWN], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        process = subprocess.Popen([PROGRAM, "report", "--out", str(run), *WORDS, *DRAWN], cwd=tmp_path,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                    env={**os.environ, "LEUKNB_HOME": str(home)}, start_new_session=True)
         try: process.wait(chance.uniform(0.5, small_report.seconds))
         except subprocess.TimeoutExpired: os.killpg(process.pid, signal.SIGKILL)  # of the session made a line above
@@ -180,11 +193,12 @@ def test_a_report_killed_at_random_moments_is_whole_or_absent_and_the_next_one_g
     for path in (tmp_path / "runs").iterdir():
         for p in (path, *path.rglob("*")): os.utime(p, (time.time() - 200_000,) * 2)
     prune(home, runs=tmp_path / "runs")
-    assert not [p for p in (tmp_path / "runs").iterdir() if p.name.startswith(".")], "killed runs leave what prune removes"
+    assert not [p for p in (tmp_path / "runs").iterdir()
+                if p.name.startswith(".")], "killed runs leave what prune removes"
     print("whole when killed:", seen)
 
 
-# --- two at once ----------------------------------------------------------------------------------------------------------------------------------
+# --- two at once
 
 MEET = """
 # Meeting the other run, then writing for a while
@@ -209,17 +223,22 @@ except Exception as e: sys.exit(_told(e))
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
-    "Two runs that are asked for one folder and both find it free: (the folder they ran in, what they printed, what they told)."
+    """Two runs that are asked for one folder and both find it free: (the folder they ran in, what they printed, what
+    they told).
+    """
     import nbformat
     from nbformat.v4 import new_code_cell, new_notebook
 
     cwd = tmp_path_factory.mktemp("two")
     names = "\n".join(f"{name} = None" for name in type(make_settings()).model_fields)
     cells = [new_code_cell(names, metadata={"tags": ["parameters"]}), new_code_cell(MEET.strip())]
-    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}), cwd / "meet.ipynb")
-    both = [subprocess.Popen([sys.executable, "-c", RUN, str(seed), "meet.ipynb"], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for seed in (0, 1)]
+    nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3",
+        "language": "python"}}), cwd / "meet.ipynb")
+    both = [subprocess.Popen([sys.executable, "-c", RUN, str(seed), "meet.ipynb"], cwd=cwd, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True) for seed in (0, 1)]
     said = [p.communicate(timeout=300) for p in both]
-    return cwd, [p.returncode for p in both], [out.strip().split("\n")[-1] for out, _ in said], [err for _, err in said]  # the folder is told last
+    # the folder is told last
+    return cwd, [p.returncode for p in both], [out.strip().split("\n")[-1] for out, _ in said], [err for _, err in said]
 
 
 def seeds_in(run: Path) -> set: return {json.loads((run / name).read_text())["seed"] for name in (*RESULTS, "run.json")}
@@ -238,7 +257,7 @@ def test_of_two_runs_into_one_folder_none_is_lost(two):
     assert {s for p in printed for s in seeds_in(cwd / p)} == {0, 1}
 
 
-# --- changed clocks -------------------------------------------------------------------------------------------------------------------------------
+# --- changed clocks
 
 def test_a_changed_image_is_computed_anew_whatever_its_times_say(images, tmp_path):
     settings = make_settings(data=str(images), image_size=64)
@@ -287,12 +306,13 @@ def test_weights_changed_behind_an_unchanged_time_are_noticed(tmp_path, monkeypa
     assert describe("squeezenet1_1", file).sha256 != first
 
 
-# --- no network, little memory --------------------------------------------------------------------------------------------------------------------
+# --- no network, little memory
 
 def test_a_report_asks_nothing_of_the_network(small_report): assert small_report.attempts == ""
 
 
-def test_a_report_fits_into_1_gb(small_report): assert 100 < small_report.megabytes < 1024, f"{small_report.megabytes:.0f} MB at the peak"
+def test_a_report_fits_into_1_gb(small_report):
+    assert 100 < small_report.megabytes < 1024, f"{small_report.megabytes:.0f} MB at the peak"
 
 
 def test_the_cache_of_a_run_is_told_kind_by_kind(small_report):

@@ -30,14 +30,16 @@ print(took, *(m for m in {HEAVY} if m in sys.modules))"""
 
 def test_every_name_it_lists_is_there_and_documented():
     assert set(leuknb.__all__) <= set(dir(leuknb))
-    for name in ("report", "audit", "train", "load_model", "load_dataset", "extract", "evaluate", "CNNFeatures", "Settings",
+    for name in ("report", "audit", "train", "load_model", "load_dataset", "extract", "evaluate", "CNNFeatures",
+                 "Settings",
                  "make_settings", "Run", "Dataset"):
         assert name in leuknb.__all__ and inspect.getdoc(getattr(leuknb, name)), name
 
 
 def test_help_names_the_functions_with_what_they_do():
     shown = pydoc.render_doc(leuknb, renderer=pydoc.plaintext)
-    for words in ("import leuknb", "report(data", "Run the report on `data`", "load_model(path"): assert words in shown, words
+    for words in ("import leuknb", "report(data", "Run the report on `data`", "load_model(path"):
+        assert words in shown, words
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():
@@ -52,7 +54,8 @@ def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
     small = ("synthetic={'n_images': 40, 'images_per_patient': 2}, classifiers=['svm'], n_splits=0, permutations=0, "
              "cases=0, audit=False")
     code = "\n".join(lines).replace('report("my_images"', f'report("synthetic", {small}')
-    code = code.replace('train("my_images", "model"', f'train("synthetic", "model", cv_folds=3, {small}').replace("run.open()", "run.page")
+    code = code.replace('train("my_images", "model"',
+                        f'train("synthetic", "model", cv_folds=3, {small}').replace("run.open()", "run.page")
     batch = draw_batch(SyntheticSettings(n_images=4), side=120)
     Image.fromarray(batch.rgb[0]).save("new_smear.png")
     names = {}

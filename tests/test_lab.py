@@ -1,4 +1,6 @@
-"""The notebooks in a real JupyterLab and a real browser: Run All on the report as it stands, and the page that explores a model."""
+"""The notebooks in a real JupyterLab and a real browser: Run All on the report as it stands, and the page that
+explores a model.
+"""
 
 import json
 import os
@@ -12,7 +14,8 @@ import pytest
 from conftest import ROOT
 
 pytestmark = pytest.mark.long
-SMALL = {"n_splits": "20", "cv_repeats": "1", "permutations": "50", "bootstrap": "200"}  # instead of the stored values, so that it takes seconds
+# instead of the stored values, so that it takes seconds
+SMALL = {"n_splits": "20", "cv_repeats": "1", "permutations": "50", "bootstrap": "200"}
 
 
 def free_port() -> int:
@@ -23,7 +26,8 @@ def free_port() -> int:
 
 def started(call, url, cwd, **environment):
     "A server on the loopback address, once it answers."
-    server = subprocess.Popen([sys.executable, "-m", *map(str, call)], cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **environment})
+    server = subprocess.Popen([sys.executable, "-m", *map(str, call)], cwd=cwd, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, env={**os.environ, **environment})
     for _ in range(240):
         try: return urllib.request.urlopen(url, timeout=5) and server
         except OSError: time.sleep(0.5)
@@ -36,7 +40,8 @@ def small_copy(folder, name):
     "A report notebook with the few settings that take its time made small; nothing else is changed."
     nb = json.loads((ROOT / "nbs" / "reports" / f"{name}.ipynb").read_text())
     for cell in nb["cells"]:
-        if "parameters" in cell["metadata"].get("tags", []): cell["source"] = [_smaller(line) for line in cell["source"]]
+        if "parameters" in cell["metadata"].get("tags", []):
+            cell["source"] = [_smaller(line) for line in cell["source"]]
     (folder / f"{name}.ipynb").write_text(json.dumps(nb))
 
 
@@ -57,7 +62,8 @@ def wait(until, seconds):
 
 
 def code_cells(path):
-    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code" and "".join(c["source"]).strip()]
+    return [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"
+            and "".join(c["source"]).strip()]
 
 
 def ended(cells) -> bool:
@@ -69,13 +75,19 @@ def test_run_all_on_the_report_notebook_in_jupyterlab_ends_without_an_error(tmp_
     pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
     small_copy(tmp_path, "report")
     port, token = free_port(), "leuknb-test"
-    server = started(["jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}", f"--IdentityProvider.token={token}", f"--notebook-dir={tmp_path}", "--allow-root", "--LabApp.news_url="],
-                     f"http://127.0.0.1:{port}/api", tmp_path, JUPYTER_CONFIG_DIR=str(tmp_path / ".config"), JUPYTER_DATA_DIR=str(tmp_path / ".data"), JUPYTER_RUNTIME_DIR=str(tmp_path / ".run"), PYTHONPATH=str(ROOT))
+    server = started(["jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
+                      f"--IdentityProvider.token={token}", f"--notebook-dir={tmp_path}", "--allow-root",
+                      "--LabApp.news_url="],
+                     f"http://127.0.0.1:{port}/api", tmp_path, JUPYTER_CONFIG_DIR=str(tmp_path / ".config"),
+                     JUPYTER_DATA_DIR=str(tmp_path / ".data"), JUPYTER_RUNTIME_DIR=str(tmp_path / ".run"),
+                     PYTHONPATH=str(ROOT))
     try:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(f"http://127.0.0.1:{port}/lab/tree/report.ipynb?token={token}&reset")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
-        wait(lambda: any(k["execution_state"] == "idle" and k["connections"] for k in json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/api/kernels?token={token}"))), 120)
+        wait(lambda: any(k["execution_state"] == "idle" and k["connections"]
+                         for k in json.load(urllib.request.urlopen(
+                             f"http://127.0.0.1:{port}/api/kernels?token={token}"))), 120)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
         wait(lambda: page.keyboard.press("Control+s") or ended(code_cells(tmp_path / "report.ipynb")), 400)
@@ -96,13 +108,16 @@ def test_the_page_that_explores_a_model_answers_an_example_and_refuses_what_is_n
     pytest.importorskip("ipywidgets", reason="ipywidgets is not installed: leuknb[explore]")
     port = free_port()
     (tmp_path / "<b>notes.png").write_text("no image")
-    server = subprocess.Popen([sys.executable, "-c", "from leuknb.cli import main; main()", "explore", "--port", str(port), "--no-browser"], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    server = subprocess.Popen([sys.executable, "-c", "from leuknb.cli import main; main()", "explore", "--port",
+                               str(port), "--no-browser"], cwd=tmp_path, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL,
                               env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
     try:
         page = browser.new_page(viewport={"width": 900, "height": 900})
         asked = []
         page.on("requestfinished", lambda r: asked.append(r.url))
-        page.on("requestfailed", lambda r: asked.append(r.url) if r.failure != "csp" else None)  # the page's own policy let nothing out
+        # the page's own policy let nothing out
+        page.on("requestfailed", lambda r: asked.append(r.url) if r.failure != "csp" else None)
         for _ in range(120):
             try: socket.create_connection(("127.0.0.1", port), timeout=1).close(); break
             except OSError: time.sleep(0.5)
@@ -113,7 +128,8 @@ def test_the_page_that_explores_a_model_answers_an_example_and_refuses_what_is_n
         page.get_by_text("probability of abnormal").wait_for(timeout=120_000)
         assert page.get_by_text("flatters").count() == 1  # the example is a training image
         page.locator(".widget-image, img.jupyter-widgets").first.wait_for(timeout=60_000)
-        if os.environ.get("LEUKNB_SHOTS"): page.screenshot(path=os.path.join(os.environ["LEUKNB_SHOTS"], "explore.png"), full_page=True)
+        if os.environ.get("LEUKNB_SHOTS"):
+            page.screenshot(path=os.path.join(os.environ["LEUKNB_SHOTS"], "explore.png"), full_page=True)
         with page.expect_file_chooser() as chooser: button.click()
         chooser.value.set_files(tmp_path / "<b>notes.png")
         page.get_by_text("not an image of an accepted format").wait_for(timeout=120_000)

@@ -34,14 +34,16 @@ def disguise(data, kind, generator):
     if kind in ("resized", "all at once"):
         scale = np.exp(generator.uniform(np.log(0.5), np.log(2)))
         image = image.resize([round(n * scale) for n in image.size], Image.Resampling.BICUBIC)
-    if kind in ("turned", "all at once"): image = Image.fromarray(view(np.asarray(image), View.__args__[generator.integers(1, 8)]))
+    if kind in ("turned", "all at once"):
+        image = Image.fromarray(view(np.asarray(image), View.__args__[generator.integers(1, 8)]))
     if kind in ("re-encoded", "all at once"): quality = int(generator.integers(30, 96))
     return as_file(image, "JPEG", quality)
 
 
 def search(files):
     copies = np.stack([working_copy(f) for f in files])
-    return find_duplicates(files.__getitem__, [sha256(f) for f in files], invariants(copies), np.round(grey(blocks(copies, 32))).astype(np.uint8),
+    return find_duplicates(files.__getitem__, [sha256(f) for f in files], invariants(copies),
+                           np.round(grey(blocks(copies, 32))).astype(np.uint8),
                            [Image.open(io.BytesIO(f)).size for f in files])
 
 
@@ -103,7 +105,8 @@ def test_tiny_sets_do_not_crash(smears, files):
 def test_blank_pictures_are_compared_by_pixels_only():
     blank = [as_file(Image.new("RGB", (60, 50), c), "PNG") for c in ("white", "beige", "ivory")]
     assert len(search(blank).pairs) == 0
-    assert search([*blank, as_file(Image.new("RGB", (60, 50), "white"), "BMP")]).pairs["kind"].tolist() == ["same pixels"]
+    assert search([*blank, as_file(Image.new("RGB", (60, 50), "white"),
+                                   "BMP")]).pairs["kind"].tolist() == ["same pixels"]
 
 
 def test_the_search_gives_the_same_answer_twice(smears):

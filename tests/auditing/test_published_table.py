@@ -1,4 +1,6 @@
-"""Published tables: exact recovery of counts, verdicts, bad files, speed; intervals and tests against other libraries."""
+"""Published tables: exact recovery of counts, verdicts, bad files, speed; intervals and tests against other
+libraries.
+"""
 
 import time
 
@@ -49,7 +51,8 @@ def test_the_seeds_table_is_consistent_with_20_and_19_images_only():
     assert check.consistent and check.sizes[["n_pos", "n_neg"]].values.tolist() == [[20, 19]]
     assert {r["model"]: (r["tp"], r["fn"], r["fp"], r["tn"]) for r in check.metrics["table"]} == COUNTS
     best = {(c["a"], c["b"]): c["p_best"] for c in check.metrics["comparisons"]}
-    assert best["svm", "ensemble"] == 1.0 and best["svm", "knn"] == pytest.approx(0.125) and best["svm", "tree"] == pytest.approx(0.0078125)
+    assert best["svm", "ensemble"] == 1.0 and best["svm", "knn"] == pytest.approx(0.125) and best["svm",
+        "tree"] == pytest.approx(0.0078125)
 
 
 def test_a_row_that_cannot_be_right_is_named_with_the_rate_that_does_not_fit():
@@ -62,7 +65,8 @@ def test_a_row_that_cannot_be_right_is_named_with_the_rate_that_does_not_fit():
 
 
 def test_rows_that_fit_alone_but_not_on_the_same_test_set_are_not_called_consistent():
-    table = pd.DataFrame({"model": ["a", "b", "c"], "accuracy": ["97.44", "94.87", "96.77"], "sensitivity": ["95.00", "95.00", "100.00"]})
+    table = pd.DataFrame({"model": ["a", "b", "c"], "accuracy": ["97.44", "94.87", "96.77"],
+                          "sensitivity": ["95.00", "95.00", "100.00"]})
     assert check_table(table.iloc[[2]], bound=20).consistent
     assert not check_table(table, bound=20).consistent
 
@@ -77,10 +81,14 @@ def test_fraction_and_per_cent_and_percent_sign_say_the_same():
 
 
 @pytest.mark.parametrize("text, words", [
-    ("model,acuracy\na,1\n", "accuracy"), ("", "empty"), ("model,accuracy\na,b\n", "not a number"), ("model,accuracy\na,104\n", "100"),
-    ("model,accuracy\na\n", "cells"), ("model,accuracy\n", "no rows"), ("model,accuracy\na,\n", "no rate"), ("accuracy,acc\n1,1\n", "twice"),
-    ("model,accuracy,n\na,90,10\nb,90,20\n", "different values"), ("model,accuracy,n\na,90,many\n", "number of images"), ("accuracy\n9.9.9\n", "not a number"),
-    ("accuracy\n-5\n", "not a number"), ("accuracy\nnan\n", "not a number"), ("accuracy\n=1+1\n", "not a number"), ("accuracy,n\n90,0\n", "from 1"),
+    ("model,acuracy\na,1\n", "accuracy"), ("", "empty"), ("model,accuracy\na,b\n", "not a number"),
+    ("model,accuracy\na,104\n", "100"),
+    ("model,accuracy\na\n", "cells"), ("model,accuracy\n", "no rows"), ("model,accuracy\na,\n", "no rate"),
+    ("accuracy,acc\n1,1\n", "twice"),
+    ("model,accuracy,n\na,90,10\nb,90,20\n", "different values"), ("model,accuracy,n\na,90,many\n", "number of images"),
+    ("accuracy\n9.9.9\n", "not a number"),
+    ("accuracy\n-5\n", "not a number"), ("accuracy\nnan\n", "not a number"), ("accuracy\n=1+1\n", "not a number"),
+    ("accuracy,n\n90,0\n", "from 1"),
 ])
 def test_a_bad_csv_is_told_in_a_sentence(tmp_path, text, words):
     (tmp_path / "t.csv").write_text(text)
@@ -97,7 +105,8 @@ def test_a_missing_or_binary_table_is_told_in_a_sentence(tmp_path):
 @given(matrices)
 def test_intervals_agree_with_statsmodels(counts):
     tp, fn, fp, tn = counts
-    assert exact_intervals(*counts)["accuracy"] == pytest.approx(proportion_confint(tp + tn, sum(counts), method="beta"), nan_ok=True)
+    assert exact_intervals(*counts)["accuracy"] == pytest.approx(proportion_confint(tp + tn, sum(counts),
+        method="beta"), nan_ok=True)
 
 
 @settings(max_examples=60, deadline=None)
@@ -106,7 +115,8 @@ def test_the_true_mcnemar_p_lies_between_best_and_worst_case(seed, n_pos, n_neg)
     rng = np.random.default_rng(seed)
     y = np.repeat([1, 0], [n_pos, n_neg])
     a, b = ((rng.random(len(y)) < q).astype(int) for q in rng.random((2, 1)))
-    counts = lambda p: tuple(int(v) for v in ((p & y).sum(), ((1 - p) & y).sum(), (p & (1 - y)).sum(), ((1 - p) & (1 - y)).sum()))
+    counts = lambda p: tuple(int(v) for v in ((p & y).sum(), ((1 - p) & y).sum(), (p & (1 - y)).sum(),
+                                              ((1 - p) & (1 - y)).sum()))
     ra, rb = a == y, b == y
     p = mcnemar([[(ra & rb).sum(), (ra & ~rb).sum()], [(~ra & rb).sum(), (~ra & ~rb).sum()]], exact=True).pvalue
     low, high = mcnemar_extremes(counts(a), counts(b))

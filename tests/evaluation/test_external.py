@@ -1,4 +1,6 @@
-"""External validation: trained here and tested there is what the plain way gives, classes are matched or refused, and drift is measured by patients."""
+"""External validation: trained here and tested there is what the plain way gives, classes are matched or refused,
+and drift is measured by patients.
+"""
 
 import dataclasses
 import math
@@ -27,7 +29,9 @@ def drawn(name, n, classes=("abnormal", "normal"), positive="abnormal", shift=0.
     X = draw.normal(size=(n, 12)) + shift
     X[:, :3] += 1.5 * (label == positive)[:, None]
     names = [f"{name}{i}.png" for i in range(n)]
-    table = pd.DataFrame({"file_name": names, "label": label, "group": [f"p{i // 4 * 2 + i % 2}" if patients else "" for i in range(n)], "sha256": [sha256(f.encode()) for f in names],
+    table = pd.DataFrame({"file_name": names, "label": label,
+                          "group": [f"p{i // 4 * 2 + i % 2}" if patients else "" for i in range(n)],
+                          "sha256": [sha256(f.encode()) for f in names],
                           "width": 100, "height": 100, "mode": "RGB", "format": "PNG", "status": "ok", "why": ""})
     return X.astype(np.float32), Dataset(name, None, table, sorted(classes), positive, True)
 
@@ -51,14 +55,17 @@ def test_each_classifier_is_fitted_on_all_images_and_asked_about_the_other_set()
 def test_classes_called_otherwise_are_matched_by_which_is_positive_and_turn_no_number_around():
     X, here = drawn("here", 60)
     Z, there = drawn("there", 40, seed=1)
-    for classes, positive in ((("immature", "mature"), "immature"), (("A", "Z"), "Z"), (("Abnormal", "Normal"), "Abnormal")):
+    for classes, positive in ((("immature", "mature"), "immature"), (("A", "Z"), "Z"),
+                              (("Abnormal", "Normal"), "Abnormal")):
         renamed = dataclasses.replace(there, classes=sorted(classes), positive=positive,
-                                      table=there.table.assign(label=there.table.label.map({"abnormal": positive, "normal": next(c for c in classes if c != positive)})))
+                                      table=there.table.assign(label=there.table.label.map({"abnormal": positive,
+                                          "normal": next(c for c in classes if c != positive)})))
         a, b = (external.external_predictions(X, here, Z, d, SETTINGS) for d in (there, renamed))
         assert a.equals(b)
 
 
-@pytest.mark.parametrize("classes,positive", [(["a", "b", "c"], None), (["x", "y"], None), (["abnormal", "normal"], "normal")])
+@pytest.mark.parametrize("classes,positive", [(["a", "b", "c"], None), (["x", "y"], None),
+                                              (["abnormal", "normal"], "normal")])
 def test_classes_that_cannot_be_matched_are_refused_with_both_lists(classes, positive):
     here = drawn("here", 20)[1]
     with pytest.raises(InputError, match=f"abnormal, normal.*{classes[0]}, {classes[1]}"):
@@ -67,17 +74,22 @@ def test_classes_that_cannot_be_matched_are_refused_with_both_lists(classes, pos
 
 def test_more_than_two_classes_are_matched_by_name():
     draw = np.random.default_rng(0)
-    here, there = ({"file_name": [f"{s}{i}" for i in range(60)], "label": [f"c{i % 3}" for i in range(60)]} for s in "ab")
-    sets = [Dataset(n, None, pd.DataFrame({**t, "group": "", "sha256": "", "width": 9, "height": 9, "status": "ok", "why": ""}), ["c0", "c1", "c2"], None, True) for n, t in (("here", here), ("there", there))]
+    here, there = ({"file_name": [f"{s}{i}" for i in range(60)], "label": [f"c{i % 3}" for i in range(60)]}
+                   for s in "ab")
+    sets = [Dataset(n, None, pd.DataFrame({**t, "group": "", "sha256": "", "width": 9, "height": 9, "status": "ok",
+                                           "why": ""}), ["c0", "c1", "c2"], None, True) for n,
+            t in (("here", here), ("there", there))]
     X = [draw.normal(size=(60, 5)).astype(np.float32) + 2 * (np.arange(60) % 3)[:, None] for _ in sets]
     found = external.external_validation(X[0], sets[0], X[1], sets[1], SETTINGS, evaluate(X[0], sets[0], SETTINGS))
-    assert found.metrics["models"]["svm"]["accuracy"]["outside"]["value"] > 0.8 and "sensitivity" in found.metrics["models"]["svm"]
+    assert found.metrics["models"]["svm"]["accuracy"]["outside"]["value"] > 0.8 and "sensitivity" in found.metrics[
+        "models"]["svm"]
     assert external.external_words(found.metrics)
 
 
 def test_features_of_another_recipe_are_refused():
     X, here = drawn("here", 20)
-    with pytest.raises(InputError, match="12 and 5 columns"): external.external_predictions(X, here, X[:, :5], here, SETTINGS)
+    with pytest.raises(InputError, match="12 and 5 columns"):
+        external.external_predictions(X, here, X[:, :5], here, SETTINGS)
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
@@ -94,7 +106,8 @@ def test_the_interval_of_a_difference_of_proportions_agrees_with_statsmodels():
     for k, n, j, m in ((56, 70, 48, 80), (9, 10, 3, 10), (10, 10, 0, 20)):
         wanted = confint_proportions_2indep(k, n, j, m, method="newcomb")
         a, b = proportion_confint(k, n, method="wilson"), proportion_confint(j, m, method="wilson")
-        assert external.difference_of(Estimate(k / n, *a, n), Estimate(j / m, *b, m)).ci == pytest.approx(wanted, abs=1e-9)
+        assert external.difference_of(Estimate(k / n, *a, n), Estimate(j / m, *b, m)).ci == pytest.approx(wanted,
+            abs=1e-9)
 
 
 def test_a_shift_of_the_features_is_seen_and_taken_back_by_recentring():
@@ -113,7 +126,8 @@ def test_two_draws_of_the_same_hospital_are_not_told_apart():
     X, here = drawn("here", 120)
     Z, there = drawn("there", 120, seed=5)
     found = external.external_validation(X, here, Z, there, SETTINGS, evaluate(X, here, SETTINGS)).metrics
-    assert found["drift"]["features"]["set_auroc"]["ci"][0] < 0.5 and found["drift"]["features"]["energy"]["p"] > 0.05 and found["shared_images"] == 0
+    assert found["drift"]["features"]["set_auroc"]["ci"][0] < 0.5 and found["drift"]["features"]["energy"][
+        "p"] > 0.05 and found["shared_images"] == 0
 
 
 def test_the_permutation_test_of_the_energy_distance_keeps_its_level_with_patients():
@@ -124,14 +138,18 @@ def test_the_permutation_test_of_the_energy_distance_keeps_its_level_with_patien
         groups = [np.repeat([f"{s}{k}" for k in range(10)], 4) for s in "ab"]
         p.append(shift.energy_distance(*people, *groups, permutations=99, seed=i)["p"])
     assert np.mean(np.array(p) <= 0.1) <= 0.2
-    blind = [shift.energy_distance(np.repeat(np.random.default_rng(i).normal(size=(10, 3)), 4, axis=0), np.repeat(np.random.default_rng(i + 99).normal(size=(10, 3)), 4, axis=0), permutations=99)["p"] for i in range(20)]
-    assert np.mean(np.array(blind) <= 0.1) > 0.5, "without patients the test would cry wolf: the one above is no accident"
+    blind = [shift.energy_distance(np.repeat(np.random.default_rng(i).normal(size=(10, 3)), 4, axis=0),
+                                   np.repeat(np.random.default_rng(i + 99).normal(size=(10, 3)), 4, axis=0),
+                                   permutations=99)["p"] for i in range(20)]
+    assert np.mean(np.array(blind)
+                   <= 0.1) > 0.5, "without patients the test would cry wolf: the one above is no accident"
 
 
 def test_a_patient_photographed_ten_times_counts_once_in_a_standardised_difference():
     draw = np.random.default_rng(0)
     a, b = draw.normal(size=12), draw.normal(size=12) + 1
-    one = shift.standardised_difference(np.repeat(a, 10), np.repeat(b, 10), np.repeat(np.arange(12), 10), np.repeat(np.arange(12), 10))
+    one = shift.standardised_difference(np.repeat(a, 10), np.repeat(b, 10), np.repeat(np.arange(12), 10),
+                                        np.repeat(np.arange(12), 10))
     se = math.sqrt(a.var(ddof=1) / 12 + b.var(ddof=1) / 12)
     assert one.high - one.value == pytest.approx(2.074 * se / math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2), rel=0.06)
 

@@ -1,4 +1,6 @@
-"""Every interval and test against an implementation that shares no code with it, a published example, or a property that must hold."""
+"""Every interval and test against an implementation that shares no code with it, a published example, or a property
+that must hold.
+"""
 import math
 from itertools import product
 
@@ -75,8 +77,10 @@ def test_nothing_of_nothing_is_undefined_and_impossible_counts_are_refused():
 def test_metrics_agree_with_scikit_learn(seed, ties):
     y, said, score, _ = study(seed, ties=ties)
     ours = intervals.metric_values(y, said, score)
-    theirs = {"auprc": sk.average_precision_score(y, score), "accuracy": sk.accuracy_score(y, said), "sensitivity": sk.recall_score(y, said), "specificity": sk.recall_score(1 - y, 1 - said),
-              "f1": sk.f1_score(y, said), "balanced_accuracy": sk.balanced_accuracy_score(y, said), "auroc": sk.roc_auc_score(y, score)}
+    theirs = {"auprc": sk.average_precision_score(y, score), "accuracy": sk.accuracy_score(y, said),
+              "sensitivity": sk.recall_score(y, said), "specificity": sk.recall_score(1 - y, 1 - said),
+              "f1": sk.f1_score(y, said), "balanced_accuracy": sk.balanced_accuracy_score(y, said),
+              "auroc": sk.roc_auc_score(y, score)}
     if said.any(): theirs["precision"] = sk.precision_score(y, said)
     for m, v in theirs.items(): assert ours[m] == pytest.approx(v, abs=1e-12), m
 
@@ -120,13 +124,15 @@ def test_fast_delong_equals_the_direct_one(seed, ties):
     direct_areas, direct_cover = direct_delong(y, a, b)
     np.testing.assert_allclose(areas, direct_areas, atol=1e-12)
     np.testing.assert_allclose(cover, direct_cover, atol=1e-12)
-    z = (direct_areas[0] - direct_areas[1]) / np.sqrt(max(direct_cover[0, 0] + direct_cover[1, 1] - 2 * direct_cover[0, 1], 1e-300))
+    z = (direct_areas[0] - direct_areas[1]) / np.sqrt(max(direct_cover[0, 0] + direct_cover[1, 1] - 2 * direct_cover[0,
+        1], 1e-300))
     if abs(z) < 30: assert comparison.delong_test(y, a, b)["p"] == pytest.approx(2 * stats.norm.sf(abs(z)), abs=1e-9)
 
 
 def test_obuchowskis_variance_with_one_image_a_group_is_close_to_delongs():
     y, _, score, _ = study(3, n=400)
-    apart, grouped = intervals.delong_covariance(y, score)[1][0, 0], intervals.delong_covariance(y, score, np.arange(400))[1][0, 0]
+    apart, grouped = intervals.delong_covariance(y, score)[1][0, 0], intervals.delong_covariance(y, score,
+        np.arange(400))[1][0, 0]
     assert grouped == pytest.approx(apart, rel=0.02)
 
 
@@ -137,7 +143,9 @@ def test_auroc_and_its_intervals_know_only_the_order_of_the_scores(seed):
     stretched = np.exp(score / 3) * 5 - 2
     assert intervals.delong_interval(y, score, groups) == intervals.delong_interval(y, stretched, groups)
     for method in ("score", "bca"):
-        assert intervals.metric_intervals(y, said, score, groups, method, resamples=100)["auroc"] == intervals.metric_intervals(y, said, stretched, groups, method, resamples=100)["auroc"]
+        assert intervals.metric_intervals(y, said, score, groups, method,
+                                          resamples=100)["auroc"] == intervals.metric_intervals(y, said, stretched,
+                                              groups, method, resamples=100)["auroc"]
 
 
 # ---- groups
@@ -160,7 +168,8 @@ def test_weights_equal_copied_rows():
     drawn = intervals._resampled(lay, 25, seed=9)
     weights = np.concatenate(list(intervals._draws(rng(9, "cluster_bootstrap"), 12, 25)))
     for b in range(25):
-        rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in range(12) for _ in range(int(weights[b, g]))])
+        rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in range(12)
+                               for _ in range(int(weights[b, g]))])
         again = intervals.metric_values(y[rows], said[rows], score[rows])
         for m in drawn: assert drawn[m][b] == pytest.approx(again[m], abs=1e-12, nan_ok=True), m
 
@@ -168,8 +177,10 @@ def test_weights_equal_copied_rows():
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "auroc"])
 def test_bca_agrees_with_scipy(metric):
     y, said, score, _ = study(8, 70)
-    functions = {"accuracy": lambda i: np.mean(y[i] == said[i]), "f1": lambda i: sk.f1_score(y[i], said[i]), "auroc": lambda i: metrics.auroc(y[i], score[i])}
-    theirs = stats.bootstrap((np.arange(70),), lambda i: functions[metric](i.astype(int)), n_resamples=4000, method="BCa", vectorized=False,
+    functions = {"accuracy": lambda i: np.mean(y[i] == said[i]), "f1": lambda i: sk.f1_score(y[i], said[i]),
+                 "auroc": lambda i: metrics.auroc(y[i], score[i])}
+    theirs = stats.bootstrap((np.arange(70),), lambda i: functions[metric](i.astype(int)), n_resamples=4000,
+                             method="BCa", vectorized=False,
                              rng=np.random.default_rng(1)).confidence_interval
     ours = intervals.cluster_bootstrap(y, said, score, resamples=20_000)[metric]
     assert ours.method == "bca"
@@ -190,8 +201,10 @@ def test_order_of_images_and_repeats_and_copies_of_repeats_change_nothing(seed, 
     y, said, score, groups = study(seed, 40, 2, 9)
     order = np.random.default_rng(seed).permutation(40)
     one = intervals.metric_intervals(y, said, score, groups, method, resamples=100)
-    other = intervals.metric_intervals(y[order], said[order][:, ::-1], score[order][:, ::-1], groups[order], method, resamples=100)
-    twice = intervals.metric_intervals(y, np.hstack([said, said]), np.hstack([score, score]), groups, method, resamples=100)
+    other = intervals.metric_intervals(y[order], said[order][:, ::-1], score[order][:, ::-1], groups[order], method,
+                                       resamples=100)
+    twice = intervals.metric_intervals(y, np.hstack([said, said]), np.hstack([score, score]), groups, method,
+                                       resamples=100)
     for m in one:
         np.testing.assert_allclose(one[m][:3], other[m][:3], atol=1e-9)
         if m not in ("precision", "npv", "f1", "mcc"): np.testing.assert_allclose(one[m][:3], twice[m][:3], atol=1e-9)
@@ -201,8 +214,10 @@ def test_order_of_images_and_repeats_and_copies_of_repeats_change_nothing(seed, 
 @given(st.integers(0, 10_000))
 def test_calling_normal_positive_swaps_sensitivity_and_specificity(seed):
     y, said, score, groups = study(seed, 60, None, 15)
-    one, other = intervals.metric_intervals(y, said, score, groups), intervals.metric_intervals(1 - y, 1 - said, -score, groups)
-    for a, b in (("sensitivity", "specificity"), ("accuracy", "accuracy"), ("balanced_accuracy", "balanced_accuracy"), ("auroc", "auroc")):
+    one, other = intervals.metric_intervals(y, said, score, groups), intervals.metric_intervals(1 - y, 1 - said, -score,
+        groups)
+    for a, b in (("sensitivity", "specificity"), ("accuracy", "accuracy"), ("balanced_accuracy", "balanced_accuracy"),
+                 ("auroc", "auroc")):
         np.testing.assert_allclose(one[a][:3], other[b][:3], atol=1e-7)
 
 
@@ -211,7 +226,9 @@ def test_calling_normal_positive_swaps_sensitivity_and_specificity(seed):
 def test_copying_every_image_within_its_patient_teaches_nothing(seed, times):
     y, said, score, groups = study(seed, 50, None, 12)
     copied = [np.repeat(v, times) for v in (y, said, groups)]
-    one, many = intervals.metric_intervals(y, said, groups=groups, method="score"), intervals.metric_intervals(copied[0], copied[1], groups=copied[2], method="score")
+    one, many = intervals.metric_intervals(y, said, groups=groups,
+                                           method="score"), intervals.metric_intervals(copied[0], copied[1],
+                                               groups=copied[2], method="score")
     for m in ("accuracy", "sensitivity", "specificity", "balanced_accuracy"):
         if 0 < one[m].value < 1 and 0 < one["sensitivity"].value < 1 and 0 < one["specificity"].value < 1:
             np.testing.assert_allclose(one[m][:3], many[m][:3], atol=1e-9)
@@ -233,12 +250,14 @@ def test_patients_widen_and_a_single_patient_says_nothing():
     y = np.arange(200) // 5 % 2
     score = 2 * y + r.standard_normal(40).repeat(5) + 0.5 * r.standard_normal(200)
     said = score > 1
-    apart, grouped = intervals.metric_intervals(y, said, score, method="score"), intervals.metric_intervals(y, said, score, groups)
+    apart, grouped = intervals.metric_intervals(y, said, score, method="score"), intervals.metric_intervals(y, said,
+        score, groups)
     assert grouped["auroc"].high - grouped["auroc"].low > apart["auroc"].high - apart["auroc"].low
     alone = ["one"] * 200
     assert intervals.metric_intervals(y, said, groups=alone)["accuracy"][1:3] == (0.0, 1.0)
     assert intervals.cluster_bootstrap(y, said, groups=alone)["accuracy"].method == "undefined: one group"
-    assert intervals.effective_images(said == y, alone) == 1 and 20 < intervals.effective_images(said == y, groups) < 200
+    assert intervals.effective_images(said == y, alone) == 1 and 20 < intervals.effective_images(said == y,
+        groups) < 200
     assert intervals.effective_images(said == y, np.arange(200)) == pytest.approx(199)
 
 
@@ -255,9 +274,12 @@ def test_misfits_are_refused_in_words():
     with pytest.raises(InputError, match="NaN"): metrics.auroc([0, 1], [0.1, math.nan])
     with pytest.raises(InputError, match="same shape"): intervals.metric_values([0, 1], [0, 1], [0.1, 0.2, 0.3])
     with pytest.raises(InputError, match="at least one image"): intervals.metric_values([], [])
-    with pytest.raises(InputError, match="predicted is not accepted"): intervals.metric_values([0, 1], ["normal", "abnormal"])
-    with pytest.raises(InputError, match="did you mean 'score'"): intervals.metric_intervals([0, 1], [0, 1], method="scor")
-    with pytest.raises(InputError, match="exact"): intervals.metric_intervals([0, 1], [0, 1], groups=["a", "a"], method="exact")
+    with pytest.raises(InputError, match="predicted is not accepted"):
+        intervals.metric_values([0, 1], ["normal", "abnormal"])
+    with pytest.raises(InputError, match="did you mean 'score'"):
+        intervals.metric_intervals([0, 1], [0, 1], method="scor")
+    with pytest.raises(InputError, match="exact"):
+        intervals.metric_intervals([0, 1], [0, 1], groups=["a", "a"], method="exact")
 
 
 def test_twenty_thousand_images_do_not_need_a_quadratic_table():
@@ -298,13 +320,17 @@ def test_corrected_t_of_equal_models_and_of_too_few_splits():
 @quick
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_exact_mcnemar_agrees_with_statsmodels(b, c):
-    assert comparison.mcnemar_exact(b, c) == pytest.approx(sm_mcnemar([[5, b], [c, 5]], exact=True).pvalue if b + c else 1.0, abs=1e-12)
-    assert comparison.mcnemar_exact(b, c) == comparison.mcnemar_exact(c, b) >= comparison.mcnemar_exact(b, c, mid_p=True)
+    assert comparison.mcnemar_exact(b, c) == pytest.approx(sm_mcnemar([[5, b], [c, 5]], exact=True).pvalue if b + c
+                                                           else 1.0, abs=1e-12)
+    assert comparison.mcnemar_exact(b, c) == comparison.mcnemar_exact(c, b) >= comparison.mcnemar_exact(b, c,
+        mid_p=True)
 
 
 def test_mcnemar_reproduces_published_examples():
-    assert [round(comparison.mcnemar_exact(b, 0), 3) for b in (1, 4, 8)] == [1.0, 0.125, 0.008]  # the seed paper's table, at its most favourable
-    assert round(comparison.mcnemar_exact(1, 7), 3) == 0.070 and round(comparison.mcnemar_exact(1, 7, mid_p=True), 3) == 0.039  # Fagerland 2013, airway responsiveness
+    # the seed paper's table, at its most favourable
+    assert [round(comparison.mcnemar_exact(b, 0), 3) for b in (1, 4, 8)] == [1.0, 0.125, 0.008]
+    assert round(comparison.mcnemar_exact(1, 7), 3) == 0.070 and round(comparison.mcnemar_exact(1, 7, mid_p=True),
+        3) == 0.039  # Fagerland 2013, airway responsiveness
 
 
 @quick
@@ -320,7 +346,8 @@ def test_sign_flips_agree_with_trying_them_all(leads, mid):
 
 def test_sign_flips_of_single_images_are_mcnemars_test():
     for b, c in ((0, 0), (3, 1), (12, 4), (300, 250)):
-        assert comparison.sign_flip_exact([1] * b + [-1] * c) == pytest.approx(comparison.mcnemar_exact(b, c), abs=1e-10)
+        assert comparison.sign_flip_exact([1] * b + [-1] * c) == pytest.approx(comparison.mcnemar_exact(b, c),
+            abs=1e-10)
 
 
 def cells_to_rows(both, only_a, only_b, none):
@@ -328,7 +355,8 @@ def cells_to_rows(both, only_a, only_b, none):
 
 
 def test_newcombes_method_10_reproduces_the_published_example():
-    found = comparison.paired_difference(*cells_to_rows(1, 1, 7, 12), continuity=True)  # Fagerland 2014, airway responsiveness: -0.507 to -0.026
+    # Fagerland 2014, airway responsiveness: -0.507 to -0.026
+    found = comparison.paired_difference(*cells_to_rows(1, 1, 7, 12), continuity=True)
     np.testing.assert_allclose(found[:3], (-6 / 21, -0.507, -0.026), atol=5e-4)
 
 
@@ -345,7 +373,8 @@ def test_paired_difference_agrees_with_solving_the_score_equations(both, only_a,
     a, b = cells_to_rows(both, only_a, only_b, none)
     phi = np.corrcoef(a, b)[0, 1] if a.std() > 0 and b.std() > 0 else 0.0
     p1, p2 = a.mean(), b.mean()
-    low = p1 - p2 - math.sqrt(max((p1 - ends[0][0]) ** 2 - 2 * phi * (p1 - ends[0][0]) * (ends[1][1] - p2) + (ends[1][1] - p2) ** 2, 0))
+    low = p1 - p2 - math.sqrt(max((p1 - ends[0][0]) ** 2 - 2 * phi * (p1 - ends[0][0]) * (ends[1][1] - p2)
+                                  + (ends[1][1] - p2) ** 2, 0))
     found = comparison.paired_difference(a, b)
     assert found.low == pytest.approx(low, abs=1e-6)
     assert found.low == pytest.approx(-comparison.paired_difference(b, a).high, abs=1e-9)
@@ -366,7 +395,8 @@ def test_cochrans_q_and_mcnemar_agree_with_mlxtend():
     r = np.random.default_rng(0)
     y = r.integers(0, 2, 100)
     said = [np.where(r.random(100) < p, y, 1 - y) for p in (0.9, 0.85, 0.7)]
-    np.testing.assert_allclose(comparison.cochran_q(np.column_stack([m == y for m in said])), cochrans_q(y, *said), rtol=1e-9)
+    np.testing.assert_allclose(comparison.cochran_q(np.column_stack([m == y for m in said])), cochrans_q(y, *said),
+                               rtol=1e-9)
     a, b = said[0] == y, said[2] == y
     table = np.array([[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]])
     assert comparison.mcnemar_exact(table[0, 1], table[1, 0]) == pytest.approx(mcnemar(table, exact=True)[1])
@@ -385,7 +415,8 @@ def test_holm_leaves_out_what_is_no_test():
 def test_permutation_p_agrees_with_scipy_and_is_never_zero():
     r = np.random.default_rng(0)
     data = (r.normal(0.5, 1, 30), r.normal(0, 1, 30))
-    theirs = stats.permutation_test(data, lambda a, b: a.mean() - b.mean(), vectorized=False, n_resamples=400, alternative="greater", rng=r)
+    theirs = stats.permutation_test(data, lambda a, b: a.mean() - b.mean(), vectorized=False, n_resamples=400,
+                                    alternative="greater", rng=r)
     assert comparison.permutation_p(theirs.statistic, theirs.null_distribution) == pytest.approx(theirs.pvalue)
     assert comparison.permutation_p(2, np.zeros(999)) == 0.001 and comparison.permutation_p(0, []) == 1.0
 
@@ -398,8 +429,10 @@ def predictions(right, scheme="holdout", splits=None, groups=None):
     for model, r in right.items():
         r = np.asarray(r).reshape(len(r), -1)
         for k in range(r.shape[1]):
-            frames.append(pd.DataFrame({"file_name": [f"{i:04}.png" for i in range(len(r))], "label": "abnormal", "group": "" if groups is None else groups,
-                                        "model": model, "scheme": scheme, "split": k if splits is None else splits[:, k], "score": 0.0,
+            frames.append(pd.DataFrame({"file_name": [f"{i:04}.png" for i in range(len(r))], "label": "abnormal",
+                                        "group": "" if groups is None else groups,
+                                        "model": model, "scheme": scheme,
+                                        "split": k if splits is None else splits[:, k], "score": 0.0,
                                         "predicted": np.where(r[:, k], "abnormal", "normal")}))
     return pd.concat(frames, ignore_index=True)
 
@@ -409,15 +442,21 @@ def test_holdout_comparison_is_mcnemar_with_holm_and_cochran():
     right = {m: r.random(39) < p for m, p in (("svm", 0.97), ("ensemble", 0.95), ("knn", 0.87), ("tree", 0.5))}
     found = comparison.compare_models(predictions(right).sample(frac=1, random_state=0))
     pairs = [c for c in found if c["test"] != "cochran_q"]
-    assert len(pairs) == 6 and all(set(c) == {"a", "b", "test", "statistic", "p", "p_adjusted", "difference"} for c in found)
+    assert len(pairs) == 6 and all(set(c) == {"a", "b", "test", "statistic", "p", "p_adjusted", "difference"}
+                                   for c in found)
     for c in pairs:
         a, b = right[c["a"]], right[c["b"]]
         assert c["test"] == "mcnemar_exact" and c["p"] == comparison.mcnemar_exact((a & ~b).sum(), (~a & b).sum())
-        assert c["difference"]["value"] == pytest.approx(a.mean() - b.mean()) and c["difference"]["ci"][0] <= c["difference"]["value"] <= c["difference"]["ci"][1]
-    np.testing.assert_allclose([c["p_adjusted"] for c in pairs], multipletests([c["p"] for c in pairs], method="holm")[1])
-    q = sm_cochrans_q(np.column_stack([right[c] for c in dict.fromkeys(x["a"] for x in found if x["a"] != "all")] + [right[pairs[-1]["b"]]]).astype(int))
+        assert c["difference"]["value"] == pytest.approx(a.mean()
+                                                         - b.mean()) and c["difference"]["ci"][0] <= c["difference"][
+                                                             "value"] <= c["difference"]["ci"][1]
+    np.testing.assert_allclose([c["p_adjusted"] for c in pairs],
+                               multipletests([c["p"] for c in pairs], method="holm")[1])
+    q = sm_cochrans_q(np.column_stack([right[c] for c in dict.fromkeys(x["a"] for x in found if x["a"] != "all")]
+                                      + [right[pairs[-1]["b"]]]).astype(int))
     assert found[-1]["statistic"] == pytest.approx(q.statistic) and found[-1]["difference"] is None
-    for exact, mid in zip(found, comparison.compare_models(predictions(right), mid_p=True)[:6]): assert mid["test"] == "mcnemar_mid_p" and mid["p"] <= exact["p"]
+    for exact, mid in zip(found, comparison.compare_models(predictions(right), mid_p=True)[:6]):
+        assert mid["test"] == "mcnemar_mid_p" and mid["p"] <= exact["p"]
 
 
 def test_patients_on_the_holdout_are_flipped_as_a_whole():
@@ -435,7 +474,8 @@ def test_cross_validation_is_compared_over_its_folds():
     found = comparison.compare_models(predictions(right, "cv", splits), "cv")[0]
     d = [right["svm"][splits == f].mean() - right["tree"][splits == f].mean() for f in range(20)]
     expected = comparison.corrected_resampled_ttest(d, 40, 10, 50)
-    assert found["test"] == "corrected_resampled_t" and found["p"] == pytest.approx(expected["p"]) and found["difference"]["ci"] == pytest.approx(expected["difference"].ci)
+    assert found["test"] == "corrected_resampled_t" and found["p"] == pytest.approx(expected["p"]) and found[
+        "difference"]["ci"] == pytest.approx(expected["difference"].ci)
 
 
 def test_exchanging_the_models_turns_the_comparison_around():
@@ -448,20 +488,28 @@ def test_exchanging_the_models_turns_the_comparison_around():
 
 
 def test_sentences_follow_from_the_numbers():
-    c = {"a": "svm", "b": "ensemble", "test": "corrected_resampled_t", "statistic": 0.6, "p": 0.5, "p_adjusted": 1.0, "difference": {"value": 0.012, "ci": [-0.029, 0.051]}}
-    assert comparison.sentence(c) == "these data cannot tell svm from ensemble: difference 1.2 points, interval -2.9 to 5.1"
-    assert comparison.sentence({**c, "b": "tree", "difference": {"value": -0.2, "ci": [-0.3, -0.1]}, "p": 1e-5, "p_adjusted": 1e-4}) == \
+    c = {"a": "svm", "b": "ensemble", "test": "corrected_resampled_t", "statistic": 0.6, "p": 0.5, "p_adjusted": 1.0,
+         "difference": {"value": 0.012, "ci": [-0.029, 0.051]}}
+    assert comparison.sentence(
+        c) == "these data cannot tell svm from ensemble: difference 1.2 points, interval -2.9 to 5.1"
+    assert comparison.sentence({**c, "b": "tree", "difference": {"value": -0.2, "ci": [-0.3, -0.1]}, "p": 1e-5,
+                                "p_adjusted": 1e-4}) == \
         "tree is better than svm by 20.0 points, interval 10.0 to 30.0"
-    assert comparison.sentence({**c, "p": 0.02, "p_adjusted": 0.12}).endswith("p 0.020 would count alone, not among all the pairs tried")
+    assert comparison.sentence({**c, "p": 0.02,
+                                "p_adjusted": 0.12}).endswith(
+                                    "p 0.020 would count alone, not among all the pairs tried")
     assert "too few splits" in comparison.sentence({**c, "p": math.nan, "p_adjusted": math.nan})
-    q = {"a": "all", "b": "all", "test": "cochran_q", "statistic": 20.0, "p": 1e-5, "p_adjusted": 1e-5, "difference": None}
-    assert comparison.sentence(q).startswith("not all models") and comparison.sentence({**q, "p": 0.4}).startswith("these data cannot tell the models apart")
+    q = {"a": "all", "b": "all", "test": "cochran_q", "statistic": 20.0, "p": 1e-5, "p_adjusted": 1e-5,
+         "difference": None}
+    assert comparison.sentence(q).startswith("not all models") and comparison.sentence({**q,
+        "p": 0.4}).startswith("these data cannot tell the models apart")
 
 
 def test_tables_that_do_not_align_are_refused():
     t = predictions({"svm": np.ones(6, bool), "tree": np.ones(6, bool)})
     with pytest.raises(InputError, match="did you mean 'holdout'"): comparison.compare_models(t, "holdot")
-    with pytest.raises(InputError, match="equally often"): comparison.aligned(pd.concat([t, t.iloc[:2].assign(split=1)]), "svm", "holdout")
+    with pytest.raises(InputError, match="equally often"):
+        comparison.aligned(pd.concat([t, t.iloc[:2].assign(split=1)]), "svm", "holdout")
     with pytest.raises(InputError, match="not tried on the same images"): comparison.compare_models(t.iloc[:-1])
 
 
@@ -479,7 +527,8 @@ def test_power_agrees_with_enumerating_all_tables():
     b, c = np.meshgrid(np.arange(n + 1), np.arange(n + 1))
     keep = b + c <= n
     b, c = b[keep], c[keep]
-    chance = stats.multinomial.pmf(np.column_stack([b, c, n - b - c]), n, [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance])
+    chance = stats.multinomial.pmf(np.column_stack([b, c, n - b - c]), n,
+                                   [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance])
     reject = [comparison.mcnemar_exact(i, j) <= 0.05 for i, j in zip(b, c)]
     assert power.mcnemar_power(n, difference, discordance) == pytest.approx(chance @ reject, abs=1e-12)
 
@@ -509,14 +558,17 @@ def test_a_perfect_result_of_few_patients_is_as_wide_for_every_rate_and_every_nu
     names, patients = [f"{i:02}.png" for i in range(40)], [f"p{i // 5}" for i in range(40)]
     for k in (2, 3):
         label = np.array([f"kind{i // 5 % k}" for i in range(40)], object)
-        table = pd.DataFrame({"file_name": names, "label": label, "group": patients, "model": "svm", "scheme": "holdout", "split": 0,
+        table = pd.DataFrame({"file_name": names, "label": label, "group": patients, "model": "svm",
+                              "scheme": "holdout", "split": 0,
                               "score": (label == "kind1") * 1.0, "predicted": label})
         if k == 3: table = table.assign(**{f"score_kind{c}": (label == f"kind{c}") * 1.0 for c in range(3)})
         found = schemes.holdout_metrics(table, "kind1" if k == 2 else None, 40)["models"]["svm"]
         wanted = intervals.wilson(math.sqrt(40 * 8), math.sqrt(40 * 8), df=7)  # counts patients, not images alone
-        assert found["accuracy"]["ci"] == pytest.approx(wanted) and found["accuracy"]["ci"][0] == pytest.approx(0.762, abs=1e-3)
+        assert found["accuracy"]["ci"] == pytest.approx(wanted) and found["accuracy"]["ci"][0] == pytest.approx(0.762,
+            abs=1e-3)
         if k == 3:
-            for m in ("sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "auroc"): assert found[m]["ci"] == pytest.approx(wanted), m
+            for m in ("sensitivity", "specificity", "precision", "f1", "balanced_accuracy", "auroc"):
+                assert found[m]["ci"] == pytest.approx(wanted), m
         assert (found["accuracy"]["n"], found["accuracy"]["units"]) == (8, "patients")
 
 
@@ -526,7 +578,8 @@ def test_an_estimate_counts_what_stands_behind_it_and_leaves_out_what_it_does_no
     assert found["accuracy"].n == len(set(groups)) and found["sensitivity"].n == len(set(groups[y == 1]))
     assert found["accuracy"].to_dict()["units"] == "copy groups"
     apart = intervals.metric_intervals(y, said, score)
-    assert (apart["accuracy"].n, apart["sensitivity"].n, apart["precision"].n, apart["accuracy"].units) == (60, y.sum(), said.sum(), "images")
+    assert (apart["accuracy"].n, apart["sensitivity"].n, apart["precision"].n, apart["accuracy"].units) == (60, y.sum(),
+        said.sum(), "images")
     for m in ("mcc", "auprc"): assert "ci" not in apart[m].to_dict() and not math.isnan(apart[m].value)
     nothing = intervals.metric_intervals([0, 1, 1], [0, 0, 0])["precision"].to_dict()
     assert math.isnan(nothing["value"]) and "ci" not in nothing

@@ -22,15 +22,19 @@ CHEAP = ["last layer", "four stages"]
 
 def changed(step):
     "What a step changes of the one it is compared with; blocks and C of a kernel count as one."
-    before, defaults = STEPS[step.after], {"pooling": "mean", "region": "image", "frames": ["whole"], "views": ["identity"]}
-    features = [k for k in ("layers", "views", "region", "frames", "pooling") if step.features.get(k, defaults.get(k)) != before.features.get(k, defaults.get(k))]
-    return features + (["svm"] if step.svm != before.svm else []) + (["weights"] if step.weighed != before.weighed else [])
+    before, defaults = STEPS[step.after], {"pooling": "mean", "region": "image", "frames": ["whole"],
+                                           "views": ["identity"]}
+    features = [k for k in ("layers", "views", "region", "frames", "pooling")
+                if step.features.get(k, defaults.get(k)) != before.features.get(k, defaults.get(k))]
+    return features + (["svm"] if step.svm != before.svm else []) + (["weights"] if step.weighed != before.weighed
+        else [])
 
 
 @pytest.mark.parametrize("name", [s.name for s in STEPS.values() if s.after])
 def test_a_step_changes_one_thing(name):
     what = changed(STEPS[name])
-    assert what == (["layers", "pooling"] if name == "covariance of blocks.4" else what[:1]) and what  # covariance is read from the one layer that its name says
+    # covariance is read from the one layer that its name says
+    assert what == (["layers", "pooling"] if name == "covariance of blocks.4" else what[:1]) and what
 
 
 def test_the_path_ends_at_the_preset_best():
@@ -67,7 +71,8 @@ def test_gains_are_the_corrected_t_of_the_same_folds_and_nothing_is_measured_twi
         n_test = (t.scheme == scheme).sum() / 2 / len(d)
         found = corrected_resampled_ttest(d, 18 - n_test, n_test, n_groups)
         row = summary(result).query("scheme == @scheme and metric == 'accuracy' and step == 'four stages'").iloc[0]
-        np.testing.assert_allclose([row.gain, row.gain_low, row.gain_high, row.p], [*found["difference"][:3], found["p"]])
+        np.testing.assert_allclose([row.gain, row.gain_low, row.gain_high, row.p],
+                                   [*found["difference"][:3], found["p"]])
     cv = t[t.scheme == "cv"]
     assert (cv.groupby(["model", "split", "group"]).size().groupby(["model", "group"]).nunique() == 1).all()
     assert set(price(result)["picked"]) == set(CHEAP)
@@ -82,9 +87,12 @@ def test_a_step_cut_off_before_its_end_is_measured_again(tmp_path):
     assert len(said) == 3
 
 
-@pytest.mark.parametrize("how,message", [({"data": []}, "no data set"), ({"steps": ["four vews"]}, "did you mean 'four views'"), ({"data": ["no-such-folder"]}, "no-such-folder")])
+@pytest.mark.parametrize("how,message", [({"data": []}, "no data set"),
+                                         ({"steps": ["four vews"]}, "did you mean 'four views'"),
+                                         ({"data": ["no-such-folder"]}, "no-such-folder")])
 def test_what_is_not_accepted_is_refused(how, message, tmp_path):
-    with pytest.raises(InputError, match=message): run_ablation(**{"data": ["synthetic"], "out": tmp_path / "out", **how})
+    with pytest.raises(InputError, match=message):
+        run_ablation(**{"data": ["synthetic"], "out": tmp_path / "out", **how})
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path):

@@ -1,4 +1,6 @@
-"""Sweeps: combinations, runs side by side and resumed, failures named, and comparisons that are not fooled by having looked at many."""
+"""Sweeps: combinations, runs side by side and resumed, failures named, and comparisons that are not fooled by having
+looked at many.
+"""
 
 import importlib.util
 import json
@@ -19,7 +21,8 @@ from leuknb.core import InputError
 from leuknb.settings import make_settings, Settings
 from leuknb.evaluation.comparison import corrected_resampled_ttest, mcnemar_exact
 
-QUICK = make_settings(image_size=64, n_splits=0, cv_folds=3, cv_repeats=1, permutations=0, bootstrap=100, audit=False, cases=0, classifiers=["svm"],
+QUICK = make_settings(image_size=64, n_splits=0, cv_folds=3, cv_repeats=1, permutations=0, bootstrap=100, audit=False,
+                      cases=0, classifiers=["svm"],
                       synthetic={"n_images": 24, "images_per_patient": 2})
 OVER = [{"seed": 0}, {"seed": 1}, {"classifiers": ["nonsense"]}]
 
@@ -33,11 +36,14 @@ def swept(tmp_path_factory):
 
 def test_each_member_is_a_whole_report_the_failed_one_is_named_and_the_others_are_compared(swept):
     result, told = swept
-    assert result.done == ["seed-0", "seed-1"] and list(result.failed) == ["classifiers-nonsense"] and "nonsense" in result.failed["classifiers-nonsense"]
+    assert result.done == ["seed-0",
+                           "seed-1"] and list(result.failed) == [
+                               "classifiers-nonsense"] and "nonsense" in result.failed["classifiers-nonsense"]
     for name in result.done: assert all((result.folder / name / file).is_file() for file in sweep.RESULTS)
     assert any(line.startswith("classifiers-nonsense: failed:") for line in told)
     found = json.loads((result.folder / "sweep.json").read_text())
-    assert [r["name"] for r in found["runs"]] == ["seed-0", "seed-1"] and list(found["failed"]) == ["classifiers-nonsense"]
+    assert [r["name"] for r in found["runs"]] == ["seed-0",
+                                                  "seed-1"] and list(found["failed"]) == ["classifiers-nonsense"]
     assert found["ranking"][0]["seeds"] == 2 and not found["pairs"], "two seeds are one configuration"
     assert "classifiers-nonsense" in result.page.read_text() and "http://" not in result.page.read_text()
     assert not [p.name for p in result.folder.iterdir() if p.name.startswith(".")]
@@ -47,7 +53,8 @@ def test_a_member_is_the_run_that_the_report_alone_would_make(swept, tmp_path):
     from leuknb.reporting.run import run_report
 
     alone = run_report(QUICK.model_copy(update={"seed": 1}), tmp_path / "alone", tell=lambda line: None)
-    for name in ("metrics.json", "predictions.csv", "dataset.csv"): assert (alone / name).read_bytes() == (swept[0].folder / "seed-1" / name).read_bytes()
+    for name in ("metrics.json", "predictions.csv", "dataset.csv"):
+        assert (alone / name).read_bytes() == (swept[0].folder / "seed-1" / name).read_bytes()
 
 
 def test_a_sweep_that_is_run_again_keeps_what_is_done_and_refuses_to_replace_other_settings(swept, monkeypatch):
@@ -57,7 +64,8 @@ def test_a_sweep_that_is_run_again_keeps_what_is_done_and_refuses_to_replace_oth
     again = sweep.run_sweep(QUICK, OVER, result.folder, tell=lambda line: None)
     assert again.kept == ["seed-0", "seed-1"] and not again.done and again.failed == {"classifiers-nonsense": "again"}
     assert {p: p.stat().st_mtime_ns for p in result.folder.glob("seed-*/*")} == before
-    with pytest.raises(InputError, match="cv_folds"): sweep.run_sweep(QUICK.model_copy(update={"cv_folds": 4}), OVER, result.folder)
+    with pytest.raises(InputError, match="cv_folds"):
+        sweep.run_sweep(QUICK.model_copy(update={"cv_folds": 4}), OVER, result.folder)
     with pytest.raises(InputError, match="run folder"): sweep.run_sweep(QUICK, OVER, result.folder / "seed-0")
 
 
@@ -67,47 +75,61 @@ def test_a_sweep_on_a_cluster_makes_the_same_results(swept, tmp_path):
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
-        there = sweep.run_sweep(QUICK, [OVER[1], OVER[2]], tmp_path / "there", dask=cluster.scheduler_address, tell=lambda line: None)
+        there = sweep.run_sweep(QUICK, [OVER[1], OVER[2]], tmp_path / "there", dask=cluster.scheduler_address,
+                                tell=lambda line: None)
     assert there.done == ["seed-1"] and "nonsense" in there.failed["classifiers-nonsense"]
     here = swept[0].folder / "seed-1"
-    for name in ("metrics.json", "predictions.csv", "dataset.csv"): assert (here / name).read_bytes() == (there.folder / "seed-1" / name).read_bytes()
+    for name in ("metrics.json", "predictions.csv", "dataset.csv"):
+        assert (here / name).read_bytes() == (there.folder / "seed-1" / name).read_bytes()
     assert {p.name for p in here.iterdir()} == {p.name for p in (there.folder / "seed-1").iterdir()}
 
 
 def test_the_kernels_of_members_listen_on_no_port(tmp_path):
-    cell = nbformat.v4.new_code_cell("import json, ipykernel\nfound = json.load(open(ipykernel.get_connection_file()))\nprint(found['transport'], found['ip'])")
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}), tmp_path / "a.ipynb")
+    cell = nbformat.v4.new_code_cell(
+        "import json, ipykernel\nfound = json.load(open(ipykernel.get_connection_file()))\nprint(found['transport'], "
+        "found['ip'])")
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell],
+                                            metadata={"kernelspec": {"name": "python3", "display_name": "Python",
+                                                "language": "python"}}), tmp_path / "a.ipynb")
     code = ("from leuknb.reporting.run import use_ipc; import papermill, sys; use_ipc(); "
             "print(papermill.execute_notebook('a.ipynb', sys.argv[1], progress_bar=False).cells[0].outputs[0].text)")
-    side_by_side = [subprocess.Popen([sys.executable, "-c", code, f"{i}.ipynb"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) for i in range(2)]
+    side_by_side = [subprocess.Popen([sys.executable, "-c", code, f"{i}.ipynb"], cwd=tmp_path, stdout=subprocess.PIPE,
+                                     text=True) for i in range(2)]
     told = [process.communicate(timeout=60)[0].split() for process in side_by_side]
     assert [t[0] for t in told] == ["ipc", "ipc"] and told[0][1] != told[1][1]
-    assert {p.name for p in tmp_path.iterdir()} == {"a.ipynb", "0.ipynb", "1.ipynb"}, "sockets lie in folders of their own, which are gone"
+    assert {p.name for p in tmp_path.iterdir()} == {"a.ipynb", "0.ipynb",
+                                                    "1.ipynb"}, "sockets lie in folders of their own, which are gone"
 
 
 def test_a_process_that_dies_is_told_and_stops_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "_CALL", "import os; os.kill(os.getpid(), 9)")
-    with sweep.Processes(1) as processes: assert "status -9" in processes.run("report", Settings(), tmp_path / "x")["error"]
+    with sweep.Processes(1) as processes:
+        assert "status -9" in processes.run("report", Settings(), tmp_path / "x")["error"]
 
 
 @hypothesis_settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True), st.lists(st.sampled_from(["alexnet", "resnet18", "vgg16"]), min_size=1, max_size=3, unique=True))
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True),
+       st.lists(st.sampled_from(["alexnet", "resnet18", "vgg16"]), min_size=1, max_size=3, unique=True))
 def test_all_combinations_come_once_and_each_is_accepted_as_settings(seeds, networks):
     over = sweep.parse_over([f"backbone={','.join(networks)}", f"seed={', '.join(map(str, seeds))}"])
     assert over == [{"backbone": b, "seed": s} for b in networks for s in seeds]
     made = sweep.members(Settings(), over)
     assert [(m.settings.backbone, m.settings.seed) for m in made] == [(o["backbone"], o["seed"]) for o in over]
-    assert len({m.name for m in made}) == len(made) and all("/" not in m.name and not m.name.startswith(".") for m in made)
+    assert len({m.name for m in made}) == len(made) and all("/" not in m.name and not m.name.startswith(".")
+                                                            for m in made)
 
 
-@pytest.mark.parametrize("pairs", [["sead=1"], ["seed"], ["=1"], ["seed="], ["seed=1,1"], ["seed=1", "seed=2"], ["out=a"]])
+@pytest.mark.parametrize("pairs", [["sead=1"], ["seed"], ["=1"], ["seed="], ["seed=1,1"], ["seed=1", "seed=2"],
+                                   ["out=a"]])
 def test_what_cannot_be_gone_over_is_refused(pairs):
     with pytest.raises(InputError): sweep.parse_over(pairs)
 
 
 def test_values_that_are_lists_or_parts_of_groups_are_understood():
-    assert sweep.parse_over(['layers=["fc6","fc7"],[fc7],[]']) == [{"layers": ["fc6", "fc7"]}, {"layers": ["fc7"]}, {"layers": []}]
-    assert [m.settings.synthetic.difficulty for m in sweep.members(Settings(), sweep.parse_over(["synthetic.difficulty=0.1,0.9"]))] == [0.1, 0.9]
+    assert sweep.parse_over(['layers=["fc6","fc7"],[fc7],[]']) == [{"layers": ["fc6", "fc7"]}, {"layers": ["fc7"]},
+        {"layers": []}]
+    assert [m.settings.synthetic.difficulty for m in sweep.members(Settings(),
+        sweep.parse_over(["synthetic.difficulty=0.1,0.9"]))] == [0.1, 0.9]
     assert sweep.parse_over(["weights=none,a.pth"]) == [{"weights": None}, {"weights": "a.pth"}]
     with pytest.raises(InputError, match="difficulti"): sweep.members(Settings(), [{"synthetic.difficulti": 1}])
 
@@ -120,7 +142,9 @@ def test_names_of_folders_stay_inside_and_apart():
 def test_members_that_share_features_are_extracted_once():
     made = sweep.members(Settings(), sweep.parse_over(["backbone=alexnet,resnet18", "seed=0,1"]))
     assert [s.backbone for s in sweep.shared_features(made)] == ["alexnet", "resnet18"]
-    assert not sweep.shared_features(sweep.members(Settings(augment=1), sweep.parse_over(["seed=0,1"]))), "augmented copies depend on the seed"
+    assert not sweep.shared_features(sweep.members(Settings(augment=1),
+                                                   sweep.parse_over(
+                                                       ["seed=0,1"]))), "augmented copies depend on the seed"
 
 
 @pytest.fixture(scope="module")
@@ -139,14 +163,17 @@ def test_pairs_are_compared_over_the_splits_of_all_shared_seeds_with_all_pairs_c
     for p in found:
         d = np.concatenate([folds(by[p["a"], s]) - folds(by[p["b"], s]) for s in (0, 1)])
         wanted = corrected_resampled_ttest(d, 90, 30, 40)
-        assert p["n_splits"] == 16 and p["p"] == pytest.approx(wanted["p"]) and p["difference"]["ci"] == pytest.approx(wanted["difference"].ci)
+        assert p["n_splits"] == 16 and p["p"] == pytest.approx(wanted["p"]) and p["difference"]["ci"] == pytest.approx(
+            wanted["difference"].ci)
     assert min(p["p_adjusted"] for p in found) == pytest.approx(min(1, 3 * min(p["p"] for p in found)))
 
 
 def test_runs_of_other_images_or_other_splits_are_never_paired(runs):
     import dataclasses
 
-    other = dataclasses.replace(runs[-1], metrics={**runs[-1].metrics, "dataset": {**runs[-1].metrics["dataset"], "fingerprint": "another"}}, config="elsewhere")
+    other = dataclasses.replace(runs[-1], metrics={**runs[-1].metrics,
+                                                   "dataset": {**runs[-1].metrics["dataset"],
+                                                               "fingerprint": "another"}}, config="elsewhere")
     found = compare.compare_pairs([runs[0], other])
     assert not found and compare.price_of_picking([runs[0], other]) is None
     shuffled = runs[2].predictions.assign(split=lambda t: (t["split"] * 3 + 1) % 8)
@@ -157,11 +184,14 @@ def test_runs_of_other_images_or_other_splits_are_never_paired(runs):
 def test_without_cross_validation_runs_are_compared_on_their_holdout(runs):
     import dataclasses
 
-    bare = [dataclasses.replace(r, predictions=r.predictions[r.predictions.scheme == "holdout"].assign(group="")) for r in runs if r.seed == 0]
+    bare = [dataclasses.replace(r, predictions=r.predictions[r.predictions.scheme == "holdout"].assign(group=""))
+            for r in runs if r.seed == 0]
     assert compare.scheme_of(bare) == "holdout"
     p = compare.compare_pairs(bare)[0]
-    right = [(r.predictions.sort_values("file_name").predicted == r.predictions.sort_values("file_name").label).to_numpy() for r in bare]
-    assert p["test"] == "mcnemar_exact" and p["p"] == pytest.approx(mcnemar_exact(int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())))
+    right = [(r.predictions.sort_values("file_name").predicted
+              == r.predictions.sort_values("file_name").label).to_numpy() for r in bare]
+    assert p["test"] == "mcnemar_exact" and p["p"] == pytest.approx(mcnemar_exact(int((right[0] & ~right[1]).sum()),
+        int((~right[0] & right[1]).sum())))
     assert compare.rank(bare)["accuracy"].tolist() == sorted((r.mean() for r in right), reverse=True)
 
 
@@ -203,11 +233,13 @@ def test_a_class_called_NA_survives_being_read(tmp_path):
 
 def test_the_table_of_a_sweep_holds_plain_numbers(swept):
     t = pd.read_csv(swept[0].folder / "sweep.csv")
-    assert {"rank", "configuration", "accuracy", "accuracy_low", "accuracy_high", "auroc"} <= set(t) and t["accuracy"].between(0, 1).all()
+    assert {"rank", "configuration", "accuracy", "accuracy_low", "accuracy_high",
+            "auroc"} <= set(t) and t["accuracy"].between(0, 1).all()
 
 
 def test_the_comparison_notebook_runs_by_hand_with_its_defaults():
-    cell = next(c for c in nbformat.read(Path(report_notebook("sweep")), 4).cells if "parameters" in c.metadata.get("tags", []))
+    cell = next(c for c in nbformat.read(Path(report_notebook("sweep")), 4).cells
+                if "parameters" in c.metadata.get("tags", []))
     scope = {}
     exec(cell.source, scope)  # noqa: S102
     assert {k: v for k, v in scope.items() if not k.startswith("__")} == {"folder": None, "names": None, "failed": {}}
@@ -217,4 +249,7 @@ def test_a_folder_of_an_older_schema_is_named_with_the_command_that_makes_it_ane
     folder = compare.example_runs(tmp_path, n_patients=12, gains={"network a": 2.0}, seeds=(0,)) / "network-a_seed-0"
     metrics = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(json.dumps({**metrics, "schema": 1}))
-    with pytest.raises(InputError, match="network-a_seed-0 was written by an older leuknb.*make it anew with leuknb report .*--out .*--force"): compare.read_runs(tmp_path)
+    with pytest.raises(InputError,
+                       match="network-a_seed-0 was written by an older leuknb.*make it anew with leuknb report .*--out "
+                             ".*--force"):
+        compare.read_runs(tmp_path)

@@ -1,4 +1,6 @@
-"""Evidence adds up to the score whatever the recipe, Grad-CAM and neighbours agree with independent computations, and the examples show no test image its own neighbours."""
+"""Evidence adds up to the score whatever the recipe, Grad-CAM and neighbours agree with independent computations,
+and the examples show no test image its own neighbours.
+"""
 
 import itertools
 import sys
@@ -55,25 +57,34 @@ def agrees(evidence, settings, picture, score):
     assert abs(evidence.bias + evidence.elsewhere + spread.sum(dtype=float) - score(x)) < 1e-4 * size
 
 
-@hypothesis_settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(layers=st.lists(st.sampled_from(["blocks.2", "blocks.3", "blocks.5", "conv_head"]), min_size=1, max_size=2, unique=True), pooling=st.sampled_from(["mean", "max", "flatten", "covariance"]),
-       region=st.sampled_from(["image", "cell"]), frames=st.sampled_from([["whole"], ["cell"], ["whole", "cell"]]), views=st.lists(st.sampled_from(VIEWS), min_size=1, max_size=3, unique=True),
+@hypothesis_settings(max_examples=6, deadline=None, derandomize=True,
+                     suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(layers=st.lists(st.sampled_from(["blocks.2", "blocks.3", "blocks.5", "conv_head"]), min_size=1, max_size=2,
+                       unique=True), pooling=st.sampled_from(["mean", "max", "flatten", "covariance"]),
+       region=st.sampled_from(["image", "cell"]), frames=st.sampled_from([["whole"], ["cell"], ["whole", "cell"]]),
+       views=st.lists(st.sampled_from(VIEWS), min_size=1, max_size=3, unique=True),
        reference=st.booleans(), seed=st.integers(0, 99))
-def test_bias_and_evidence_of_all_places_add_up_to_the_score_for_every_recipe(pictures, layers, pooling, region, frames, views, reference, seed):
-    if pooling == "covariance": layers = [la for la in layers if la != "conv_head"] or ["blocks.2"]  # 1280 channels would make 819,840 features
+def test_bias_and_evidence_of_all_places_add_up_to_the_score_for_every_recipe(pictures, layers, pooling, region, frames,
+    views, reference, seed):
+    # 1280 channels would make 819,840 features
+    if pooling == "covariance": layers = [la for la in layers if la != "conv_head"] or ["blocks.2"]
     if pooling in ("max", "flatten"): region = "image"
     settings = make_settings(layers=layers, pooling=pooling, region=region, frames=frames, views=views, image_size=96)
     generator = np.random.default_rng(seed)
     n = extractor_of(settings).n_features_out_
     score = LinearScore(generator.normal(size=n), float(generator.normal()), 1)
     picture = pictures[seed % len(pictures)]
-    agrees(evidence_map(score, settings, picture, generator.normal(size=n) if reference else None), settings, picture, score)
+    agrees(evidence_map(score, settings, picture, generator.normal(size=n) if reference else None), settings, picture,
+           score)
 
 
-@pytest.mark.parametrize("backbone, layers, size", [("resnet18", [], 64), ("mobilenet_v2", [], 64), ("densenet121", [], 64), ("alexnet", ["features.12"], 96),
-                                                    ("timm:test_vit", ["blocks.2"], None), ("timm:mobilenetv3_small_050", ["blocks.3"], 64)])
+@pytest.mark.parametrize("backbone, layers, size", [("resnet18", [], 64), ("mobilenet_v2", [], 64),
+                                                    ("densenet121", [], 64), ("alexnet", ["features.12"], 96),
+                                                    ("timm:test_vit", ["blocks.2"], None),
+                                                    ("timm:mobilenetv3_small_050", ["blocks.3"], 64)])
 def test_the_evidence_adds_up_on_networks_of_other_makes(pictures, tmp_path, backbone, layers, size):
-    settings = with_random_weights(make_settings(backbone=backbone, layers=layers, image_size=size, views=["identity", "rot90"]), tmp_path)
+    settings = with_random_weights(make_settings(backbone=backbone, layers=layers, image_size=size,
+                                                 views=["identity", "rot90"]), tmp_path)
     score = LinearScore(np.random.default_rng(0).normal(size=extractor_of(settings).n_features_out_), 0.3, 1)
     found = evidence_map(score, settings, pictures[0])
     assert found.parts[0].grid.size > 1
@@ -82,7 +93,8 @@ def test_the_evidence_adds_up_on_networks_of_other_makes(pictures, tmp_path, bac
 
 @pytest.mark.parametrize("pooling", ["flatten", "max", "covariance"])
 def test_tokens_of_a_transformer_are_places_and_the_class_token_lies_elsewhere(pictures, tmp_path, pooling):
-    settings = with_random_weights(make_settings(backbone="timm:test_vit", layers=["blocks.0"], pooling=pooling), tmp_path)
+    settings = with_random_weights(make_settings(backbone="timm:test_vit", layers=["blocks.0"], pooling=pooling),
+                                   tmp_path)
     score = LinearScore(np.random.default_rng(0).normal(size=extractor_of(settings).n_features_out_), 0.3, 1)
     found = evidence_map(score, settings, pictures[0])
     assert (found.elsewhere != 0 or pooling == "max") and len(set(found.parts[0].grid.shape)) == 1
@@ -109,20 +121,25 @@ def test_with_all_eight_views_the_map_of_a_turned_image_is_the_turned_map(pictur
         np.testing.assert_allclose(turned, view(upright[..., None], name)[..., 0], atol=1e-3 * np.abs(upright).max())
 
 
-@given(h=st.integers(1, 20), w=st.integers(1, 20), height=st.integers(1, 60), width=st.integers(1, 60), box=st.sampled_from([(0, 0, 1, 1), (0.1, 0.2, 0.7, 0.9)]), seed=st.integers(0, 9))
+@given(h=st.integers(1, 20), w=st.integers(1, 20), height=st.integers(1, 60), width=st.integers(1, 60),
+       box=st.sampled_from([(0, 0, 1, 1), (0.1, 0.2, 0.7, 0.9)]), seed=st.integers(0, 9))
 @hypothesis_settings(max_examples=100, deadline=None, derandomize=True)
 def test_spreading_a_grid_over_an_image_keeps_its_sum(h, w, height, width, box, seed):
     if box != (0, 0, 1, 1): height, width = height + 10, width + 10  # the part of the image under the crop has pixels
     grid = np.random.default_rng(seed).normal(size=(h, w))
     spread = Evidence(0.0, 1, None, "exact", (Part("whole", "a", grid, box),)).on(height, width)
-    assert spread.shape == (height, width) and spread.sum(dtype=float) == pytest.approx(grid.sum(), abs=1e-4 * np.abs(grid).sum() + 1e-6)
+    assert spread.shape == (height, width) and spread.sum(dtype=float) == pytest.approx(grid.sum(),
+        abs=1e-4 * np.abs(grid).sum() + 1e-6)
 
 
-@pytest.mark.parametrize("before", [[], [StandardScaler()], [RobustScaler(), MinMaxScaler()], [StandardScaler(), PCA(7, random_state=0)], [PCA(9, whiten=True, random_state=0), StandardScaler()]])
+@pytest.mark.parametrize("before", [[], [StandardScaler()], [RobustScaler(), MinMaxScaler()],
+                                    [StandardScaler(), PCA(7, random_state=0)],
+                                    [PCA(9, whiten=True, random_state=0), StandardScaler()]])
 def test_affine_steps_and_a_linear_classifier_fold_into_one_weight_per_feature(table, before):
     X, y = table
     two = make_pipeline(*before, SVC(kernel="linear")).fit(X[:40], y[:40])
-    for target, sign in ((1, 1), (0, -1)): np.testing.assert_allclose(linear_score(two, target)(X), sign * scores(two, X), rtol=1e-3, atol=1e-3)
+    for target, sign in ((1, 1), (0, -1)):
+        np.testing.assert_allclose(linear_score(two, target)(X), sign * scores(two, X), rtol=1e-3, atol=1e-3)
 
 
 def test_of_several_classes_pairs_of_a_support_vector_machine_and_rows_of_a_logistic_regression_are_explained(table):
@@ -135,12 +152,14 @@ def test_of_several_classes_pairs_of_a_support_vector_machine_and_rows_of_a_logi
     with pytest.raises(NotLinear, match="vote"): linear_score(svm, 0)
     logistic = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
     np.testing.assert_allclose(linear_score(logistic, 2)(X), logistic.decision_function(X)[:, 2], atol=1e-3)
-    np.testing.assert_allclose(linear_score(logistic, 2, 0)(X), np.diff(logistic.decision_function(X)[:, [0, 2]])[:, 0], atol=1e-3)
+    np.testing.assert_allclose(linear_score(logistic, 2, 0)(X), np.diff(logistic.decision_function(X)[:, [0, 2]])[:, 0],
+                               atol=1e-3)
 
 
 def test_what_is_not_linear_is_refused_and_what_is_not_a_class_is_named(table):
     X, y = table
-    for classifier in (make_classifier("tree"), make_classifier("ensemble"), make_classifier("svm", kernel="poly"), make_pipeline(Normalizer(), SVC(kernel="linear"))):
+    for classifier in (make_classifier("tree"), make_classifier("ensemble"), make_classifier("svm", kernel="poly"),
+                       make_pipeline(Normalizer(), SVC(kernel="linear"))):
         with pytest.raises(NotLinear): linear_score(classifier.fit(X[:40], y[:40]), 1)
     svm = make_classifier("svm").fit(X, y)
     with pytest.raises(InputError, match="class 7"): linear_score(svm, 7)
@@ -167,21 +186,25 @@ def test_grad_cam_of_a_linear_score_on_a_mean_is_the_exact_evidence_up_to_a_fact
     settings = make_settings(frames=["whole", "cell"], layers=["blocks.5"], views=["identity", "rot270"], image_size=96)
     X = extractor_of(settings).transform(pictures)
     svm = make_classifier("svm").fit(X, np.arange(12) % 2)
-    exact, cam = evidence_map(linear_score(svm, 1), settings, pictures[0]), grad_cam(torch_score(svm, 1), settings, pictures[0])
+    exact, cam = evidence_map(linear_score(svm, 1), settings, pictures[0]), grad_cam(torch_score(svm, 1), settings,
+        pictures[0])
     for a, b in zip(exact.parts, cam.parts):
         assert (a.frame, a.box) == (b.frame, b.box) and np.corrcoef(a.grid.ravel(), b.grid.ravel())[0, 1] > 0.9999
 
 
 def test_grad_cam_without_captum_says_what_to_install(pictures, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(InputError, match=r"pip install 'leuknb\[explain\]'"): grad_cam(lambda x: x.sum(1), make_settings(), pictures[0])
+    with pytest.raises(InputError, match=r"pip install 'leuknb\[explain\]'"):
+        grad_cam(lambda x: x.sum(1), make_settings(), pictures[0])
 
 
 def test_a_layer_that_is_no_map_and_a_file_that_is_no_image_are_refused(pictures):
     score = LinearScore(np.ones(1280), 0.0, 1)
-    with pytest.raises(InputError, match="no map"): grad_cam(lambda x: x.sum(1), make_settings(), pictures[0], layer="classifier")
+    with pytest.raises(InputError, match="no map"):
+        grad_cam(lambda x: x.sum(1), make_settings(), pictures[0], layer="classifier")
     with pytest.raises(UnreadableImage): evidence_map(score, make_settings(), b"not an image")
-    with pytest.raises(InputError, match="3 features"): evidence_map(LinearScore(np.ones(3), 0.0, 1), make_settings(), pictures[0])
+    with pytest.raises(InputError, match="3 features"):
+        evidence_map(LinearScore(np.ones(3), 0.0, 1), make_settings(), pictures[0])
     with pytest.raises(InputError, match="reference"): evidence_map(score, make_settings(), pictures[0], np.ones(5))
 
 
@@ -201,7 +224,8 @@ def test_neighbours_are_those_that_scikit_learn_finds_in_the_classifiers_space_w
 
 @pytest.fixture(scope="module")
 def study():
-    settings = make_settings(synthetic={"n_images": 40, "images_per_patient": 2, "difficulty": 0.8, "seed": 1}, image_size=96, n_splits=0, cv_repeats=0, classifiers=["svm", "tree"], tune=True, augment=1)
+    settings = make_settings(synthetic={"n_images": 40, "images_per_patient": 2, "difficulty": 0.8, "seed": 1},
+                             image_size=96, n_splits=0, cv_repeats=0, classifiers=["svm", "tree"], tune=True, augment=1)
     dataset = load_dataset(settings)
     X, copies = extract(dataset, settings), (extract(dataset, settings, copy=1),)
     return dataset, settings, X, evaluate(X, dataset, settings, copies), copies
@@ -255,16 +279,19 @@ def test_a_tree_has_no_map_but_neighbours_and_a_run_without_mistakes_no_page_of_
 def test_examples_of_several_classes_are_explained_against_the_runner_up(study):
     dataset, settings, X, _, _ = study
     kinds = np.where(dataset.usable.label == "abnormal", "blast", np.where(np.arange(len(X)) % 2, "band", "mono"))
-    many = type(dataset)("three", dataset.root, dataset.table.assign(label=kinds), ["band", "blast", "mono"], None, True)
+    many = type(dataset)("three", dataset.root, dataset.table.assign(label=kinds), ["band", "blast", "mono"], None,
+                         True)
     run = settings.model_copy(update={"tune": False})
     predictions = evaluate(X, many, run)
     found = explain_predictions(many, run, X, predictions, n=4)
-    assert len(found.rows) == 4 and all(r["method"] == "exact" and r["speaks_for"] == r["predicted"] for r in found.rows)
+    assert len(found.rows) == 4 and all(r["method"] == "exact" and r["speaks_for"] == r["predicted"]
+                                        for r in found.rows)
     assert " against " in found.alt_mistakes + found.alt_surest
 
 
 def test_mistakes_come_surest_first_and_right_answers_take_turns_among_classes():
-    t = pd.DataFrame({"file_name": list("abcdef"), "label": ["x", "x", "x", "y", "y", "y"], "predicted": ["x", "y", "x", "y", "x", "y"], "score": [-3.0, 0.4, -2.0, 1.0, -0.9, 0.5]})
+    t = pd.DataFrame({"file_name": list("abcdef"), "label": ["x", "x", "x", "y", "y", "y"],
+                      "predicted": ["x", "y", "x", "y", "x", "y"], "score": [-3.0, 0.4, -2.0, 1.0, -0.9, 0.5]})
     t = t.assign(model="svm", scheme="holdout", split=0, group="")
     assert choose_examples(t, "svm", 8) == (["e", "b"], ["a", "d", "c", "f"])
     assert choose_examples(t, "svm", 2) == (["e"], ["a"])
@@ -276,17 +303,21 @@ def test_names_of_files_fit_a_figure_whatever_they_hold():
 
 
 def test_a_map_that_is_the_models_own_sum_passes_and_a_random_map_does_not():
-    "A model whose score is the mean darkness of the image, patch by patch weighted: its exact map wins every comparison, a random map none."
+    """A model whose score is the mean darkness of the image, patch by patch weighted: its exact map wins every
+    comparison, a random map none.
+    """
     generator = np.random.default_rng(0)
     images = generator.integers(0, 120, (8, 56, 56, 3)).astype(np.uint8)
     images[:, :6] = 255  # clear glass
     weight = generator.normal(size=(14, 14))
     def places(rgb): return weight * (255 - rgb.astype(float).mean(2)).reshape(14, 4, 14, 4).mean((1, 3)) / 1000
     def score_of(pictures): return np.array([places(p).sum() for p in pictures])
-    def evidence(grid, rgb): return Evidence(float(places(rgb).sum()), 1, None, "exact", (Part("whole", "a", grid, (0, 0, 1, 1)),))
+    def evidence(grid, rgb):
+        return Evidence(float(places(rgb).sum()), 1, None, "exact", (Part("whole", "a", grid, (0, 0, 1, 1)),))
     true = areas(curves(score_of, list(images), [evidence(places(p), p) for p in images], steps=7))
     assert (true.low > 0).all()
-    blind = areas(curves(score_of, list(images), [evidence(generator.normal(size=(14, 14)), p) for p in images], steps=7))
+    blind = areas(curves(score_of, list(images), [evidence(generator.normal(size=(14, 14)), p) for p in images],
+                         steps=7))
     assert (blind.low < 0).all() and (blind.area.abs() < true.area / 2).all()
 
 

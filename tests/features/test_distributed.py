@@ -1,4 +1,6 @@
-"""Extraction on a cluster: the same bits as one process, with workers killed, blocks damaged, networks failing, and nobody there."""
+"""Extraction on a cluster: the same bits as one process, with workers killed, blocks damaged, networks failing, and
+nobody there.
+"""
 
 import importlib.util
 import os
@@ -23,7 +25,8 @@ from leuknb.data.datasets import load_dataset
 from leuknb.evaluation.predict import evaluate
 from leuknb.features.extraction import extract
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="dask.distributed is not installed")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("distributed") is None,
+                                reason="dask.distributed is not installed")
 SETTINGS = make_settings(image_size=64, device="cpu", synthetic={"n_images": 40, "images_per_patient": 2})
 
 
@@ -32,18 +35,22 @@ class Cluster:
 
     def __init__(self, folder: Path):
         self.folder, self.file, self.processes = folder, folder / "scheduler.json", {}
-        self._start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0", "--no-show", "--scheduler-file", str(self.file))
+        self._start("scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address",
+                    "127.0.0.1:0", "--no-show", "--scheduler-file", str(self.file))
         deadline = time.monotonic() + 60
         while not self.file.exists() and time.monotonic() < deadline: time.sleep(0.05)
 
     def _start(self, name, *arguments):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         log = open(self.folder / f"{name}.log", "w")
-        self.processes[name] = subprocess.Popen([sys.executable, "-m", "dask", *arguments], stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=self.folder)
+        self.processes[name] = subprocess.Popen([sys.executable, "-m", "dask", *arguments], stdout=log,
+                                                stderr=subprocess.STDOUT, env=environment, cwd=self.folder)
         log.close()
 
     def add(self, name):
-        self._start(name, "worker", "--scheduler-file", str(self.file), "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--dashboard-address", "127.0.0.1:0", "--name", name, "--local-directory", str(self.folder))
+        self._start(name, "worker", "--scheduler-file", str(self.file), "--host", "127.0.0.1", "--nthreads", "1",
+                    "--no-nanny", "--dashboard-address", "127.0.0.1:0", "--name", name, "--local-directory",
+                    str(self.folder))
 
     def kill(self, name):
         self.processes[name].send_signal(signal.SIGKILL)
@@ -70,13 +77,15 @@ def dataset(own_store): return load_dataset(SETTINGS)
 def alone(dataset, tmp_path_factory): return extract(dataset, SETTINGS, store=tmp_path_factory.mktemp("alone"))
 
 
-def test_with_one_of_two_workers_killed_midway_the_features_are_those_of_one_process_and_only_its_shard_is_lost(cluster, dataset, alone, tmp_path):
+def test_with_one_of_two_workers_killed_midway_the_features_are_those_of_one_process_and_only_its_shard_is_lost(cluster,
+    dataset, alone, tmp_path):
     kept, found = tmp_path / "shards", {}
 
     def run():
         with distributed.connect(str(cluster.file)) as client:
             client.wait_for_workers(2, timeout=60)
-            found["X"] = distributed.extract_on(client, dataset, SETTINGS, store=tmp_path / "store", shards=f"file://{kept}", size=2)
+            found["X"] = distributed.extract_on(client, dataset, SETTINGS, store=tmp_path / "store",
+                                                shards=f"file://{kept}", size=2)
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -94,7 +103,8 @@ def test_with_one_of_two_workers_killed_midway_the_features_are_those_of_one_pro
     cluster.add("three")
 
 
-def test_without_a_shard_store_rows_come_through_the_scheduler_and_a_second_call_asks_nobody(cluster, dataset, alone, tmp_path):
+def test_without_a_shard_store_rows_come_through_the_scheduler_and_a_second_call_asks_nobody(cluster, dataset, alone,
+    tmp_path):
     with distributed.connect(str(cluster.file)) as client:
         X = distributed.extract_on(client, dataset, SETTINGS, store=tmp_path, size=8)
     assert X.tobytes() == alone.tobytes()
@@ -103,7 +113,8 @@ def test_without_a_shard_store_rows_come_through_the_scheduler_and_a_second_call
 
 
 def test_features_of_augmented_copies_are_those_of_one_process(cluster, dataset, tmp_path):
-    with distributed.connect(str(cluster.file)) as client: X = distributed.extract_on(client, dataset, SETTINGS, copy=2, store=tmp_path / "a", size=16)
+    with distributed.connect(str(cluster.file)) as client:
+        X = distributed.extract_on(client, dataset, SETTINGS, copy=2, store=tmp_path / "a", size=16)
     assert X.tobytes() == extract(dataset, SETTINGS, copy=2, store=tmp_path / "b").tobytes()
 
 
@@ -127,11 +138,13 @@ def test_what_a_stopped_run_had_gathered_is_not_computed_again(cluster, dataset,
 
 def test_a_damaged_block_in_the_shard_store_is_made_again(cluster, dataset, alone, tmp_path):
     with distributed.connect(str(cluster.file)) as client:
-        distributed.extract_on(client, dataset, SETTINGS, store=tmp_path / "a", shards=str(tmp_path / "shards"), size=16)
+        distributed.extract_on(client, dataset, SETTINGS, store=tmp_path / "a", shards=str(tmp_path / "shards"),
+                               size=16)
         path = sorted((tmp_path / "shards").glob("*.block"))[0]
         whole = path.read_bytes()
         path.write_bytes(whole[:-5] + b"wrong")
-        X = distributed.extract_on(client, dataset, SETTINGS, store=tmp_path / "b", shards=str(tmp_path / "shards"), size=16)
+        X = distributed.extract_on(client, dataset, SETTINGS, store=tmp_path / "b", shards=str(tmp_path / "shards"),
+                                   size=16)
     assert X.tobytes() == alone.tobytes() and path.read_bytes() == whole
 
 
@@ -149,8 +162,10 @@ def test_an_image_that_changed_since_it_was_listed_is_named_and_not_tried_again(
 
 
 def test_a_worker_with_other_versions_or_another_recipe_is_refused():
-    with pytest.raises(InputError, match="torch .* here, 0.1 at the caller"): distributed.check_alike("0" * 64, {**package_versions(distributed.SHAPING), "torch": "0.1"}, SETTINGS)
-    with pytest.raises(InputError, match="its weights, its device"): distributed.check_alike("0" * 64, package_versions(distributed.SHAPING), SETTINGS)
+    with pytest.raises(InputError, match="torch .* here, 0.1 at the caller"):
+        distributed.check_alike("0" * 64, {**package_versions(distributed.SHAPING), "torch": "0.1"}, SETTINGS)
+    with pytest.raises(InputError, match="its weights, its device"):
+        distributed.check_alike("0" * 64, package_versions(distributed.SHAPING), SETTINGS)
 
 
 def test_fits_on_the_cluster_give_the_predictions_of_one_machine(cluster):
@@ -158,17 +173,21 @@ def test_fits_on_the_cluster_give_the_predictions_of_one_machine(cluster):
     label = np.array(["normal", "abnormal"] * (n // 2))
     X = (draw.normal(size=(n, 6)) + (label == "abnormal")[:, None]).astype(np.float32)
     table = pd.DataFrame({"file_name": [f"{i}.png" for i in range(n)], "label": label})
-    wanted = make_settings(positive="abnormal", classifiers=["svm", "knn", "tree"], n_splits=3, cv_folds=3, cv_repeats=1)
+    wanted = make_settings(positive="abnormal", classifiers=["svm", "knn", "tree"], n_splits=3, cv_folds=3,
+                           cv_repeats=1)
     here = evaluate(X, table, wanted)
-    with distributed.connect(str(cluster.file)) as client, distributed.folds_on(client): there = evaluate(X, table, wanted)
+    with distributed.connect(str(cluster.file)) as client, distributed.folds_on(client):
+        there = evaluate(X, table, wanted)
     assert here.equals(there)
 
 
 def test_a_cluster_without_workers_is_given_up_in_words():
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as empty, distributed.connect(empty.scheduler_address) as client:
-        with pytest.raises(LeuknbError, match="no worker for 0 s, 1 tasks"): list(distributed.run_tasks(client, abs, [(-1,)], "task", patience=0.1))
+    with LocalCluster(n_workers=0, processes=False,
+                      dashboard_address="127.0.0.1:0") as empty, distributed.connect(empty.scheduler_address) as client:
+        with pytest.raises(LeuknbError, match="no worker for 0 s, 1 tasks"):
+            list(distributed.run_tasks(client, abs, [(-1,)], "task", patience=0.1))
 
 
 def test_an_address_where_nobody_answers_and_missing_dask_are_told_in_words(monkeypatch):
@@ -194,12 +213,15 @@ def test_a_bucket_is_read_like_a_folder_and_bad_files_in_it_are_named(dataset):
     fs = fsspec.filesystem("memory")
     names = dataset.usable["file_name"].tolist()
     for name in names: fs.pipe_file(f"/hospital/{name}", dataset.read(name))
-    fs.pipe_file("/hospital/normal/.hidden.png", b""); fs.pipe_file("/hospital/normal/notes.txt", b"no image"); fs.pipe_file("/hospital/normal/torn.png", b"\x89PNG")
+    fs.pipe_file("/hospital/normal/.hidden.png", b"")
+    fs.pipe_file("/hospital/normal/notes.txt", b"no image"); fs.pipe_file("/hospital/normal/torn.png", b"\x89PNG")
     found = distributed.load_remote(make_settings(data="memory://hospital"))
     assert sorted(found.usable["file_name"]) == sorted(names) and found.positive == "abnormal"
     assert found.skipped["file_name"].tolist() == ["normal/torn.png"]
     assert dict(zip(found.usable["file_name"], found.usable["sha256"])) == dict(zip(names, dataset.usable["sha256"]))
-    small = distributed.load_remote(make_settings(data="memory://hospital", pixel_limit=int((dataset.usable["width"] * dataset.usable["height"]).max()) - 1))
+    small = distributed.load_remote(make_settings(data="memory://hospital",
+                                                  pixel_limit=int((dataset.usable["width"]
+                                                      * dataset.usable["height"]).max()) - 1))
     assert any("over the pixel limit" in why for why in small.skipped["why"])
 
 
@@ -224,4 +246,5 @@ def test_a_missing_remote_file_is_an_unreadable_image():
 
 def test_only_addresses_with_a_protocol_of_elsewhere_are_remote():
     assert distributed.is_remote("s3://bucket/x") and distributed.is_remote("memory://x")
-    assert not any(map(distributed.is_remote, ("smears", "/smears", "file:///smears", "synthetic", "kaggle:owner/name")))
+    assert not any(map(distributed.is_remote, ("smears", "/smears", "file:///smears", "synthetic",
+                                               "kaggle:owner/name")))

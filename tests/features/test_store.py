@@ -43,7 +43,8 @@ import leuknb.features.store as s
 s.BLOCK_ROWS = 3
 with s.FeatureStore(sys.argv[1]).writer() as out:
     for i in range(int(sys.argv[2]), int(sys.argv[3])):
-        out.append(hashlib.sha256(str(i).encode()).hexdigest(), np.random.default_rng(i).normal(size=5).astype(np.float32))
+        row = np.random.default_rng(i).normal(size=5).astype(np.float32)
+        out.append(hashlib.sha256(str(i).encode()).hexdigest(), row)
         if i == int(sys.argv[2]) + 10: print("ten", flush=True)
 """
 
@@ -80,7 +81,8 @@ def test_a_damaged_row_that_is_written_again_is_found_again(tmp_path):
 
 
 def test_a_writer_killed_in_the_middle_loses_at_most_its_last_block(tmp_path):
-    run = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), "0", "10000000"], stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), "0", "10000000"], stdout=subprocess.PIPE,
+                           text=True)
     assert run.stdout.readline() == "ten\n"
     run.send_signal(signal.SIGKILL)
     run.wait(timeout=30)
@@ -91,7 +93,8 @@ def test_a_writer_killed_in_the_middle_loses_at_most_its_last_block(tmp_path):
 
 
 def test_two_writers_at_once_do_not_disturb_each_other(tmp_path):
-    both = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), a, b], stdout=subprocess.DEVNULL) for a, b in (("0", "300"), ("200", "500"))]
+    both = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), a, b], stdout=subprocess.DEVNULL) for a,
+            b in (("0", "300"), ("200", "500"))]
     assert [p.wait(timeout=60) for p in both] == [0, 0]
     assert check(tmp_path, range(500)) == 500
 
@@ -155,7 +158,9 @@ def cache(tmp_path):
     "A cache with one entry of each kind, all of them a hundred days old."
     home = tmp_path / "home"
     fill(home / "features" / fingerprint("recipe")[:32], [0, 1])
-    for file in ("results/ab/ab" + "0" * 62 + ".parquet", "facts/" + "1" * 64 + ".npz", "synthetic/" + "2" * 20 + "/synthetic.json", "medmnist/bloodmnist/metadata.csv", "backbones/" + "3" * 24 + ".json", "graphs/" + "4" * 32 + ".zip"):
+    for file in ("results/ab/ab" + "0" * 62 + ".parquet", "facts/" + "1" * 64 + ".npz",
+                 "synthetic/" + "2" * 20 + "/synthetic.json", "medmnist/bloodmnist/metadata.csv",
+                 "backbones/" + "3" * 24 + ".json", "graphs/" + "4" * 32 + ".zip"):
         (home / file).parent.mkdir(parents=True)
         (home / file).write_bytes(b"x" * 10)
     age(home)
@@ -166,9 +171,11 @@ def numbers(home): return cache_info(home).set_index("kind")["number"].to_dict()
 
 
 def test_every_kind_is_counted_and_removed_when_it_is_old_enough(cache):
-    assert numbers(cache) == {k: 1 for k in ("features", "results", "facts", "synthetic", "medmnist", "backbones", "graphs")} | {"leftovers": 0}
+    assert numbers(cache) == {k: 1 for k in ("features", "results", "facts", "synthetic", "medmnist", "backbones",
+                                             "graphs")} | {"leftovers": 0}
     assert len(prune(cache, 101)) == 0 and len(prune(cache)) == 0
-    assert sorted(prune(cache, 99, dry_run=True)["kind"]) == sorted(prune(cache, 99)["kind"]) == sorted(["features", "results", "facts", "synthetic", "medmnist", "backbones", "graphs"])
+    assert sorted(prune(cache, 99, dry_run=True)["kind"]) == sorted(prune(cache, 99)["kind"]) == sorted(["features",
+        "results", "facts", "synthetic", "medmnist", "backbones", "graphs"])
     assert set(numbers(cache).values()) == {0}
     assert not [p for p in cache.rglob("*") if p.is_file()]
 
@@ -202,7 +209,8 @@ def test_links_are_not_followed_and_nothing_outside_the_cache_is_touched(cache, 
 
 
 def test_what_bears_another_name_stays(cache):
-    kept = [cache / "notes.txt", cache / "features" / "thesis" / "chapter.txt", cache / "results" / "ab" / "mine.csv", cache / "synthetic" / ("9" * 20) / "no_json.txt"]
+    kept = [cache / "notes.txt", cache / "features" / "thesis" / "chapter.txt", cache / "results" / "ab" / "mine.csv",
+            cache / "synthetic" / ("9" * 20) / "no_json.txt"]
     for file in kept:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("years of work")
@@ -211,7 +219,9 @@ def test_what_bears_another_name_stays(cache):
     assert all(f.exists() for f in kept)
 
 
-@pytest.mark.parametrize("make", [lambda p: (p / "thesis.txt").write_text("x"), lambda p: (p / "features").symlink_to("/"), lambda p: (p / "features").write_text("x")])
+@pytest.mark.parametrize("make", [lambda p: (p / "thesis.txt").write_text("x"),
+                                  lambda p: (p / "features").symlink_to("/"),
+                                  lambda p: (p / "features").write_text("x")])
 def test_a_folder_that_is_no_cache_is_refused(tmp_path, make):
     make(tmp_path)
     for call in (cache_info, prune):
@@ -244,11 +254,13 @@ with FeatureStore(sys.argv[1]).writer() as out, hold(sys.argv[2]):
 def test_what_a_living_process_writes_stays_and_goes_when_the_process_was_killed(cache, tmp_path):
     recipe, run = next((cache / "features").iterdir()), tmp_path / "runs" / ".run.abcdefgh.part"
     run.mkdir(parents=True)
-    process = subprocess.Popen([sys.executable, "-c", WRITING, str(recipe), str(run)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", WRITING, str(recipe), str(run)], stdout=subprocess.PIPE,
+                               text=True)
     try:
         assert process.stdout.readline() == "writing\n"
         age(cache); age(tmp_path / "runs")
-        assert "features" not in set(prune(cache, 30, runs=tmp_path / "runs")["kind"]) and run.exists() and recipe.exists()
+        assert "features" not in set(prune(cache, 30,
+                                           runs=tmp_path / "runs")["kind"]) and run.exists() and recipe.exists()
     finally: process.kill(); process.wait()
     age(cache); age(tmp_path / "runs")
     assert {"features", "leftovers"} <= set(prune(cache, 30, runs=tmp_path / "runs")["kind"])
@@ -257,13 +269,15 @@ def test_what_a_living_process_writes_stays_and_goes_when_the_process_was_killed
 
 def test_the_lock_of_a_killed_writer_goes_as_a_leftover_and_its_rows_stay(tmp_path):
     recipe = tmp_path / "features" / ("a" * 32)
-    run = subprocess.Popen([sys.executable, "-c", WRITER, str(recipe), "0", "10000000"], stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen([sys.executable, "-c", WRITER, str(recipe), "0", "10000000"], stdout=subprocess.PIPE,
+                           text=True)
     assert run.stdout.readline() == "ten\n"
     assert is_held(recipe)
     run.kill(); run.communicate()
     assert not is_held(recipe) and len(list(recipe.glob(".lock.*"))) == 1
     age(tmp_path)
-    assert prune(tmp_path, 30, dry_run=True)["kind"].tolist() == prune(tmp_path, 30, dry_run=True)["kind"].tolist() != [], "looking must not count as use"
+    assert prune(tmp_path, 30, dry_run=True)["kind"].tolist() == prune(tmp_path, 30,
+        dry_run=True)["kind"].tolist() != [], "looking must not count as use"
     assert prune(tmp_path)["kind"].tolist() == ["leftovers"] and not list(recipe.glob(".lock.*"))
     assert check(recipe, range(10)) >= 9
 
@@ -287,7 +301,8 @@ def test_no_module_needs_what_windows_lacks():
     only_posix = {"fcntl", "resource", "pwd", "grp", "termios", "pty", "tty"}
     for path in (Path(__file__).parents[2] / "leuknb").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node, ast.ImportFrom) else []
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module] if isinstance(node,
+                ast.ImportFrom) else []
             assert not only_posix & set(names), path.name
 
 
@@ -297,7 +312,8 @@ def test_leftovers_of_runs_go_and_the_only_copy_of_a_run_stays(tmp_path):
         (runs / name).mkdir(parents=True)
         (runs / name / "run.json").write_text("{}")
     age(runs)
-    assert sorted(Path(p).name for p in prune(tmp_path / "home", runs=runs)["path"]) == [".a.abcdefgh.part", ".c.456.old"]
+    assert sorted(Path(p).name for p in prune(tmp_path / "home", runs=runs)["path"]) == [".a.abcdefgh.part",
+        ".c.456.old"]
     assert sorted(p.name for p in runs.iterdir()) == sorted([".b.123.old", "c", ".hidden", ".d.part", "whole"])
 
 

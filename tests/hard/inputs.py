@@ -1,4 +1,6 @@
-"""Hostile and odd image files, made by code: each is (bytes, what must come of it): "ok", "skip", or "either" where a codec's version decides."""
+"""Hostile and odd image files, made by code: each is (bytes, what must come of it): "ok", "skip", or "either" where
+a codec's version decides.
+"""
 
 import io
 import random
@@ -53,8 +55,10 @@ def tiff(tags, data=b"", big=False):
 
 
 def grey_tags(width, height, bits=8, format=1, compression=1, size=None):
-    return {256: (4, [width]), 257: (4, [height]), 258: (3, [bits]), 259: (3, [compression]), 262: (3, [1]), 273: (4, [0]), 277: (3, [1]),
-            278: (4, [height]), 279: (4, [size if size is not None else width * height * bits // 8]), 339: (3, [format])}
+    return {256: (4, [width]), 257: (4, [height]), 258: (3, [bits]), 259: (3, [compression]), 262: (3, [1]),
+            273: (4, [0]), 277: (3, [1]),
+            278: (4, [height]), 279: (4, [size if size is not None else width * height * bits // 8]),
+            339: (3, [format])}
 
 
 def tiff_array(values):
@@ -66,13 +70,15 @@ def tiff_array(values):
 def tile_bomb(side=12_000):
     "One pixel of image in a tile of 144 million: PackBits writes 128 zeros in two bytes."
     packed = b"\x81\0" * (side * side // 128)
-    tags = grey_tags(1, 1, compression=32773) | {322: (4, [side]), 323: (4, [side]), 324: (4, [0]), 325: (4, [len(packed)])}
+    tags = grey_tags(1, 1, compression=32773) | {322: (4, [side]), 323: (4, [side]), 324: (4, [0]),
+                                                 325: (4, [len(packed)])}
     return tiff({k: v for k, v in tags.items() if k not in (273, 278, 279)}, packed)
 
 
 def gif(screen=(8, 8), frame=None, place=(0, 0), data=b"\x02\x02\x4c\x01\x00"):
     w, h = frame or screen
-    return (b"GIF89a" + struct.pack("<HHBBB", *screen, 0x80, 0, 0) + bytes(6) + b"\x2c" + struct.pack("<HHHHB", *place, w, h, 0) + data + b"\x3b")
+    return (b"GIF89a" + struct.pack("<HHBBB", *screen, 0x80, 0, 0) + bytes(6) + b"\x2c" + struct.pack("<HHHHB", *place,
+        w, h, 0) + data + b"\x3b")
 
 
 def lying(data, at, format, *values):
@@ -86,15 +92,19 @@ def jpeg_size(data, width, height):
 
 
 def scan_bomb(side=7000, scans=1000):
-    "A progressive JPEG of 49 million grey pixels whose scans say nothing, over and over: each makes the decoder walk over the whole image."
+    """A progressive JPEG of 49 million grey pixels whose scans say nothing, over and over: each makes the decoder
+    walk over the whole image.
+    """
     head = saved(Image.new("L", (8, 8)), "JPEG", progressive=True)
     table = head[head.find(b"\xff\xdb"): head.find(b"\xff\xc2")]
     frame = b"\xff\xc2" + struct.pack(">HBHHBBBB", 11, 8, side, side, 1, 1, 0x11, 0)
-    huffman = b"\xff\xc4" + struct.pack(">HB", 20, 0x10) + bytes([1] + [0] * 15) + b"\xe0"  # one code: a run of 2**14 blocks without anything
+    # one code: a run of 2**14 blocks without anything
+    huffman = b"\xff\xc4" + struct.pack(">HB", 20, 0x10) + bytes([1] + [0] * 15) + b"\xe0"
     dc = b"\xff\xc4" + struct.pack(">HB", 20, 0x00) + bytes([1] + [0] * 15) + b"\0"
     blocks = (-(-side // 8)) ** 2
     bits = "".join("0" + "1" * 13 + "0" for _ in range(blocks // 2**14 + 2))
-    body = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big").replace(b"\xff", b"\xff\0")
+    body = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big").replace(b"\xff",
+        b"\xff\0")
     scan = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0, 1, 63, 0) + body
     first = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0, 0, 0, 0) + bytes(blocks // 8 + 8)
     return b"\xff\xd8" + table + frame + dc + huffman + first + scan * scans + b"\xff\xd9"
@@ -113,7 +123,8 @@ def exif(orientation=None, extra=()):
     return block.tobytes()
 
 
-def with_app1(jpeg, *payloads): return jpeg[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(p) + 2) + p for p in payloads) + jpeg[2:]
+def with_app1(jpeg, *payloads):
+    return jpeg[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(p) + 2) + p for p in payloads) + jpeg[2:]
 
 
 def animation(format, n=3, **options):
@@ -130,17 +141,22 @@ def cut(data, share): return data[: max(1, int(len(data) * share))]
 
 
 SEEDS = {
-    "jpeg": saved(RGB, "JPEG"), "progressive": saved(RGB, "JPEG", progressive=True), "png": saved(RGB, "PNG"), "tiff": saved(RGB, "TIFF"),
-    "tiff-lzw": saved(RGB, "TIFF", compression="tiff_lzw"), "tiff-jpeg": saved(RGB, "TIFF", compression="jpeg"), "bmp": saved(RGB, "BMP"),
+    "jpeg": saved(RGB, "JPEG"), "progressive": saved(RGB, "JPEG", progressive=True), "png": saved(RGB, "PNG"),
+    "tiff": saved(RGB, "TIFF"),
+    "tiff-lzw": saved(RGB, "TIFF", compression="tiff_lzw"), "tiff-jpeg": saved(RGB, "TIFF", compression="jpeg"),
+    "bmp": saved(RGB, "BMP"),
     "webp": saved(RGB, "WEBP"), "webp-lossless": saved(RGB, "WEBP", lossless=True), "gif": saved(RGB, "GIF"),
-    "mpo": saved(RGB, "MPO", save_all=True, append_images=[RGB]), "apng": animation("PNG"), "tiff-16": tiff_array(np.arange(600, dtype=np.uint16).reshape(20, 30)),
+    "mpo": saved(RGB, "MPO", save_all=True, append_images=[RGB]), "apng": animation("PNG"),
+    "tiff-16": tiff_array(np.arange(600, dtype=np.uint16).reshape(20, 30)),
 }  # a valid file of each kind, which the fuzzers mutate as well
 
 
 def truncations():
     "Each format cut at eleven places, from one byte to almost whole."
     for kind in ("jpeg", "progressive", "png", "tiff", "tiff-lzw", "bmp", "webp", "gif"):
-        for share in (0.0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99): yield f"cut-{kind}-{share:g}", (cut(SEEDS[kind], share), "either" if share > 0.85 or kind == "gif" else "skip")
+        for share in (0.0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+            yield f"cut-{kind}-{share:g}", (cut(SEEDS[kind], share),
+                                            "either" if share > 0.85 or kind == "gif" else "skip")
 
 
 def bombs():
@@ -148,7 +164,8 @@ def bombs():
     yield "bomb-png-square", (png(width=60_000, height=60_000, pixels=deep), "skip")
     yield "bomb-png-strip", (png(width=2**31 - 1, height=1, pixels=b""), "skip")
     yield "bomb-png-ztxt", (png(chunk(b"zTXt", b"Comment\0\0" + deep)), "either")
-    yield "bomb-png-many-ztxt", (png(*[chunk(b"zTXt", b"k%d\0\0" % i + zlib.compress(bytes(10**6), 1)) for i in range(300)]), "either")
+    yield "bomb-png-many-ztxt", (png(*[chunk(b"zTXt", b"k%d\0\0" % i + zlib.compress(bytes(10**6), 1))
+                                       for i in range(300)]), "either")
     yield "bomb-png-itxt", (png(chunk(b"iTXt", b"k\0\1\0\0\0" + deep)), "either")
     yield "bomb-png-iccp", (png(chunk(b"iCCP", b"icc\0\0" + deep)), "either")
     yield "bomb-png-more-pixels-than-declared", (png(pixels=deep), "either")
@@ -200,9 +217,13 @@ def kinds():
     "Honest files of odd kinds, which must be read."
     values = np.linspace(0, 1, 600).reshape(20, 30)
     odd = values.astype("f4"); odd[0, :4] = [np.nan, np.inf, -np.inf, 0]
-    floats = {"float": values.astype("f4"), "float-nan-inf": odd, "float-all-nan": np.full((9, 9), np.nan, "f4"), "float-huge": np.float32(values * 3e38), "float-64": values}
-    whole = {"uint16": np.uint16(values * 65535), "int16": np.int16(values * 60000 - 30000), "uint32": np.uint32(values * 4e9), "int32": np.int32(values * 4e9 - 2e9), "int8": np.int8(values * 250 - 125)}
-    for name, array in (floats | whole).items(): yield f"tiff-{name}", (tiff_array(array), "either" if name in ("float-64", "int8", "uint32") else "ok")
+    floats = {"float": values.astype("f4"), "float-nan-inf": odd, "float-all-nan": np.full((9, 9), np.nan, "f4"),
+              "float-huge": np.float32(values * 3e38), "float-64": values}
+    whole = {"uint16": np.uint16(values * 65535), "int16": np.int16(values * 60000 - 30000),
+             "uint32": np.uint32(values * 4e9), "int32": np.int32(values * 4e9 - 2e9),
+             "int8": np.int8(values * 250 - 125)}
+    for name, array in (floats | whole).items():
+        yield f"tiff-{name}", (tiff_array(array), "either" if name in ("float-64", "int8", "uint32") else "ok")
     yield "tiff-big", (tiff(grey_tags(30, 20), bytes(600), big=True), "ok")
     yield "tiff-pages", (animation("TIFF"), "ok")
     yield "tiff-ycbcr-jpeg", (SEEDS["tiff-jpeg"], "ok")
@@ -224,18 +245,23 @@ def kinds():
     yield "gif-animated", (animation("GIF"), "ok")
     yield "webp-animated", (animation("WEBP"), "ok")
     yield "apng", (SEEDS["apng"], "ok")
-    for name, transparency in (("index", 3), ("bytes", bytes(range(0, 256, 16)))): yield f"palette-transparent-{name}", (palette(transparency), "ok")
-    yield "palette-short", (png(chunk(b"PLTE", b"\1\2\3"), colour=3, pixels=zlib.compress((b"\0" + b"\xff" * 8) * 8)), "either")
+    for name, transparency in (("index", 3), ("bytes", bytes(range(0, 256, 16)))):
+        yield f"palette-transparent-{name}", (palette(transparency), "ok")
+    yield "palette-short", (png(chunk(b"PLTE", b"\1\2\3"), colour=3, pixels=zlib.compress((b"\0" + b"\xff" * 8) * 8)),
+                            "either")
     yield "palette-missing", (png(colour=3, pixels=zlib.compress((b"\0" + b"\xff" * 8) * 8)), "either")
     yield "one-bit", (saved(RGB.convert("1"), "PNG"), "ok")
     yield "grey-alpha", (saved(RGB.convert("LA"), "PNG"), "ok")
     yield "rgba-invisible", (saved(Image.new("RGBA", (20, 20), (200, 0, 0, 0)), "PNG"), "ok")
     yield "png-16-rgb", (png(width=4, height=4, depth=16, pixels=zlib.compress((b"\0" + bytes(range(24))) * 4)), "ok")
     yield "png-interlaced", (interlaced(), "ok")
-    yield "icc-srgb", (saved(RGB, "PNG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()), "ok")
+    yield "icc-srgb", (saved(RGB, "PNG",
+                             icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()), "ok")
     yield "icc-broken", (saved(RGB, "JPEG", icc_profile=b"not a profile" * 9000), "ok")
-    yield "icc-lab-on-rgb", (saved(RGB, "PNG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()), "ok")
-    for side in ((1, 1), (1, 3000), (3000, 1), (2, 1)): yield f"size-{side[0]}x{side[1]}", (saved(Image.new("RGB", side, "pink"), "PNG"), "ok")
+    yield "icc-lab-on-rgb", (saved(RGB, "PNG",
+                                   icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()), "ok")
+    for side in ((1, 1), (1, 3000), (3000, 1), (2, 1)):
+        yield f"size-{side[0]}x{side[1]}", (saved(Image.new("RGB", side, "pink"), "PNG"), "ok")
     yield "size-20-million", (saved(Image.new("L", (5000, 4000)), "PNG", compress_level=1), "ok")
     yield "one-colour", (saved(Image.new("RGB", (30, 30), "black"), "JPEG"), "ok")
 
@@ -255,14 +281,17 @@ def interlaced():
 
 def exifs():
     for turn in (0, 6, 9, 65535): yield f"exif-orientation-{turn}", (saved(RGB, "JPEG", exif=exif(turn)), "ok")
-    yield "exif-orientation-text", (saved(RGB, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abc\0\0\0\0\0"), "ok")
+    yield "exif-orientation-text", (saved(RGB, "JPEG",
+                                          exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abc\0\0\0\0\0"),
+                                    "ok")
     yield "exif-broken", (with_app1(SEEDS["jpeg"], b"Exif\0\0II*\0" + b"\xff" * 500), "ok")
     yield "exif-empty", (with_app1(SEEDS["jpeg"], b"Exif\0\0"), "ok")
     yield "exif-giant", (with_app1(SEEDS["jpeg"], *[b"Exif\0\0II*\0\x08\0\0\0" + bytes(65_000)] * 100), "ok")
     yield "exif-script", (saved(RGB, "JPEG", exif=exif(1, [(0x010E, "<script>alert(1)</script>")])), "ok")
     yield "exif-png", (saved(RGB, "PNG", exif=exif(6)), "ok")
     yield "exif-webp", (saved(RGB, "WEBP", exif=exif(3)), "ok")
-    yield "xmp-bomb", (with_app1(SEEDS["jpeg"], b"http://ns.adobe.com/xap/1.0/\0" + b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><x>&b;</x>'), "ok")
+    yield "xmp-bomb", (with_app1(SEEDS["jpeg"], b"http://ns.adobe.com/xap/1.0/\0"
+                                 + b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><x>&b;</x>'), "ok")
 
 
 def scribbles():
@@ -277,7 +306,8 @@ def scribbles():
 
 def images():
     "All of them by name."
-    made = {"empty": (b"", "skip"), "one-byte": (b"\0", "skip"), "zeros": (bytes(10_000), "skip"), "ones": (b"\xff" * 10_000, "skip")}
+    made = {"empty": (b"", "skip"), "one-byte": (b"\0", "skip"), "zeros": (bytes(10_000), "skip"),
+            "ones": (b"\xff" * 10_000, "skip")}
     for source in (truncations, bombs, lies, kinds, exifs, scribbles): made |= dict(source())
     return made
 

@@ -1,4 +1,6 @@
-"""Image files that nobody vouches for: each is read or skipped with a reason, in bounded time and memory, and never by an accident."""
+"""Image files that nobody vouches for: each is read or skipped with a reason, in bounded time and memory, and never
+by an accident.
+"""
 
 import json
 import subprocess
@@ -9,7 +11,8 @@ import inputs
 import pytest
 
 IMAGES = inputs.images()
-MEGABYTES = {"bomb": 500, "size": 700, "lie": 700}  # of the whole process, numpy, pandas and Pillow included (some 120); what a kind of file may cost
+# of the whole process, numpy, pandas and Pillow included (some 120); what a kind of file may cost
+MEGABYTES = {"bomb": 500, "size": 700, "lie": 700}
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +20,8 @@ def found(tmp_path_factory):
     "What came of every file, each read in a process of its own under limits."
     folder = tmp_path_factory.mktemp("images")
     for name, (data, _) in IMAGES.items(): (folder / f"{name}.png").write_bytes(data)
-    done = subprocess.run([sys.executable, Path(__file__).with_name("trial.py"), folder], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, Path(__file__).with_name("trial.py"), folder], capture_output=True,
+                          text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -31,13 +35,17 @@ def test_an_image_file_gives_pixels_or_one_reason_within_limits(found, name):
     assert "raised" not in result and result["status"] == 0, result
     assert result["memory"] < 1e6 * MEGABYTES.get(name.split("-")[0], 300), f"{result['memory'] / 1e6:.0f} MB"
     if expected != "either": assert ("skip" if result["why"] else "ok") == expected, result["why"]
-    if result["why"]: assert 5 < len(result["why"]) < 200 and result["why"].isascii() and result["why"].isprintable() and ";" not in result["why"] and "0x" not in result["why"]
+    if result["why"]:
+        assert 5 < len(result["why"]) < 200 and result["why"].isascii() and result[
+            "why"].isprintable() and ";" not in result["why"] and "0x" not in result["why"]
     else: assert result["shape"] == [64, 64, 3]
 
 
 @pytest.mark.parametrize(("name", "says"), [
-    ("empty", "empty file"), ("lie-svg", "accepted format"), ("bomb-png-square", "over the pixel limit"), ("bomb-tiff-tile", "tiles of 12000 x 12000"), ("bomb-jpeg-scans", "scans"),
-    ("bomb-tiff-deflate", "50001 x 1001"), ("cut-png-0.5", "cannot be decoded"), ("lie-tiff-sizes", "cannot be decoded")])
+    ("empty", "empty file"), ("lie-svg", "accepted format"), ("bomb-png-square", "over the pixel limit"),
+    ("bomb-tiff-tile", "tiles of 12000 x 12000"), ("bomb-jpeg-scans", "scans"),
+    ("bomb-tiff-deflate", "50001 x 1001"), ("cut-png-0.5", "cannot be decoded"),
+    ("lie-tiff-sizes", "cannot be decoded")])
 def test_the_reason_says_what_is_wrong(found, name, says): assert says in found[f"{name}.png"]["why"]
 
 

@@ -1,4 +1,6 @@
-"""Read every file of a folder as a run does, each in a process of its own under limits: `python trial.py FOLDER` prints what came of each as JSON."""
+"""Read every file of a folder as a run does, each in a process of its own under limits: `python trial.py FOLDER`
+prints what came of each as JSON.
+"""
 
 import json
 import os
@@ -23,7 +25,8 @@ def read(root, name):
     if why: return found
     try: pixels = decode((root / name).read_bytes())
     except UnreadableImage as e: return {**found, "why": str(e)}
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3: raise TypeError(f"{pixels.dtype} {pixels.shape}")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise TypeError(f"{pixels.dtype} {pixels.shape}")
     return {**found, "shape": resize(pixels, 64).shape}
 
 
@@ -45,7 +48,8 @@ def attempt(root, name):
         os._exit(0)
     _, status, used = os.wait4(child, 0)
     found = json.loads(result.read_text()) if result.exists() else {"raised": "nothing came back"}
-    return {**found, "status": status, "seconds": round(time.perf_counter() - start, 3), "memory": used.ru_maxrss * 1024}
+    return {**found, "status": status, "seconds": round(time.perf_counter() - start, 3),
+            "memory": used.ru_maxrss * 1024}
 
 
 if __name__ == "__main__":

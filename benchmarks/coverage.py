@@ -94,7 +94,8 @@ def interval_coverage(studies, seed):
             hits, widths = defaultdict(list), defaultdict(list)
             for i in range(studies):
                 shift, y = generator.uniform(*SHIFTS), draw_classes(generator, groups)
-                truth = dict.fromkeys(MEASURED, stats.norm.cdf(shift / 2)) | {"auroc": stats.norm.cdf(shift / np.sqrt(2))}
+                truth = dict.fromkeys(MEASURED,
+                                      stats.norm.cdf(shift / 2)) | {"auroc": stats.norm.cdf(shift / np.sqrt(2))}
                 score = draw_scores(generator, y, groups, shift)
                 said, g = score > shift / 2, groups if grouped else None
                 found = {"score": intervals.metric_intervals(y, said, score, g, "score")}

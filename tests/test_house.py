@@ -1,4 +1,6 @@
-"""The house keeps its rules: one parameters cell, arrows that point one way, notebooks with current outputs, a light import."""
+"""The house keeps its rules: one parameters cell, arrows that point one way, notebooks with current outputs, a light
+import.
+"""
 
 import ast
 import json
@@ -134,7 +136,8 @@ def test_the_checks_of_imports_find_what_they_look_for():
     assert upward("data.layouts", "from .images import decode\nfrom ..core import rng\nimport numpy") == []
     assert private("data.layouts", "from .images import _x, y as z\nfrom ..core import _a as b") == ["data.images._x",
                                                                                                    "core._a"]
-    assert private("cli", "from .data import images as i\nfrom . import core\ni._x()\ncore.__file__") == ["data.images._x"]
+    assert private("cli",
+                   "from .data import images as i\nfrom . import core\ni._x()\ncore.__file__") == ["data.images._x"]
 
 
 def test_no_module_is_longer_than_it_should_be():
@@ -186,7 +189,8 @@ def test_tests_lie_as_the_packages_do():
 
 def test_importing_leuknb_is_light_and_loads_no_heavy_library():
     code = ("import sys, time; t = time.perf_counter(); import leuknb; print(time.perf_counter() - t); "
-            "print(*[m for m in ('torch', 'torchvision', 'timm', 'sklearn', 'pandas', 'matplotlib') if m in sys.modules])")
+            "print(*[m for m in ('torch', 'torchvision', 'timm', 'sklearn', 'pandas', 'matplotlib') if m in "
+            "sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     took, heavy = done.stdout.split("\n")[:2]
     assert float(took) < 0.3 and not heavy.strip()

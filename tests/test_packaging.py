@@ -1,4 +1,6 @@
-"""What is shipped: wheel and source distribution hold what they should, and the files around the package agree with one another."""
+"""What is shipped: wheel and source distribution hold what they should, and the files around the package agree with
+one another.
+"""
 
 import ast
 import configparser
@@ -23,10 +25,13 @@ def built(tmp_path_factory):
     "Wheel and source distribution, built without isolation and without a network from a copy of the checkout."
     pytest.importorskip("setuptools", reason="setuptools is not installed in this environment")
     work = tmp_path_factory.mktemp("checkout") / "leuknb"
-    shutil.copytree(ROOT, work, ignore=shutil.ignore_patterns(".venv", ".git", "_docs", "_proc", "runs", "build", "dist", "__pycache__", "*.egg-info", ".pytest_cache", ".hypothesis"))
+    shutil.copytree(ROOT, work, ignore=shutil.ignore_patterns(".venv", ".git", "_docs", "_proc", "runs", "build",
+                                                              "dist", "__pycache__", "*.egg-info", ".pytest_cache",
+                                                              ".hypothesis"))
     code = ("import sys; out = sys.argv[1]; from setuptools import build_meta as b; "
             "b.build_sdist(out); b.build_wheel(out)")
-    done = subprocess.run([sys.executable, "-c", code, tmp_path_factory.mktemp("dist")], cwd=work, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, tmp_path_factory.mktemp("dist")], cwd=work, capture_output=True,
+                          text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return {p.suffix: p for p in Path(done.args[-1]).iterdir()}
 
@@ -44,21 +49,28 @@ def test_the_wheel_holds_every_module_its_data_the_report_notebooks_and_the_mark
 def test_the_wheel_needs_no_tool_of_development(built):
     wheel = zipfile.ZipFile(built[".whl"])
     metadata = wheel.read(next(n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))).decode()
-    needed = {re.split(r"[^\w.-]", line.split(": ", 1)[1])[0].lower() for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra ==" not in line}
-    assert needed and not needed & {"nbdev", "pytest", "jupyterlab", "ruff", "hypothesis", "fastcore", "execnb", "playwright", "smalldocs"}
+    needed = {re.split(r"[^\w.-]", line.split(": ", 1)[1])[0].lower() for line in metadata.splitlines()
+              if line.startswith("Requires-Dist") and "extra ==" not in line}
+    assert needed and not needed & {"nbdev", "pytest", "jupyterlab", "ruff", "hypothesis", "fastcore", "execnb",
+                                    "playwright", "smalldocs"}
     assert "Classifier: Typing :: Typed" in metadata
 
 
 def test_no_module_imports_a_tool_of_development():
     for path in (ROOT / "leuknb").rglob("*.py"):
-        if path.name != "_modidx.py": assert not re.search(r"^\s*(?:import|from) (?:fastcore|nbdev|pytest|hypothesis|execnb)\b", path.read_text(), re.M), path.name
+        if path.name != "_modidx.py":
+            assert not re.search(r"^\s*(?:import|from) (?:fastcore|nbdev|pytest|hypothesis|execnb)\b", path.read_text(),
+                                 re.M), path.name
 
 
 def test_the_source_distribution_holds_what_it_takes_to_build_test_and_read(built):
     names = {n.split("/", 1)[1] for n in tarfile.open(built[".gz"]).getnames() if "/" in n}
-    tracked = {str(p.relative_to(ROOT)) for d in ("nbs", "tests", "docs", "leuknb") for p in (ROOT / d).rglob("*") if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)}
+    tracked = {str(p.relative_to(ROOT)) for d in ("nbs", "tests", "docs", "leuknb") for p in (ROOT / d).rglob("*")
+               if p.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(p.parts)}
     assert tracked - names == set()
-    for name in ("Makefile", "constraints.txt", "settings.ini", "pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", ".ci/run", ".ci/smoke"): assert name in names, name
+    for name in ("Makefile", "constraints.txt", "settings.ini", "pyproject.toml", "LICENSE", "README.md",
+                 "CHANGELOG.md", "CONTRIBUTING.md", ".ci/run", ".ci/smoke"):
+        assert name in names, name
     assert not [n for n in names if n.startswith((".venv", "_docs", "runs"))]
 
 
@@ -125,8 +137,10 @@ def test_the_check_of_imports_sees_them_at_any_depth():
 
 
 def test_every_dependency_and_extra_has_an_exact_version_in_the_constraints():
-    exact = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
-    asked = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra if not r.startswith("leuknb["))]
+    exact = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()
+             if "==" in line}
+    asked = [*PROJECT["dependencies"], *(r for extra in PROJECT["optional-dependencies"].values() for r in extra
+                                         if not r.startswith("leuknb["))]
     for requirement in asked: assert re.split(r"[\[<>=!~ ;]", requirement)[0].lower() in exact, requirement
 
 
@@ -144,12 +158,14 @@ def test_the_workflow_runs_what_a_contributor_runs_with_no_rights_and_no_secrets
     for path in (ROOT / ".github" / "workflows").glob("*.yml"):
         text = path.read_text()
         flow = yaml.safe_load(text)
-        assert flow["permissions"] == {"contents": "read"} and "secrets." not in text and "pull_request_target" not in text
+        assert flow["permissions"] == {
+            "contents": "read"} and "secrets." not in text and "pull_request_target" not in text
         used = re.findall(r"uses: (\S+)", text)
         assert used and all(re.fullmatch(r"actions/[\w-]+@v\d+\.\d+\.\d+", u) for u in used)
         versions = flow["jobs"]["run"]["strategy"]["matrix"]["python"]
         assert all(tuple(map(int, v.split("."))) >= (3, 11) for v in versions) and versions[0] == "3.11"
-        assert {"run": ".ci/run"}.items() <= {k: v for step in flow["jobs"]["run"]["steps"] for k, v in step.items() if k == "run"}.items()
+        assert {"run": ".ci/run"}.items() <= {k: v for step in flow["jobs"]["run"]["steps"] for k,
+                                              v in step.items() if k == "run"}.items()
 
 
 def test_pre_commit_hooks_are_local_and_call_what_make_check_calls():

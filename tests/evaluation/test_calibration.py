@@ -22,7 +22,8 @@ def study(seed=0, n=120, groups=24):
     r = np.random.default_rng(seed)
     patient = np.arange(n) * groups // n
     y = (patient % 2).astype(int)
-    return y, 2 * y + 0.5 * r.standard_normal(groups)[patient] + r.standard_normal(n), np.array([f"p{g:03}" for g in patient])
+    return y, 2 * y + 0.5 * r.standard_normal(groups)[patient] + r.standard_normal(n), np.array([f"p{g:03}"
+        for g in patient])
 
 
 @quick
@@ -33,7 +34,8 @@ def test_sigmoid_agrees_with_weighted_logistic_regression(seed, scale, shift):
     high, low = (n1 + 1) / (n1 + 2), 1 / (n0 + 2)
     soft = np.where(y == 1, high, low)  # a soft target is two weighted images
     x = np.r_[score, score][:, None]
-    model = LogisticRegression(C=1e10, tol=1e-10, max_iter=1000).fit(x, np.r_[np.ones(len(y)), np.zeros(len(y))], np.r_[soft, 1 - soft])
+    model = LogisticRegression(C=1e10, tol=1e-10, max_iter=1000).fit(x, np.r_[np.ones(len(y)), np.zeros(len(y))],
+        np.r_[soft, 1 - soft])
     ours = calibration.fit_calibrator(scale * score + shift, y)(scale * score + shift)
     np.testing.assert_allclose(ours, model.predict_proba(score[:, None])[:, 1], atol=1e-4)
 
@@ -41,7 +43,9 @@ def test_sigmoid_agrees_with_weighted_logistic_regression(seed, scale, shift):
 def test_sigmoid_stays_finite_for_separable_and_equal_scores():
     apart = calibration.fit_calibrator([-1e6, -1e6, 1e6, 1e6], [0, 0, 1, 1])
     assert 0 < float(apart(-1e6)) < 0.5 < float(apart(1e6)) < 1
-    assert float(calibration.fit_calibrator([3.0] * 8, [0] * 6 + [1] * 2)(3.0)) == pytest.approx(np.mean([1 / 8] * 6 + [3 / 4] * 2))
+    assert float(calibration.fit_calibrator([3.0] * 8,
+                                            [0] * 6 + [1] * 2)(3.0)) == pytest.approx(np.mean([1 / 8] * 6
+                                                + [3 / 4] * 2))
 
 
 @pytest.mark.parametrize("kind", calibration.KINDS)
@@ -51,7 +55,8 @@ def test_a_calibrator_survives_json_and_never_reverses_the_order(kind):
     again = calibration.Calibrator.from_dict(json.loads(json.dumps(fitted.to_dict())))
     assert again == fitted
     assert np.all(np.diff(fitted(np.sort(score))) >= 0)
-    for bad in ({}, {"kind": "sigmoid", "x": [], "p": []}, {"kind": kind, "x": [math.inf], "p": [0]}, {"kind": kind, "x": "ab", "p": [1, 2]}, {"kind": "isotonic", "x": [2, 1], "p": [0, 1]}):
+    for bad in ({}, {"kind": "sigmoid", "x": [], "p": []}, {"kind": kind, "x": [math.inf], "p": [0]},
+                {"kind": kind, "x": "ab", "p": [1, 2]}, {"kind": "isotonic", "x": [2, 1], "p": [0, 1]}):
         with pytest.raises(InputError): calibration.Calibrator.from_dict(bad)
 
 
@@ -69,7 +74,8 @@ def test_folds_made_here_keep_patients_whole_and_are_repeatable():
     y, score, groups = study()
     fold = calibration._folds(y, groups, 5, seed=3)
     assert all(len(set(fold[groups == g])) == 1 for g in set(groups))
-    np.testing.assert_array_equal(calibration.cross_calibrated(y, score, groups=groups, seed=3), calibration.cross_calibrated(y, score, groups=groups, seed=3))
+    np.testing.assert_array_equal(calibration.cross_calibrated(y, score, groups=groups, seed=3),
+                                  calibration.cross_calibrated(y, score, groups=groups, seed=3))
 
 
 def test_every_fold_made_here_learns_from_both_classes_whatever_the_seed_and_few_patients():
@@ -85,7 +91,8 @@ def test_every_fold_made_here_learns_from_both_classes_whatever_the_seed_and_few
 
 def test_calibration_that_would_leak_is_refused():
     y, score, groups = study()
-    with pytest.raises(InputError, match="two folds"): calibration.cross_calibrated(y, score, np.arange(120) % 5, groups)
+    with pytest.raises(InputError, match="two folds"):
+        calibration.cross_calibrated(y, score, np.arange(120) % 5, groups)
     with pytest.raises(InputError, match="one fold"): calibration.cross_calibrated(y, score, np.zeros(120))
     with pytest.raises(InputError, match="both classes"): calibration.cross_calibrated(y, score, y)
 
@@ -107,7 +114,9 @@ def test_ece_agrees_with_a_loop_and_not_with_the_order_of_images(seed, n_bins, t
     assert calibration.ece(y, p, n_bins) == pytest.approx(calibration.ece(y[order], p[order], n_bins))
     if not ties:
         parts = np.array_split(np.argsort(p), n_bins) if 60 % n_bins == 0 else None
-        if parts: assert calibration.ece(y, p, n_bins) == pytest.approx(sum(abs(y[i].mean() - p[i].mean()) * len(i) for i in parts) / 60)
+        if parts:
+            assert calibration.ece(y, p, n_bins) == pytest.approx(sum(abs(y[i].mean() - p[i].mean()) * len(i)
+                for i in parts) / 60)
 
 
 def test_perfectly_calibrated_probabilities_show_the_error_that_chance_predicts():
@@ -163,7 +172,8 @@ def test_bootstrap_of_the_operating_point_equals_copying_rows():
     names, generator, values = np.unique(groups), rng(4, "operating_point"), []
     for _ in range(200):
         rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in generator.integers(10, size=10)])
-        if 0 < y[rows].mean() < 1: values.append(thresholds.operating_point(y[rows], score[rows], 0.9).specificity.value)
+        if 0 < y[rows].mean() < 1:
+            values.append(thresholds.operating_point(y[rows], score[rows], 0.9).specificity.value)
     o = thresholds.operating_point(y, score, 0.9, groups, "percentile", resamples=200, seed=4)
     np.testing.assert_allclose(o.specificity.ci, np.quantile(values, [0.025, 0.975]))
 
@@ -193,7 +203,8 @@ def test_what_is_no_probability_is_refused():
     with pytest.raises(InputError, match="sigmoid"): calibration.fit_calibrator([0.1, 0.9], [0, 1], "platt")
 
 
-@pytest.mark.parametrize("plot", [evaluation_plots.plot_reliability, evaluation_plots.plot_operating, evaluation_plots.plot_decision_curve])
+@pytest.mark.parametrize("plot", [evaluation_plots.plot_reliability, evaluation_plots.plot_operating,
+                                  evaluation_plots.plot_decision_curve])
 def test_figures_of_drawn_data_say_so(plot):
     import matplotlib
     matplotlib.use("Agg")

@@ -1,4 +1,6 @@
-"""Evaluation: shortcuts equal the plain way, nothing of a test image is learnt from, groups stay together, numbers come from the table alone."""
+"""Evaluation: shortcuts equal the plain way, nothing of a test image is learnt from, groups stay together, numbers
+come from the table alone.
+"""
 
 import io
 import json
@@ -37,7 +39,8 @@ def study(k=2, patients=20, each=4, d=30, grouped=True):
     "Features and table of patients * each images."
     g = rng(k, "test study", patients, each)
     y = np.repeat(np.arange(patients) % k, each)
-    X = (1.5 * g.normal(size=(k, d)))[y] * (np.arange(d) < 4) + np.repeat(g.normal(size=(patients, d)), each, 0) + g.normal(size=(len(y), d))
+    X = (1.5 * g.normal(size=(k, d)))[y] * (np.arange(d) < 4) + np.repeat(g.normal(size=(patients, d)), each,
+        0) + g.normal(size=(len(y), d))
     names = ["normal", "abnormal"] if k == 2 else [f"kind{i}" for i in range(k)]
     table = pd.DataFrame({"file_name": [f"{names[v]}/{i}.png" for i, v in enumerate(y)], "label": [names[v] for v in y],
                           "group": [f"p{i // each}" if grouped else "" for i in range(len(y))]})
@@ -47,7 +50,8 @@ def study(k=2, patients=20, each=4, d=30, grouped=True):
 @lru_cache
 def evaluated(k=2, grouped=True):
     X, table = study(k, patients=20 if k == 2 else 32, grouped=grouped)
-    s = make_settings(positive="abnormal" if k == 2 else None, n_splits=8, cv_repeats=2, permutations=20, params=FEW_TREES)
+    s = make_settings(positive="abnormal" if k == 2 else None, n_splits=8, cv_repeats=2, permutations=20,
+                      params=FEW_TREES)
     return X, table, s, predict.evaluate(X, table, s)
 
 
@@ -70,7 +74,8 @@ def test_tuning_chooses_without_test_labels():
     X, table = study()
     s = make_settings(positive="abnormal", n_splits=0, cv_repeats=0, classifiers=["svm", "knn"], tune=True)
     before = predict.evaluate(X, table, s)
-    turned = table.label.where(~table.file_name.isin(before.file_name), table.label.map({"normal": "abnormal", "abnormal": "normal"}))
+    turned = table.label.where(~table.file_name.isin(before.file_name),
+                               table.label.map({"normal": "abnormal", "abnormal": "normal"}))
     who, fake = predict.labelled_images(table, s), predict.labelled_images(table.assign(label=turned), s)
     split = splitting.random_splits(who.label, who.groups, 1, 0.2, s.seed, "holdout")
     after = predict.predict_splits(X, fake, split, s, "holdout")
@@ -80,8 +85,10 @@ def test_tuning_chooses_without_test_labels():
 def test_features_that_are_not_numbers_or_do_not_fit_are_refused():
     X, table = study()
     X[3, 2] = np.inf
-    with pytest.raises(InputError, match="1 rows of features"): predict.evaluate(X, table, make_settings(positive="abnormal"))
-    with pytest.raises(InputError, match="do not fit 80 images"): predict.evaluate(X[:5], table, make_settings(positive="abnormal"))
+    with pytest.raises(InputError, match="1 rows of features"):
+        predict.evaluate(X, table, make_settings(positive="abnormal"))
+    with pytest.raises(InputError, match="do not fit 80 images"):
+        predict.evaluate(X[:5], table, make_settings(positive="abnormal"))
 
 
 # splits
@@ -98,7 +105,8 @@ def test_the_paper_s_images_give_its_holdout():
 def test_the_holdout_is_as_large_as_scikit_learn_s(n, share):
     labels = np.arange(n) % 2
     expected = len(train_test_split(np.arange(n), test_size=share, stratify=labels)[1])
-    assert abs(len(splitting.random_splits(labels, test_size=share)[0][1]) - expected) <= (abs(n * share - round(n * share)) < 1e-6)
+    assert abs(len(splitting.random_splits(labels, test_size=share)[0][1])
+               - expected) <= (abs(n * share - round(n * share)) < 1e-6)
 
 
 patients = st.lists(st.tuples(st.integers(1, 9), st.floats(0, 1)), min_size=12, max_size=40)
@@ -139,12 +147,14 @@ def test_folds_of_patients_cover_every_image_once_and_keep_patients_together(peo
 
 def test_folds_of_patients_are_at_least_as_even_as_scikit_learn_s():
     ours, theirs = [], []
-    spread = lambda labels, tests: np.std([[(labels[t] == c).sum() for c in ("blast", "mature")] for t in tests], axis=0).sum()
+    spread = lambda labels, tests: np.std([[(labels[t] == c).sum() for c in ("blast", "mature")] for t in tests],
+                                          axis=0).sum()
     for seed in range(10):
         g = rng(seed, "even")
         labels, groups = cohort([(int(g.integers(1, 13)), g.beta(1, 1)) for _ in range(50)], seed)
         ours.append(spread(labels, [t for _, t in splitting.cv_splits(labels, groups, 5, 1, seed)]))
-        theirs.append(spread(labels, [t for _, t in StratifiedGroupKFold(5, shuffle=True, random_state=seed).split(labels, labels, groups)]))
+        theirs.append(spread(labels, [t for _, t in StratifiedGroupKFold(5, shuffle=True,
+            random_state=seed).split(labels, labels, groups)]))
     assert np.mean(ours) <= np.mean(theirs)
 
 
@@ -165,15 +175,18 @@ def test_splits_differ_from_each_other_and_repeat_with_the_seed():
 
 @pytest.mark.parametrize("labels,groups,error", [
     (["a"] * 9, None, "only one class"), (["a"] * 9 + ["b"], None, "class 'b' has 1 images"),
-    (["a"] * 5 + ["b"] * 5, ["p", "q", "r", "s", "t"] + ["z"] * 5, "'b' are of one group"), (["a", "b"] * 3, ["p", "p", "q", "q", "q", "q"], "ask for at most 2")])
+    (["a"] * 5 + ["b"] * 5, ["p", "q", "r", "s", "t"] + ["z"] * 5, "'b' are of one group"),
+    (["a", "b"] * 3, ["p", "p", "q", "q", "q", "q"], "ask for at most 2")])
 def test_too_few_images_or_patients_are_told_in_words(labels, groups, error):
-    with pytest.raises(InputError, match=error): splitting.cv_splits(labels, groups, folds=3 if groups and len(labels) == 6 else 2)
+    with pytest.raises(InputError, match=error):
+        splitting.cv_splits(labels, groups, folds=3 if groups and len(labels) == 6 else 2)
 
 
 def test_two_classes_need_a_positive_one():
     _, table = study()
     with pytest.raises(InputError, match="which of the classes"): predict.labelled_images(table)
-    with pytest.raises(InputError, match="positive class 'abnormall' is not known"): predict.labelled_images(table, make_settings(positive="abnormall"))
+    with pytest.raises(InputError, match="positive class 'abnormall' is not known"):
+        predict.labelled_images(table, make_settings(positive="abnormall"))
     assert predict.labelled_images(table, make_settings(positive="normal")).classes == ["abnormal", "normal"]
 
 
@@ -196,9 +209,12 @@ counts = st.integers(0, 40)
 @settings(max_examples=100, deadline=None)
 def test_rates_equal_scikit_learn_s_and_are_nan_where_undefined(tp, fn, fp, tn):
     y, called = [1] * (tp + fn) + [0] * (fp + tn), [1] * tp + [0] * fn + [1] * fp + [0] * tn
-    pairs = [(metrics.accuracy, accuracy_score, tp + fn + fp + tn, {}), (metrics.precision, precision_score, tp + fp, {}), (metrics.sensitivity, recall_score, tp + fn, {}),
-             (metrics.specificity, recall_score, fp + tn, {"pos_label": 0}), (metrics.f1, f1_score, 2 * tp + fp + fn, {}), (metrics.npv, precision_score, tn + fn, {"pos_label": 0}),
-             (metrics.balanced_accuracy, balanced_accuracy_score, (tp + fn) * (tn + fp), {}), (metrics.mcc, matthews_corrcoef, (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn), {})]
+    pairs = [(metrics.accuracy, accuracy_score, tp + fn + fp + tn, {}),
+             (metrics.precision, precision_score, tp + fp, {}), (metrics.sensitivity, recall_score, tp + fn, {}),
+             (metrics.specificity, recall_score, fp + tn, {"pos_label": 0}),
+             (metrics.f1, f1_score, 2 * tp + fp + fn, {}), (metrics.npv, precision_score, tn + fn, {"pos_label": 0}),
+             (metrics.balanced_accuracy, balanced_accuracy_score, (tp + fn) * (tn + fp), {}),
+             (metrics.mcc, matthews_corrcoef, (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn), {})]
     for ours, theirs, denominator, options in pairs:
         value = ours(tp, fn, fp, tn)
         if denominator == 0: assert np.isnan(value)
@@ -213,7 +229,9 @@ def test_macro_rates_equal_scikit_learn_s(k, seed):
     called = np.concatenate([np.arange(k), g.integers(0, k, 60)])
     found = metrics.macro_rates(metrics.confusion(y, called, list(range(k))))
     assert found["accuracy"] == pytest.approx(accuracy_score(y, called))
-    assert found["sensitivity"] == pytest.approx(recall_score(y, called, average="macro")) == pytest.approx(balanced_accuracy_score(y, called))
+    assert found["sensitivity"] == pytest.approx(recall_score(y, called,
+                                                              average="macro")) == pytest.approx(
+                                                                  balanced_accuracy_score(y, called))
     assert found["precision"] == pytest.approx(precision_score(y, called, average="macro"))
     assert found["f1"] == pytest.approx(f1_score(y, called, average="macro"))
     assert found["npv"] == pytest.approx(np.mean([precision_score(y != c, called != c) for c in range(k)]))
@@ -226,10 +244,14 @@ def test_holdout_numbers_are_those_of_the_table_with_exact_intervals():
     section = schemes.holdout_metrics(p, "abnormal", len(table), s.seed)
     for m, v in section["models"].items():
         t = p[(p.scheme == "holdout") & (p.model == m)]
-        assert v["tp"] == ((t.label == "abnormal") & (t.predicted == "abnormal")).sum() and v["tp"] + v["fn"] + v["fp"] + v["tn"] == section["n_test"] == 16
+        assert v["tp"] == ((t.label == "abnormal") & (t.predicted
+                                                      == "abnormal")).sum() and v["tp"] + v["fn"] + v["fp"] + v[
+                                                          "tn"] == section["n_test"] == 16
         assert v["auroc"]["value"] == pytest.approx(roc_auc_score(t.label == "abnormal", t.score))
-        assert v["auprc"]["value"] == pytest.approx(average_precision_score(t.label == "abnormal", t.score)) and "ci" not in v["auprc"]
-        for metric, k, n in (("accuracy", v["tp"] + v["tn"], 16), ("sensitivity", v["tp"], v["tp"] + v["fn"]), ("specificity", v["tn"], v["tn"] + v["fp"]), ("npv", v["tn"], v["tn"] + v["fn"])):
+        assert v["auprc"]["value"] == pytest.approx(average_precision_score(t.label == "abnormal",
+            t.score)) and "ci" not in v["auprc"]
+        for metric, k, n in (("accuracy", v["tp"] + v["tn"], 16), ("sensitivity", v["tp"], v["tp"] + v["fn"]),
+                             ("specificity", v["tn"], v["tn"] + v["fp"]), ("npv", v["tn"], v["tn"] + v["fn"])):
             ci = binomtest(k, n).proportion_ci(method="exact")
             assert v[metric]["ci"] == pytest.approx([ci.low, ci.high])
 
@@ -239,7 +261,9 @@ def test_metrics_survive_the_csv_they_are_published_with(k):
     _, table, s, p = evaluated(k)
     positive = "abnormal" if k == 2 else None
     again = pd.read_csv(io.StringIO(p.to_csv(index=False)), keep_default_na=False)
-    for section in (lambda t: schemes.holdout_metrics(t, positive, len(table)), lambda t: schemes.splits_metrics(t, positive), lambda t: schemes.cv_metrics(t, positive), lambda t: {m: v["difference"].to_dict() for m, v in schemes.grouped_gap(t).items()}):
+    for section in (lambda t: schemes.holdout_metrics(t, positive, len(table)),
+                    lambda t: schemes.splits_metrics(t, positive), lambda t: schemes.cv_metrics(t, positive),
+                    lambda t: {m: v["difference"].to_dict() for m, v in schemes.grouped_gap(t).items()}):
         assert to_json(section(p)) == to_json(section(again))
         json.loads(to_json(section(p)))
 
@@ -251,7 +275,8 @@ def test_the_same_settings_give_the_same_table():
 
 def test_every_scheme_asked_for_is_there_and_no_other():
     X, table, s, p = evaluated()
-    assert {k: v for k, v in p.groupby("scheme").split.nunique().items()} == {"holdout": 1, "splits": 8, "cv": 10, "cv_ungrouped": 10}
+    assert {k: v for k, v in p.groupby("scheme").split.nunique().items()} == {"holdout": 1, "splits": 8, "cv": 10,
+        "cv_ungrouped": 10}
     few = predict.evaluate(X, table.assign(group=""), s.model_copy(update={"n_splits": 0}))
     assert set(few.scheme) == {"holdout", "cv"}
     only = predict.evaluate(X, table, s.model_copy(update={"n_splits": 0, "cv_repeats": 0}))
@@ -266,8 +291,10 @@ def test_split_table_holds_each_split_s_own_metrics():
     assert row.accuracy == pytest.approx((t.label == t.predicted).mean())
     assert row.auroc == pytest.approx(roc_auc_score(t.label == "abnormal", t.score))
     found = schemes.splits_metrics(p, "abnormal")["models"]["tree"]["accuracy"]
-    values = [(t.label == t.predicted).mean() for _, t in p[(p.scheme == "splits") & (p.model == "tree")].groupby("split")]
-    assert (found["mean"], found["sd"], found["min"]) == pytest.approx((np.mean(values), np.std(values, ddof=1), min(values)))
+    values = [(t.label == t.predicted).mean() for _,
+              t in p[(p.scheme == "splits") & (p.model == "tree")].groupby("split")]
+    assert (found["mean"], found["sd"], found["min"]) == pytest.approx((np.mean(values), np.std(values, ddof=1),
+        min(values)))
     assert found["quantiles"]["0.5"] == pytest.approx(np.median(values))
 
 
@@ -280,8 +307,10 @@ def test_cv_metrics_are_the_mean_over_repeats_of_all_images():
     repeats = [t[t.split // 5 == r] for r in range(2)]
     found = section["models"]["svm"]
     assert found["accuracy"]["value"] == pytest.approx((t.label == t.predicted).mean())
-    assert found["auroc"]["value"] == pytest.approx(np.mean([roc_auc_score(r.label == "abnormal", r.score) for r in repeats]))
-    assert found["f1"]["value"] == pytest.approx(np.mean([f1_score(r.label, r.predicted, pos_label="abnormal") for r in repeats]))
+    assert found["auroc"]["value"] == pytest.approx(np.mean([roc_auc_score(r.label == "abnormal", r.score)
+                                                             for r in repeats]))
+    assert found["f1"]["value"] == pytest.approx(np.mean([f1_score(r.label, r.predicted, pos_label="abnormal")
+                                                          for r in repeats]))
     assert found["accuracy"]["ci"][0] < found["accuracy"]["value"] < found["accuracy"]["ci"][1]
 
 
@@ -292,10 +321,13 @@ def test_many_classes_get_macro_and_per_class_metrics():
     each = t[[f"score_kind{i}" for i in range(4)]].to_numpy()
     assert v["f1"]["value"] == pytest.approx(f1_score(t.label, t.predicted, average="macro"))
     assert v["mcc"]["value"] == pytest.approx(matthews_corrcoef(t.label, t.predicted))
-    assert v["auprc"]["value"] == pytest.approx(np.mean([average_precision_score(t.label == f"kind{i}", each[:, i]) for i in range(4)]))
-    assert v["auroc"]["value"] == pytest.approx(np.mean([roc_auc_score(t.label == f"kind{i}", each[:, i]) for i in range(4)]))
+    assert v["auprc"]["value"] == pytest.approx(np.mean([average_precision_score(t.label == f"kind{i}", each[:, i])
+                                                         for i in range(4)]))
+    assert v["auroc"]["value"] == pytest.approx(np.mean([roc_auc_score(t.label == f"kind{i}", each[:, i])
+                                                         for i in range(4)]))
     assert np.sum(v["confusion"]) == len(t) and set(v["per_class"]) == {f"kind{i}" for i in range(4)}
-    assert v["per_class"]["kind1"]["sensitivity"]["value"] == pytest.approx(recall_score(t.label, t.predicted, labels=["kind1"], average=None)[0])
+    assert v["per_class"]["kind1"]["sensitivity"]["value"] == pytest.approx(recall_score(t.label, t.predicted,
+        labels=["kind1"], average=None)[0])
     np.testing.assert_allclose(t.score, each.max(1))
     for m in metrics.METRICS:
         if m not in ("mcc", "auprc"): assert v[m]["ci"][0] <= v[m]["value"] <= v[m]["ci"][1]
@@ -309,14 +341,16 @@ def test_macro_intervals_hold_the_truth_about_as_often_as_promised():
         y = np.repeat(np.arange(k), n // k)
         called = np.where(g.random(n) < truth, y, (y + g.integers(1, k, n)) % k)
         found = schemes._macro(y, called[:, None], np.eye(k)[called][:, None, :], None, k)
-        for i, (m, true) in enumerate((("sensitivity", truth), ("specificity", 1 - (1 - truth) / (k - 1)), ("auroc", (truth + 1 - (1 - truth) / (k - 1)) / 2))):
+        for i, (m, true) in enumerate((("sensitivity", truth), ("specificity", 1 - (1 - truth) / (k - 1)),
+                                       ("auroc", (truth + 1 - (1 - truth) / (k - 1)) / 2))):
             hits[i] += found[m].low <= true <= found[m].high
     assert (hits / draws > 0.91).all(), hits / draws
 
 
 def test_grouped_against_ungrouped_counts_what_recognising_patients_was_worth():
     X, table = study(patients=30, d=15)
-    X = np.repeat(rng(0, "look").normal(size=(30, 15)), 4, 0).astype(np.float32) + 0.01 * rng(0, "noise").normal(size=X.shape).astype(np.float32)  # looks, no disease
+    X = np.repeat(rng(0, "look").normal(size=(30, 15)), 4, 0).astype(np.float32) + 0.01 * rng(0,
+        "noise").normal(size=X.shape).astype(np.float32)  # looks, no disease
     p = predict.evaluate(X, table, make_settings(positive="abnormal", n_splits=0, cv_repeats=2, classifiers=["knn"]))
     gap = schemes.grouped_gap(p)["knn"]
     assert gap["ungrouped"] > 0.95 and 0.25 < gap["grouped"] < 0.75
@@ -357,7 +391,8 @@ def test_labels_drawn_by_lot_give_ordinary_p_values():
     p = []
     for i in range(30):
         label = rng(i, "lot").permutation(np.repeat(["blast", "mature"], 24))
-        p.append(permutation.permutation_test(X, pd.DataFrame({"file_name": [str(j) for j in range(48)], "label": label}), s)["p"])
+        p.append(permutation.permutation_test(X, pd.DataFrame({"file_name": [str(j) for j in range(48)],
+                                                               "label": label}), s)["p"])
     assert 0.3 < np.mean(p) < 0.75 and np.mean(np.array(p) <= 0.1) <= 0.3
 
 
@@ -376,8 +411,11 @@ def test_figures_say_when_data_are_synthetic(k):
     X, table, s, p = evaluated(k)
     positive = "abnormal" if k == 2 else None
     for synthetic in (False, True):
-        figures = [evaluation_plots.plot_bars(schemes.holdout_metrics(p, positive, len(table)), synthetic), evaluation_plots.plot_confusions(p, positive, synthetic), evaluation_plots.plot_roc(p, positive, synthetic),
-                   evaluation_plots.plot_roc(p, positive, synthetic, scheme="cv"), evaluation_plots.plot_lottery(p, positive, synthetic), evaluation_plots.plot_grouped(p, synthetic),
+        figures = [evaluation_plots.plot_bars(schemes.holdout_metrics(p, positive, len(table)), synthetic),
+                   evaluation_plots.plot_confusions(p, positive, synthetic),
+                   evaluation_plots.plot_roc(p, positive, synthetic),
+                   evaluation_plots.plot_roc(p, positive, synthetic, scheme="cv"),
+                   evaluation_plots.plot_lottery(p, positive, synthetic), evaluation_plots.plot_grouped(p, synthetic),
                    evaluation_plots.plot_permutation(permutation.permutation_test(X, table, s), synthetic)]
         for fig in figures:
             text = (fig.get_suptitle() or "") + "".join(ax.get_title() for ax in fig.axes)
@@ -389,7 +427,8 @@ def test_a_classifier_of_another_name_is_drawn_and_named():
     import matplotlib.pyplot as plt
 
     X, table = study()
-    s = make_settings(positive="abnormal", n_splits=4, cv_repeats=1, classifiers=["sklearn.linear_model.LogisticRegression", "svm"])
+    s = make_settings(positive="abnormal", n_splits=4, cv_repeats=1,
+                      classifiers=["sklearn.linear_model.LogisticRegression", "svm"])
     p = predict.evaluate(X, table, s)
     fig = evaluation_plots.plot_lottery(p, "abnormal")
     assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["LogisticRegression", "linear SVM"]

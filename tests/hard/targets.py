@@ -1,4 +1,6 @@
-"""What a fuzzer feeds: each takes bytes and returns when they were read or refused in words; anything else raises. Used by test_fuzz.py and benchmarks/fuzz_readers.py."""
+"""What a fuzzer feeds: each takes bytes and returns when they were read or refused in words; anything else raises.
+Used by test_fuzz.py and benchmarks/fuzz_readers.py.
+"""
 
 import tempfile
 import warnings
@@ -24,13 +26,15 @@ def scratch(): return Path(tempfile.mkdtemp(prefix="fuzz-"))
 def words(error):
     "An error a person reads: short, and nothing in it that a terminal would obey."
     text = str(error)
-    if not text or len(text) > 3000 or any(ord(c) < 32 and c != "\n" or c == "\x7f" for c in text): raise AssertionError(f"no error for a person: {text[:300]!r}")
+    if not text or len(text) > 3000 or any(ord(c) < 32 and c != "\n" or c == "\x7f" for c in text):
+        raise AssertionError(f"no error for a person: {text[:300]!r}")
 
 
 def image(data):
     try: rgb = decode(data, pixel_limit=300_000)
     except UnreadableImage as e: return words(e)
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size > 900_000: raise AssertionError(f"{rgb.dtype} {rgb.shape}")
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.size > 900_000:
+        raise AssertionError(f"{rgb.dtype} {rgb.shape}")
 
 
 def metadata(data):
@@ -40,9 +44,12 @@ def metadata(data):
     except InputError as e: return words(e)
     for column in ("file_name", "label", "group", "why"):
         for value in table[column]:
-            if value[:1] in ("=", "@", "\t", "\r") or (value[:1] in ("+", "-") and any(c.isalpha() or c in "(|!" for c in value)): raise AssertionError(f"live formula {value!r}")
+            if value[:1] in ("=", "@", "\t", "\r") or (value[:1] in ("+", "-")
+                                                       and any(c.isalpha() or c in "(|!" for c in value)):
+                raise AssertionError(f"live formula {value!r}")
     usable = table[table["why"] == ""]
-    if not usable["file_name"].is_unique or any(n.startswith("/") or ".." in n.split("/") for n in usable["file_name"]): raise AssertionError("a name that leads elsewhere")
+    if not usable["file_name"].is_unique or any(n.startswith("/") or ".." in n.split("/") for n in usable["file_name"]):
+        raise AssertionError("a name that leads elsewhere")
 
 
 def settings(data):
@@ -87,10 +94,14 @@ def torch_weights():
 
 CORPUS = {  # valid beginnings of each target
     image: lambda: list(SEEDS.values()),
-    metadata: lambda: [b"file_name,label,patient_id\na.png,x,1\nb/c.png,y,2\n", b"\xef\xbb\xbffile_name;label\r\n\"a;b.png\";=x\r\n", "file_name\tlabel\nä.png\t+ve\n".encode("utf-16")],
-    settings: lambda: [b"seed=3\nlayers=fc6,fc7", b"params.svm.C=0.01\nsynthetic.n_images=9", b'views=["identity"]\ntest_size=0.3', b"params={\"svm\":{\"C\":1e400}}"],
+    metadata: lambda: [b"file_name,label,patient_id\na.png,x,1\nb/c.png,y,2\n",
+                       b"\xef\xbb\xbffile_name;label\r\n\"a;b.png\";=x\r\n",
+                       "file_name\tlabel\nä.png\t+ve\n".encode("utf-16")],
+    settings: lambda: [b"seed=3\nlayers=fc6,fc7", b"params.svm.C=0.01\nsynthetic.n_images=9",
+                       b'views=["identity"]\ntest_size=0.3', b"params={\"svm\":{\"C\":1e400}}"],
     weights: lambda: [safe_tensors(), torch_weights()],
-    published: lambda: [b"model,accuracy,sensitivity,n_pos,n_neg\nsvm,97.44,95.00,20,19\n", b"Method;Recall (%);Spec.\nx;97,4 %;100\n"],
+    published: lambda: [b"model,accuracy,sensitivity,n_pos,n_neg\nsvm,97.44,95.00,20,19\n",
+                        b"Method;Recall (%);Spec.\nx;97,4 %;100\n"],
 }
 
 

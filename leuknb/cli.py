@@ -19,8 +19,8 @@ from .settings import make_settings, parse_changes, PRESETS
 
 # %% auto #0
 __all__ = ['app', 'RESEARCH', 'Data', 'Preset', 'Changes', 'Dask', 'ModelFolder', 'Weights', 'Force', 'cache', 'main', 'report',
-           'extract', 'audit', 'train', 'predict', 'export', 'sweep', 'ablation', 'backbones', 'synth', 'explore',
-           'doctor', 'cache_info', 'cache_prune']
+           'inspect', 'datasets', 'extract', 'audit', 'train', 'predict', 'export', 'sweep', 'ablation', 'backbones',
+           'synth', 'explore', 'doctor', 'cache_info', 'cache_prune']
 
 # %% ../nbs/11_cli.ipynb #50b68644
 app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -35,8 +35,8 @@ RESEARCH = "research use only: not a medical device, not for diagnosis"
 
 Data = Annotated[str,
                  typer.Argument(
-                     help="a folder of class folders, a folder with metadata.csv, a CSV, kaggle:owner/name, "
-                          "medmnist:bloodmnist, or synthetic", show_default=True)]
+                     help="a folder of images, a table that names them, an archive, Parquet, .npz, hf:owner/name, "
+                          "kaggle:owner/name, medmnist:bloodmnist, or synthetic", show_default=True)]
 Preset = Annotated[str, typer.Option(help="where the settings start: " + ", ".join(PRESETS))]
 Changes = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="change a setting; may be repeated")]
 Dask = Annotated[str | None, typer.Option(help="address of a Dask scheduler, or its scheduler file, to compute there")]
@@ -48,13 +48,30 @@ Force = Annotated[bool, typer.Option("--force", help="replace what is there")]
 
 def _settings(data: str, preset: str, changes: list[str]):
     "The settings of a command: preset, then DATA, then --set."
-    settings = make_settings(preset, **{"data": data, **parse_changes(changes)})
+    changed = parse_changes(changes)
+    if "set" in changed:
+        from leuknb.data.known_sets import with_known_set
+
+        changed = with_known_set(changed)
+    settings = make_settings(preset, **{"data": data, **changed})
     _log.info("preset %s, settings that differ from the defaults: %s", preset,
               settings.model_dump_json(exclude_defaults=True))
     return settings
 
 
 def _tell(line: str) -> None: typer.echo(line, err=True)
+
+
+def _tell_layout(settings) -> None:
+    """Say how DATA is read before anything is computed: two lines, and what is in doubt.
+
+    Raises `InputError` for a guess.
+    """
+    from leuknb.data.inspection import two_lines
+    from leuknb.data.layouts import layout_of
+
+    layout = layout_of(settings)
+    for line in (*two_lines(layout), *layout.notes): _tell(line)
 
 
 
@@ -156,9 +173,50 @@ def report(
 
     settings = _settings(data, preset, changes)
     if pdf: need_weasyprint()
+    _tell_layout(settings)
     folder = run_report(settings, out or settings.out, force, tell=_tell)
     typer.echo(folder / "report.html")
     if pdf: typer.echo(write_pdf(folder))
+
+# %% ../nbs/11_cli.ipynb #928bd712
+@app.command()
+def inspect(
+    data: Data,
+    as_json: Annotated[bool, typer.Option("--json", help="print the facts as JSON")] = False,
+    croissant: Annotated[Path | None,
+                         typer.Option(help="also describe the set for others: a Croissant 1.1 file")] = None,
+    changes: Changes = [],  # noqa: B006
+    force: Force = False,
+) -> None:
+    """Look at DATA before anything is computed: layout, classes, patients, splits, what is left out, and what is in
+    doubt, with the setting for each reading.
+    """
+    import json
+
+    from leuknb.data.inspection import inspect_layout
+    from leuknb.data.layouts import layout_of
+
+    settings = _settings(data, "demo", changes)
+    if croissant and croissant.exists() and not force:
+        raise InputError(f"{croissant} exists: name another file, or replace it with --force")
+    look = inspect_layout(layout_of(settings), settings)
+    typer.echo(json.dumps(look.as_dict(), ensure_ascii=False, indent=1) if as_json else str(look))
+    if croissant:
+        from leuknb.data.croissant import write_croissant
+
+        _tell(f"described in {write_croissant(look, croissant)}")
+
+# %% ../nbs/11_cli.ipynb #86265eaf
+@app.command()
+def datasets(
+    name: Annotated[str | None, typer.Argument(help="the key of one set, for all that is known of it",
+                                               show_default=False)] = None,
+) -> None:
+    "List the public sets of this field: what they hold, their licence, where to get them, the settings that read them."
+    from leuknb.data.known_sets import known_set, known_sets
+
+    if name is None: return _print_table(known_sets()[["name", "images", "patients", "licence", "where"]].reset_index())
+    for fact, value in known_set(name).items(): typer.echo(f"{fact}: {value}")
 
 # %% ../nbs/11_cli.ipynb #0118d4d4
 @app.command()
@@ -174,9 +232,11 @@ def extract(
     force: Force = False,
 ) -> None:
     "Write the features of DATA as Parquet: file_name, label, f0, f1, ..."
-    from leuknb.features.distributed import write_extracted
+    from leuknb.features.distributed import is_remote, write_extracted
 
-    typer.echo(write_extracted(_settings(data, preset, changes), out, dask, shards, force))
+    settings = _settings(data, preset, changes)
+    if not is_remote(settings.data): _tell_layout(settings)
+    typer.echo(write_extracted(settings, out, dask, shards, force))
 
 # %% ../nbs/11_cli.ipynb #7d3f6ad9
 @app.command()
@@ -216,7 +276,8 @@ def _audit_table(table: Path, n_pos: int | None, n_neg: int | None) -> bool:
 def _audit_data(data: str, changes: list[str], out: Path | None, force: bool) -> bool:
     "Audit images and write what was found; whether something must be looked at."
     settings = _settings(data, "demo", changes)
-    found = leuknb.audit(data, out, force, **settings.model_dump(exclude={"data", "out"}))
+    _tell_layout(settings)
+    found = leuknb.audit(settings.data, out, force, **settings.model_dump(exclude={"data", "out"}))
     for warning in found.warnings: typer.echo(f"- {warning}")
     if not found.warnings: typer.echo("nothing found that must be looked at")
     typer.echo(found.folder / "audit.html")
@@ -234,7 +295,9 @@ def train(
     "Train a model on DATA that can be handed on: safe data, its numbers on held-out patients, and a model card."
     from leuknb.modeling.training import train as train_model
 
-    folder = train_model(_settings(data, preset, changes), out, force, tell=_tell)
+    settings = _settings(data, preset, changes)
+    _tell_layout(settings)
+    folder = train_model(settings, out, force, tell=_tell)
     typer.echo(folder / "CARD.md")
 
 # %% ../nbs/11_cli.ipynb #be8533f9

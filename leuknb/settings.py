@@ -42,9 +42,18 @@ class Settings(BaseModel):
     "Every knob of a run. Unknown names and values out of range raise `InputError` (through `make_settings`)."
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    data: str = "synthetic"  # a folder, a CSV, kaggle:owner/name, medmnist:bloodmnist, or synthetic
+    # a folder, a table, an archive, Parquet, .npz, hf:owner/name, kaggle:owner/name, medmnist:bloodmnist, or synthetic
+    data: str = "synthetic"
     positive: str | None = None  # the class that counts as positive; None recognises common names
-    group: str = "patient_id"  # metadata column that names the patient
+    file: str | None = None  # the column that names the files; None takes file_name, or another usual name
+    # what is told apart: a column, folder, regex:... in the path, onehot:A,B; None: column label, or the class folders
+    label: str | None = None
+    group: str = "patient_id"  # who: the column that names the patient, folder, or regex:... in the path
+    site: str | None = None  # where: a column, folder, or regex:...; None takes a column site
+    split: str | None = None  # the parts it came in: a column, folder or regex:...; None takes what the folders name
+    masks: Literal["skip", "keep"] = "skip"  # files that are masks of others
+    boxes: Literal["skip", "crop"] = "skip"  # annotated boxes on whole fields: crop makes each an image
+    box_padding: Annotated[float, Field(ge=0, le=4)] = 0.1  # rim around a box, as a share of its longer side
     # larger images are skipped; above 178 million Pillow refuses by itself
     pixel_limit: Annotated[int, Field(ge=1, le=178_000_000)] = 50_000_000
     backbone: str = "efficientnet_lite0"  # the pretrained network; `leuknb backbones` lists them
@@ -84,6 +93,10 @@ class Settings(BaseModel):
     external: str | None = None  # a second set of images, written like `data`, to test on after training on the first
     out: str | None = None  # the run folder; None keeps a notebook run in a temporary one
     synthetic: SyntheticSettings = SyntheticSettings()  # the simulator's own knobs
+
+    @field_validator("positive", "label", "group", "site", "file", mode="before")
+    @classmethod
+    def _number_as_text(cls, v): return str(v) if isinstance(v, int) and not isinstance(v, bool) else v
 
     @field_validator("layers", "frames", "views", "augmentations", "classifiers")
     @classmethod
@@ -130,8 +143,11 @@ def make_settings(
     except ValidationError as e: raise InputError("\n".join(_complaint(d) for d in e.errors())) from None
 
 # %% ../nbs/00b_settings.ipynb #8996031c
-def _value(text: str, is_list: bool):
-    "The value behind `=`: JSON when it is JSON, else the text itself; commas split where a list is wanted."
+def _value(text: str, is_list: bool, is_text: bool):
+    """The value behind `=`: JSON when it is JSON, else the text itself; commas split where a list is wanted, and where
+    text is wanted a number stays text.
+    """
+    if is_text and not text.startswith('"'): return None if text.lower() in ("none", "null") else text
     try: value = json.loads(text)
     except (ValueError, RecursionError): value = {"none": None, "true": True, "false": False}.get(text.lower(), text)
     try: json.dumps(value, allow_nan=False)
@@ -160,5 +176,6 @@ def parse_changes(
             if not isinstance(at, dict):
                 raise InputError(
                     f"--set {pair!r} is not accepted: {key!r} already has a value that is no group of settings")
-        at[last] = _value(text, is_list=field is not None and isinstance(field.get_default(), list))
+        is_list = field is not None and isinstance(field.get_default(), list)
+        at[last] = _value(text, is_list, field is not None and field.annotation in (str, str | None))
     return changes

@@ -21,6 +21,7 @@ NOTEBOOKS = sorted(p for d in (ROOT / "nbs", *(ROOT / "nbs").glob("[0-9]*_*/")) 
 MOST_LINES = 450
 # Modules that may be longer, and why.
 LONG = {
+    "cli": "one short function for each command",
     "data.smears": "one drawing, from the cell to the slide",
     "features.distributed": "workers, shards and their failures are one protocol",
     "evaluation.intervals": "every interval and its bootstrap, which share their resampling",

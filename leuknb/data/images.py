@@ -16,7 +16,7 @@ from ..core import check_choice, InputError
 from ..settings import Settings, View
 
 # %% auto #0
-__all__ = ['FORMATS', 'SCANS', 'UnreadableImage', 'open_image', 'to_rgb', 'decode', 'check_rgb', 'resize', 'view']
+__all__ = ['FORMATS', 'SCANS', 'UnreadableImage', 'open_image', 'bits_filled', 'to_rgb', 'decode', 'check_rgb', 'resize', 'view']
 
 # %% ../../nbs/01_data/00_images.ipynb #cede19d7
 # what Pillow is allowed to try; JPEG includes MPO, a JPEG with further pictures behind it
@@ -76,6 +76,13 @@ def _reason(error: Exception) -> str:
     "The first line of an error, short, in plain characters, without addresses of objects."
     return re.sub(r"[^ -:<-~]", "?", str(error).split("\n")[0].split(" at 0x")[0] or type(error).__name__)[:120]
 
+# %% ../../nbs/01_data/00_images.ipynb #ee9d09c4
+def bits_filled(
+    high: int,  # the largest value of an image in a 16-bit file
+) -> int:  # 8, 12 or 16
+    "Return the bits that such values fill: cameras write 8, 12 or 16 of them."
+    return next(bits for bits in (8, 12, 16) if high < 2**bits or bits == 16)
+
 # %% ../../nbs/01_data/00_images.ipynb #42a79803
 def _widen_to_8_bit(
     values: np.ndarray,  # whole numbers [h, w], 16 or 32 bits
@@ -83,8 +90,8 @@ def _widen_to_8_bit(
     "Return 16-bit grey as 8-bit by the range of the type; see the table above for data that do not fill it."
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535: return _stretch(values)
-    if high <= 255: return values.astype(np.uint8)
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    top = 2 ** bits_filled(high) - 1
+    return ((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
 
 
 def _stretch(

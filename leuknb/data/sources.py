@@ -15,6 +15,7 @@ import shutil
 import stat
 import tempfile
 import urllib.request
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,9 +29,10 @@ from .images import UnreadableImage
 NEEDED = ("file_name", "label")  # columns of a metadata.csv, which a source may write and a layout reads
 
 # %% auto #0
-__all__ = ['NEEDED', 'BYTES_A_PIXEL', 'HEADER_ROOM', 'SOURCES', 'EXTRAS', 'ACCEPTED', 'unsafe_name', 'system_reason', 'locate',
-           'byte_limit', 'read_file', 'visible_entries', 'source_of', 'source_function', 'data_path', 'import_extra',
-           'first_line', 'kaggle_folder', 'appears_whole', 'medmnist_folder']
+__all__ = ['NEEDED', 'BYTES_A_PIXEL', 'HEADER_ROOM', 'COLUMNS', 'IMAGE_SUFFIXES', 'SOURCES', 'EXTRAS', 'ACCEPTED', 'unsafe_name',
+           'system_reason', 'locate', 'byte_limit', 'read_file', 'visible_entries', 'is_image_name', 'files_below',
+           'image_paths', 'source_of', 'source_function', 'data_path', 'import_extra', 'first_line', 'kaggle_folder',
+           'appears_whole', 'medmnist_folder']
 
 # %% ../../nbs/01_data/05_sources.ipynb #33f06f79
 def unsafe_name(name: str) -> str:  # why, or an empty string
@@ -97,15 +99,55 @@ def visible_entries(folder: str | Path) -> list[os.DirEntry]:
     with os.scandir(folder) as entries:
         return sorted((e for e in entries if not e.name.startswith(".") and e.name != "__MACOSX"), key=lambda e: e.name)
 
+# %% ../../nbs/01_data/05_sources.ipynb #f3f2c37d
+# of every checked table, in this order; of a listing, those that can be known without opening a file
+COLUMNS = ("file_name", "label", "group", "site", "split", "sha256", "width", "height", "mode", "format", "status",
+           "why")
+
+# %% ../../nbs/01_data/05_sources.ipynb #89e8f5d8
+# endings that say "this is an image"; those of formats that are not accepted are listed so that they get named
+IMAGE_SUFFIXES = frozenset((
+    ".png .apng .jpg .jpeg .jpe .jfif .mpo .tif .tiff .bmp .dib .webp .gif "
+    ".jp2 .j2k .heic .heif .avif .ppm .pgm .pnm .tga .ico .psd .svg .dcm .svs .ndpi").split())
+
+# %% ../../nbs/01_data/05_sources.ipynb #51b17c5a
+def is_image_name(name: str) -> bool:
+    "Whether the ending of a file name says that it is an image, of an accepted format or not."
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+# %% ../../nbs/01_data/05_sources.ipynb #e2f8ca3b
+def files_below(folder: str | Path) -> Iterator[tuple[str, str]]:
+    "Yield (path, why) for each visible file below a folder, and for what keeps us from looking further."
+    waiting = [str(folder)]
+    while waiting:
+        here = waiting.pop()
+        try: entries = visible_entries(here)
+        except OSError as e:
+            yield here, f"folder cannot be read: {system_reason(e)}"
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False): waiting.append(entry.path)
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                yield entry.path, "a link to a folder is not followed"
+            else: yield entry.path, ""
+
+
+def image_paths(folder: str | Path) -> Iterator[tuple[str, str]]:
+    "Yield (path, why) for each image-named file below a folder, and for what keeps us from looking further."
+    for path, why in files_below(folder):
+        if why or is_image_name(path): yield path, why
+
 # %% ../../nbs/01_data/05_sources.ipynb #8f1a7c84
 SOURCES = {  # what `data` may begin with -> "module:function", a function of the settings that returns a folder
     "synthetic": "leuknb.data.synthetic:synthetic_folder",
+    "hf:": "leuknb.data.hub:hub_source",
     "kaggle:": "leuknb.data.sources:kaggle_folder",
     "medmnist:": "leuknb.data.sources:medmnist_folder",
 }
 # package -> the extra of leuknb that installs it
 EXTRAS = {"huggingface_hub": "hub", "kagglehub": "kaggle", "medmnist": "medmnist"}
-ACCEPTED = "a folder, a CSV file, kaggle:owner/name, medmnist:bloodmnist, or synthetic"
+ACCEPTED = ("a folder, a table (.csv, .tsv, .jsonl, .xlsx), an archive (.zip, .tar, .tar.gz), .parquet, .npz, "
+            "hf:owner/name, kaggle:owner/name, medmnist:bloodmnist, or synthetic")
 
 # %% ../../nbs/01_data/05_sources.ipynb #a54f9773
 def source_of(data: str) -> str | None:

@@ -25,8 +25,11 @@ from ..core import (
     cell_text, check_writable, fingerprint, home, InputError, LeuknbError, package_versions, progress)
 from ..settings import Settings
 from ..data.images import UnreadableImage
-from ..data.sources import byte_limit
-from ..data.layouts import COLUMNS, defused, IMAGE_SUFFIXES, positive_class, read_metadata
+from ..data.sources import byte_limit, COLUMNS, is_image_name
+from ..data.tables import TABLE_SUFFIXES
+from ..data.labels import positive_class
+from ..data.listing import Found, Layout
+from ..data.layouts import read_found
 from ..data.datasets import checked_table, Dataset, found_classes, inspect_bytes, load_dataset
 from .store import FeatureStore, pack_block, read_block, scan_blocks
 from .extraction import extract, recipe_of, write_features
@@ -152,28 +155,28 @@ class RemoteDataset(Dataset):
 
 # %% ../../nbs/02_features/06_distributed.ipynb #d6a3ee93
 def list_remote(
-    url: str,  # of a folder with class folders or a metadata.csv
-    group: str = Settings().group,  # the column that names the patient
-) -> pd.DataFrame:  # file_name, label, group, why and the other columns of metadata.csv
-    "Return the images listed at an fsspec address. Raises `InputError` when there are none."
+    url: str,  # of a folder, of any shape that is read on this machine, too
+    settings: Settings = Settings(),  # what says where class, patient, site and split stand
+) -> Layout:
+    "Return how the folder at an fsspec address is read. Raises `InputError` when it holds no image."
     fs, root = file_system(url)
     root = root.rstrip("/")
     try: names = sorted(path[len(root) :].lstrip("/") for path in fs.find(root))
     except OSError as e:
         raise InputError(
             f"data {url!r} cannot be listed: {str(e).splitlines()[0] if str(e) else type(e).__name__}") from None
-    if "metadata.csv" in names:
-        with tempfile.TemporaryDirectory() as d:
-            (Path(d) / "metadata.csv").write_bytes(fs.cat_file(f"{root}/metadata.csv"))
-            return read_metadata(Path(d) / "metadata.csv", group)
-    seen = [n for n in names if "/" in n and Path(n).suffix.lower() in IMAGE_SUFFIXES
-            and not any(p.startswith((".", "__MACOSX")) for p in n.split("/"))]
-    if not seen:
-        raise InputError(
-            f"data {url!r} holds no image in a class folder: put the images of each class into a folder of their own, "
-            f"or add a metadata.csv")
-    return pd.DataFrame({"file_name": seen, "label": [n.split("/")[0] for n in seen], "group": "", "why": ""},
-                        dtype="str")
+    names = [n for n in names if not any(p.startswith((".", "__MACOSX")) for p in n.split("/"))]
+    images = [n for n in names if is_image_name(n)]
+    tables = [n for n in names if Path(n).suffix.lower() in TABLE_SUFFIXES]
+    if not images and not tables:
+        raise InputError(f"data {url!r} holds no image: put the images of each class into a folder of their own, or "
+                         "add a metadata.csv")
+    with tempfile.TemporaryDirectory() as d:
+        for table in tables:
+            (Path(d) / table).parent.mkdir(parents=True, exist_ok=True)
+            (Path(d) / table).write_bytes(fs.cat_file(f"{root}/{table}"))
+        found = Found(Path(d).resolve(), images, tables)
+        return read_found(found, settings, url.rstrip("/").rsplit("/", 1)[-1])
 
 # %% ../../nbs/02_features/06_distributed.ipynb #fdeaaae4
 def inspect_remote(
@@ -294,8 +297,8 @@ def load_remote(
     chunk: int = 64,  # files in one task
 ) -> RemoteDataset:
     "Return the checked table of the images at an fsspec address. Raises `InputError` for what no run could use."
-    url, listing = settings.data, defused(list_remote(settings.data, settings.group))
-    listing = listing.sort_values("file_name", kind="stable", ignore_index=True)
+    url, layout = settings.data, list_remote(settings.data, settings)
+    listing = layout.listing.sort_values("file_name", kind="stable", ignore_index=True)
     places = np.flatnonzero(listing["why"] == "")
     parts = [places[i : i + chunk] for i in range(0, len(places), chunk)]
     tasks = [(url, listing["file_name"].iloc[p].tolist(), settings.pixel_limit) for p in parts]
@@ -304,15 +307,14 @@ def load_remote(
     facts = [("", 0, 0, "", "", "")] * len(listing)
     for i, found in progress(done, "reading images", len(tasks)):
         for place, fact in zip(parts[i], found): facts[place] = fact
-    return _remote_dataset(url, listing, facts, settings)
+    return _remote_dataset(url, layout, checked_table(listing, facts), settings)
 
 
-def _remote_dataset(url: str, listing: pd.DataFrame, facts: list[tuple], settings: Settings) -> RemoteDataset:
-    table = checked_table(listing, facts)
+def _remote_dataset(url: str, layout: Layout, table: pd.DataFrame, settings: Settings) -> RemoteDataset:
     classes = found_classes(url, table)
     positive = None if settings.positive is None else cell_text(settings.positive)
-    return RemoteDataset(url.rstrip("/").rsplit("/", 1)[-1], Path(), table, classes,
-                         positive_class(classes, positive), False, url)
+    return RemoteDataset(layout.name, Path(), table, classes, positive_class(classes, positive), False, layout.layout,
+                         tuple(layout.notes), tuple(layout.questions), url)
 
 # %% ../../nbs/02_features/06_distributed.ipynb #fa0b2534
 # packages whose version may change the last bit of a feature

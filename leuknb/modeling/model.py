@@ -20,7 +20,7 @@ from ..core import check_writable, InputError, safe_cell, to_json, write_atomic
 from ..settings import make_settings, Settings
 from ..data.images import decode, UnreadableImage
 from ..data.sources import read_file, system_reason
-from ..data.layouts import image_paths
+from ..data.sources import image_paths
 from ..features.extraction import CNNFeatures, recipe_of
 from ..classification.estimators import model_name
 from ..evaluation.calibration import Calibrator

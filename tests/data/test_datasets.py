@@ -21,7 +21,9 @@ from leuknb.data import datasets
 from leuknb.core import InputError, sha256
 from leuknb.settings import make_settings
 from leuknb.data.images import UnreadableImage
-from leuknb.data.layouts import COLUMNS, list_folders, positive_class, read_metadata
+from leuknb.data.labels import positive_class
+from leuknb.data.layouts import read_layout
+from leuknb.data.sources import COLUMNS
 from leuknb.data.datasets import load_dataset, require_enough
 from leuknb.data.datasets import summary
 from leuknb.data.plots import show_sizes, show_wall
@@ -44,6 +46,11 @@ def put(root: Path, files: dict) -> Path:
 
 def two_classes(root: Path, n=6, first=0) -> Path:
     return put(root, {f"{label}/{i:02}.png": png(first + 100 * k + i) for k, label in enumerate(("normal", "abnormal")) for i in range(n)})
+
+
+def read_metadata(path):
+    "The listing of a table that is given itself."
+    return read_layout(path.parent, table=path.name).listing
 
 
 def load(path, **changes):
@@ -170,7 +177,7 @@ def test_a_folder_without_two_classes_is_a_clear_error(tmp_path, files, says):
 
 
 @pytest.mark.parametrize(("data", "says"), [
-    ("smeers", "did you mean 'smears'"), ("synthetc", "did you mean 'synthetic'"), ("note.txt", "no CSV"), ("", "not there"), ("\0", "not there"), ("x" * 5000, "not there"),
+    ("smeers", "did you mean 'smears'"), ("synthetc", "did you mean 'synthetic'"), ("note.txt", "no table of images"), ("", "not there"), ("\0", "not there"), ("x" * 5000, "not there"),
     ("ftp:somewhere", "kaggle:owner/name"),
 ])
 def test_data_that_is_not_there_names_what_is_accepted(tmp_path, monkeypatch, data, says):
@@ -213,7 +220,7 @@ def test_labels_and_patients_stay_text_and_other_columns_follow(tmp_path):
     text = "split,file_name,label,patient_id,width,cell type\n" + "".join(f"train,{c}/{i:02}.png,{k},007,1e3,blast\n" for k, c in enumerate(("normal", "abnormal")) for i in range(6))
     d = load(with_metadata(tmp_path, text), positive="1")
     assert d.classes == ["0", "1"] and set(d.groups) == {"007"}
-    assert list(d.table.columns) == [*COLUMNS, "split", "metadata_width", "cell type"]
+    assert list(d.table.columns) == [*COLUMNS, "metadata_width", "cell type"]
     assert d.table.loc[0, ["width", "metadata_width", "cell type", "split"]].tolist() == [8, "1e3", "blast", "train"]
 
 
@@ -221,7 +228,7 @@ def test_rows_that_cannot_be_used_stay_with_their_reason(tmp_path):
     extra = """normal/00.png,normal,1
 normal/gone.png,normal,1
 /etc/passwd,normal,1
-C:\\images\\a.png,normal,1
+C:\\images\\zz.png,normal,1
 ../outside.png,normal,1
 normal/../normal/01.png,normal,1
 ,normal,1
@@ -233,7 +240,7 @@ normal/nul\0.png,normal,1
 """
     d = load(put(with_metadata(tmp_path / "in", rows(extra)), {"../outside.png": png(), "extra/a.png": png(), "normal/b.png": png(600)}))
     found = d.table.loc[~d.ok].groupby("file_name")["why"].agg(list).to_dict()
-    expected = {"normal/00.png": "listed before", "normal/gone.png": "no such file", "/etc/passwd": "absolute", "C:/images/a.png": "absolute", "../outside.png": "climbs out",
+    expected = {"normal/00.png": "listed before", "normal/gone.png": "no such file", "/etc/passwd": "absolute", "C:/images/zz.png": "absolute", "../outside.png": "climbs out",
                 "normal/../normal/01.png": "climbs out", "": "no file name", "abnormal": "not a regular file", "extra/a.png": "no label", "normal/b.png": "5 cells",
                 "normal/nul\\u0000.png": "null"}
     for name, reason in expected.items(): assert any(reason in w for w in found.pop(name)), name
@@ -251,7 +258,7 @@ def test_only_listed_images_count_but_a_forgotten_neighbour_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("", "it has none"), ("\n\n", "it has none"), ("name,class\na,b", "'name', 'class'; needed are file_name, label"), ("file_name,label", "lists no file"),
+    ("", "it has none"), ("\n\n", "it has none"), ("name,class\na,b", "no column 'file_name': it has 'name', 'class'"), ("file_name,label", "lists no file"),
     ("file_name,label\n,,\n", "lists no file"), ("file_name,lable\na.png,x", "did you mean 'lable'"), ("file_name,label,label\na,b,c", "'label' twice"),
     (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "no column 'file_name'"), ("file_name,label\n\"" + "x" * 200_000, "after line .*field larger"), ("x" * 200_000, "after line 1.*field larger"),
 ])
@@ -264,7 +271,7 @@ def test_the_group_column_can_be_named_and_must_exist_then(tmp_path):
     assert not load(root).grouped and load(root, group="person").grouped
     with pytest.raises(InputError, match="no column 'persn'.*did you mean 'person'"): load(root, group="persn")
     (root / "metadata.csv").unlink()
-    with pytest.raises(InputError, match="no metadata.csv"): load(root, group="person")
+    with pytest.raises(InputError, match="no table that names its images"): load(root, group="person")
 
 
 def test_a_csv_given_by_its_path_is_a_choice_of_files(tmp_path):
@@ -294,7 +301,7 @@ def test_any_bytes_give_rows_or_one_sentence(tmp_path, data):
     try: table = read_metadata(path)
     except InputError as e: assert str(e)
     else:
-        assert list(table.columns[:4]) == ["file_name", "label", "group", "why"] and not table.isna().any().any()
+        assert list(table.columns[:6]) == ["file_name", "label", "group", "site", "split", "why"] and not table.isna().any().any()
         usable = table[table["why"] == ""]
         assert usable["file_name"].is_unique and (usable["label"] != "").all()
         assert not any(name.startswith("/") or ".." in name.split("/") for name in usable["file_name"])
@@ -558,4 +565,4 @@ def test_a_truncated_image_is_named_whatever_another_library_asked_of_pillow(tmp
 
 
 def test_list_folders_alone_needs_no_image_to_be_good(tmp_path):
-    assert len(list_folders(put(tmp_path, {"a/x.png": b"", "b/y.jpg": b""}))) == 2
+    assert len(read_layout(put(tmp_path, {"a/x.png": b"", "b/y.jpg": b""})).listing) == 2

@@ -229,7 +229,7 @@ def test_a_name_that_climbs_out_of_a_bucket_is_not_followed():
     fs = fsspec.filesystem("memory")
     fs.pipe_file("/secret.png", b"secret")
     fs.pipe_file("/climbing/metadata.csv", b"file_name,label\n../secret.png,normal\na.png,abnormal\n")
-    listing = distributed.list_remote("memory://climbing")
+    listing = distributed.list_remote("memory://climbing").listing
     assert "climbs out" in listing.set_index("file_name")["why"]["../secret.png"]
 
 

@@ -13,8 +13,7 @@ from inputs import SEEDS
 from leuknb.core import InputError, to_json
 from leuknb.settings import make_settings, parse_changes, Settings
 from leuknb.data.images import UnreadableImage
-from leuknb.data.layouts import defused
-from leuknb.data.layouts import read_metadata
+from leuknb.data.layouts import read_layout
 from leuknb.data.images import decode
 from leuknb.auditing.published_table import check_table, read_table
 
@@ -40,7 +39,7 @@ def image(data):
 def metadata(data):
     path = scratch() / "metadata.csv"
     path.write_bytes(data)
-    try: table = defused(read_metadata(path))
+    try: table = read_layout(path.parent, table=path.name).listing
     except InputError as e: return words(e)
     for column in ("file_name", "label", "group", "why"):
         for value in table[column]:

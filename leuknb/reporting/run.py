@@ -23,7 +23,7 @@ from .html import asset, page_html, pdf
 
 # %% auto #0
 __all__ = ['MOST_SOCKET', 'to_html', 'write_pdf', 'report_notebook', 'parameter_names', 'data_name', 'run_folder', 'audit_folder',
-           'RunFailed', 'run_report', 'use_ipc']
+           'use_ipc', 'RunFailed', 'run_report']
 
 # %% ../../nbs/08_reporting/13_run.ipynb #390be7b3
 def to_html(
@@ -167,57 +167,6 @@ def audit_folder(
         raise InputError(f"{out} exists: name another folder with --out, or write into it with --force")
     return check_writable(out)
 
-# %% ../../nbs/08_reporting/13_run.ipynb #8d9f5733
-class RunFailed(LeuknbError):
-    """A cell of the report failed; the message has two lines: the error and its cell, and where the partial notebook
-    lies.
-    """
-
-# %% ../../nbs/08_reporting/13_run.ipynb #c6446f06
-def run_report(
-    settings: Settings,
-    out: str | Path | None = None,  # the run folder; None: runs/NAME
-    force: bool = False,  # replace a run folder that is there
-    notebook: Path | None = None,  # another report notebook
-    tell=print,  # called with a line for each finished section, when not on a terminal
-) -> Path:  # the run folder
-    """Run the report and return its folder.
-
-    Raises `InputError` (input), `RunFailed` (a cell failed, the partial notebook is kept).
-    """
-    notebook = notebook or report_notebook()
-    out = check_writable(run_folder(settings, out, force))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
-    try:
-        nb = _execute(notebook, _parameters(settings, notebook, beside), beside, tell)
-        with write_atomic(beside / "report.html") as f: f.write(to_html(nb, _title(beside)))
-        beside.chmod(0o755)
-        place = out if force else _place(beside, out)
-        if force: _replace(beside, out)
-    except BaseException as e:
-        raise _failed(e, beside, out) from e
-    if place != out: tell(f"{out} was taken by another run meanwhile: this one lies in {place}")
-    return place
-
-
-def _parameters(settings: Settings, notebook: Path, folder: Path) -> dict:
-    "The settings as papermill takes them: plain JSON values, names checked against the notebook's."
-    values = {**json.loads(to_json(settings)), "out": str(folder.resolve())}
-    unknown = set(values) - set(parameter_names(notebook))
-    if unknown:
-        raise LeuknbError(
-            f"{notebook.name} has no parameter {', '.join(sorted(unknown))}: its parameters cell and Settings differ")
-    for name in ("data", "external"):
-        if values[name]: values[name] = _absolute(values[name])
-    if settings.weights: values["weights"] = str(Path(settings.weights).resolve())
-    return values
-
-
-def _absolute(data: str) -> str:
-    "A path as seen from anywhere; what names another source stays as it is."
-    return data if data == "synthetic" or data.startswith(("kaggle:", "medmnist:")) else os.path.abspath(data)
-
 # %% ../../nbs/08_reporting/13_run.ipynb #1828dbcd
 MOST_SOCKET = 100  # bytes of a socket's path; Linux takes 107, macOS 103
 
@@ -244,58 +193,6 @@ def use_ipc() -> None:
                 return super().execute_managed_notebook(nb_man, kernel_name, config=place, **how)
 
     papermill_engines.register(None, OverSockets)
-
-
-def _execute(notebook: Path, values: dict, folder: Path, tell):
-    "The executed notebook; also written to folder/report.ipynb while it runs."
-    import papermill
-
-    use_ipc()
-    with _watch(folder, tell) as watch:
-        nb = papermill.execute_notebook(str(notebook), str(folder / "report.ipynb"), parameters=values,
-                                        kernel_name="python3", progress_bar=False,
-                                        cwd=str(Path.cwd()), on_cell_start=watch.start,
-                                        extra_arguments=["--IPKernelApp.log_level=ERROR"])
-        watch.end()
-    return nb
-
-
-def _title(folder: Path) -> str:
-    data = json.loads((folder / "metrics.json").read_text())["dataset"]
-    return f"leuknb report: {data['name']}"
-
-
-def _failed(error: BaseException, beside: Path, out: Path) -> BaseException:
-    """The error to raise: an input error tells itself and leaves nothing, any other keeps the partial notebook and
-    says where.
-    """
-    from papermill.exceptions import PapermillExecutionError
-
-    if isinstance(error, PapermillExecutionError) and error.ename in ("InputError", "UnreadableImage"):
-        shutil.rmtree(beside, ignore_errors=True)
-        return InputError(error.evalue)
-    if not (beside / "report.ipynb").exists():
-        shutil.rmtree(beside, ignore_errors=True)
-        return error
-    kept = _free(out.with_name(f"{out.name}-failed"))
-    beside.chmod(0o755); beside.rename(kept)
-    if isinstance(error, KeyboardInterrupt):
-        return RunFailed(f"stopped by the user\nthe partial notebook is {kept / 'report.ipynb'}")
-    if isinstance(error, PapermillExecutionError):
-        return RunFailed(
-            f"the run failed in cell {error.cell_index} ({_first_comment(error.source)}): {error.ename}: "
-            f"{error.evalue.splitlines()[0] if error.evalue else ''}\n"
-                         f"the partial notebook is {kept / 'report.ipynb'}")
-    return RunFailed(
-        f"the run failed: {type(error).__name__}: "
-        f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}\nthe partial notebook is "
-        f"{kept / 'report.ipynb'}")
-
-
-def _first_comment(source: str) -> str:
-    "What a cell says it does: its first line when that is a comment."
-    first = source.strip().split("\n")[0]
-    return first.lstrip("# ").strip() if first.startswith("#") else first[:60]
 
 # %% ../../nbs/08_reporting/13_run.ipynb #304e16df
 class _Watch:
@@ -356,3 +253,106 @@ def _watch(folder: Path, tell):
         if watch.bar: watch.bar.stop()
         os.environ.pop("LEUKNB_PROGRESS") if before is None else os.environ.__setitem__("LEUKNB_PROGRESS", before)
         path.unlink(missing_ok=True)
+
+# %% ../../nbs/08_reporting/13_run.ipynb #8d9f5733
+class RunFailed(LeuknbError):
+    """A cell of the report failed; the message has two lines: the error and its cell, and where the partial notebook
+    lies.
+    """
+
+
+def run_report(
+    settings: Settings,
+    out: str | Path | None = None,  # the run folder; None: runs/NAME
+    force: bool = False,  # replace a run folder that is there
+    notebook: Path | None = None,  # another report notebook
+    tell=print,  # called with a line for each finished section, when not on a terminal
+) -> Path:  # the run folder
+    """Run the report and return its folder.
+
+    Raises `InputError` (input), `RunFailed` (a cell failed, the partial notebook is kept).
+    """
+    notebook = notebook or report_notebook()
+    out = check_writable(run_folder(settings, out, force))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+    try:
+        nb = _execute(notebook, _parameters(settings, notebook, beside), beside, tell)
+        with write_atomic(beside / "report.html") as f: f.write(to_html(nb, _title(beside)))
+        beside.chmod(0o755)
+        place = out if force else _place(beside, out)
+        if force: _replace(beside, out)
+    except BaseException as e:
+        raise _failed(e, beside, out) from e
+    if place != out: tell(f"{out} was taken by another run meanwhile: this one lies in {place}")
+    return place
+
+
+def _parameters(settings: Settings, notebook: Path, folder: Path) -> dict:
+    "The settings as papermill takes them: plain JSON values, names checked against the notebook's."
+    values = {**json.loads(to_json(settings)), "out": str(folder.resolve())}
+    unknown = set(values) - set(parameter_names(notebook))
+    if unknown:
+        raise LeuknbError(
+            f"{notebook.name} has no parameter {', '.join(sorted(unknown))}: its parameters cell and Settings differ")
+    for name in ("data", "external"):
+        if values[name]: values[name] = _absolute(values[name])
+    if settings.weights: values["weights"] = str(Path(settings.weights).resolve())
+    return values
+
+
+def _absolute(data: str) -> str:
+    "A path as seen from anywhere; what names another source stays as it is."
+    return data if data == "synthetic" or data.startswith(("kaggle:", "medmnist:")) else os.path.abspath(data)
+
+
+def _execute(notebook: Path, values: dict, folder: Path, tell):
+    "The executed notebook; also written to folder/report.ipynb while it runs."
+    import papermill
+
+    use_ipc()
+    with _watch(folder, tell) as watch:
+        nb = papermill.execute_notebook(str(notebook), str(folder / "report.ipynb"), parameters=values,
+                                        kernel_name="python3", progress_bar=False,
+                                        cwd=str(Path.cwd()), on_cell_start=watch.start,
+                                        extra_arguments=["--IPKernelApp.log_level=ERROR"])
+        watch.end()
+    return nb
+
+
+def _title(folder: Path) -> str:
+    data = json.loads((folder / "metrics.json").read_text())["dataset"]
+    return f"leuknb report: {data['name']}"
+
+
+def _failed(error: BaseException, beside: Path, out: Path) -> BaseException:
+    """The error to raise: an input error tells itself and leaves nothing, any other keeps the partial notebook and
+    says where.
+    """
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError) and error.ename in ("InputError", "UnreadableImage"):
+        shutil.rmtree(beside, ignore_errors=True)
+        return InputError(error.evalue)
+    if not (beside / "report.ipynb").exists():
+        shutil.rmtree(beside, ignore_errors=True)
+        return error
+    kept = _free(out.with_name(f"{out.name}-failed"))
+    beside.chmod(0o755); beside.rename(kept)
+    if isinstance(error, KeyboardInterrupt):
+        return RunFailed(f"stopped by the user\nthe partial notebook is {kept / 'report.ipynb'}")
+    if isinstance(error, PapermillExecutionError):
+        return RunFailed(
+            f"the run failed in cell {error.cell_index} ({_first_comment(error.source)}): {error.ename}: "
+            f"{error.evalue.splitlines()[0] if error.evalue else ''}\n"
+                         f"the partial notebook is {kept / 'report.ipynb'}")
+    return RunFailed(
+        f"the run failed: {type(error).__name__}: "
+        f"{str(error).strip().splitlines()[0] if str(error).strip() else ''}\nthe partial notebook is "
+        f"{kept / 'report.ipynb'}")
+
+
+def _first_comment(source: str) -> str:
+    "What a cell says it does: its first line when that is a comment."
+    first = source.strip().split("\n")[0]
+    return first.lstrip("# ").strip() if first.startswith("#") else first[:60]

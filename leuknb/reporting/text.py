@@ -16,9 +16,16 @@ from ..evaluation.intervals import caution, clopper_pearson
 from .html import list_html, table_html
 
 # %% auto #0
+<<<<<<< HEAD
 __all__ = ['HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'counted', 'question', 'headline', 'data_words',
            'models_table', 'with_interval', 'models_caption', 'paper_beside', 'lottery_words', 'cv_table', 'cv_caption',
            'comparisons_html', 'calibration_table', 'audit_html', 'probe_table', 'skipped_html', 'paper_table_html']
+=======
+__all__ = ['MODEL_WORDS', 'HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'model_words', 'counted', 'question',
+           'data_words', 'headline', 'with_interval', 'models_table', 'models_caption', 'paper_beside',
+           'paper_table_html', 'lottery_words', 'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table',
+           'probe_table', 'audit_findings_html', 'skipped_html']
+>>>>>>> 302d0b3 (Reporting: each demonstration right under its function)
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
 def percent(
@@ -51,6 +58,17 @@ def question(metrics: dict) -> str:
     if positive is None: return f"Which of {len(classes)} classes?"
     negative = next(c for c in classes if c != positive)
     return f"{negative[:1].upper()}{negative[1:]} or {positive}?"
+
+# %% ../../nbs/08_reporting/02_text.ipynb #265da0fe
+def data_words(metrics: dict) -> str:  # HTML
+    "Return one sentence on the data: how many, of which classes, whose, what was skipped, their fingerprint."
+    d = metrics["dataset"]
+    counts = ", ".join(f"{n:,} {escape(c)}" for c, n in d["counts"].items())
+    groups = f", of {counted(d['n_patients'], 'patient')}" if d["n_patients"] else ", patients not named"
+    skipped = (f"; {counted(d['n_skipped'], 'file')} could not be read and {'is' if d['n_skipped'] == 1 else 'are'} "
+               f"named below" if d["n_skipped"] else "")
+    return (f"Data: <b>{escape(d['name'])}</b>, {counted(d['n_images'], 'image')} ({counts}){groups}{skipped}. "
+            f"Fingerprint <code>{d['fingerprint'][:12]}</code>.")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #80a7ab7e
 def headline(metrics: dict) -> str:  # HTML
@@ -93,23 +111,13 @@ def _warnings(metrics) -> str:
     return '<div class="banner"><b>Before you believe this number:</b><ul>' + "".join(f"<li>{escape(w['text'])}</li>"
         for w in found) + "</ul></div>"
 
-# %% ../../nbs/08_reporting/02_text.ipynb #265da0fe
-def data_words(metrics: dict) -> str:  # HTML
-    "Return one sentence on the data: how many, of which classes, whose, what was skipped, their fingerprint."
-    d = metrics["dataset"]
-    counts = ", ".join(f"{n:,} {escape(c)}" for c, n in d["counts"].items())
-    groups = f", of {counted(d['n_patients'], 'patient')}" if d["n_patients"] else ", patients not named"
-    skipped = (f"; {counted(d['n_skipped'], 'file')} could not be read and {'is' if d['n_skipped'] == 1 else 'are'} "
-               f"named below" if d["n_skipped"] else "")
-    return (f"Data: <b>{escape(d['name'])}</b>, {counted(d['n_images'], 'image')} ({counts}){groups}{skipped}. "
-            f"Fingerprint <code>{d['fingerprint'][:12]}</code>.")
-
 # %% ../../nbs/08_reporting/02_text.ipynb #3c231efd
 HEADINGS = {"npv": "NPV", "f1": "F1", "mcc": "MCC", "auroc": "AUROC", "auprc": "AUPRC"}
 HEADINGS = {m: HEADINGS.get(m, m.replace("_", " ")) for m in METRICS}
 NUMBERS = ("mcc", "auroc", "auprc")  # no shares of images: written as numbers, not as per cent
 
 
+<<<<<<< HEAD
 def models_table(metrics: dict) -> pd.DataFrame:
     "Return one row a model: every metric of the holdout, each with its interval where it has one."
     rows = {model_name(m): {HEADINGS[k]: with_interval(k, r[k]["value"], r[k].get("ci")) for k in METRICS if k in r}
@@ -117,6 +125,8 @@ def models_table(metrics: dict) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis("model")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #ffd4bbbc
+=======
+>>>>>>> 302d0b3 (Reporting: each demonstration right under its function)
 def with_interval(
     metric: str,  # its name in metrics.json
     value: float | None,
@@ -129,6 +139,13 @@ def with_interval(
     if value is None or value != value: return "undefined"
     known = interval is not None and not any(v is None or v != v for v in interval)
     return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if known else "")
+
+# %% ../../nbs/08_reporting/02_text.ipynb #b4cfbea8
+def models_table(metrics: dict) -> pd.DataFrame:
+    "Return one row a model: every metric of the holdout, each with its interval where it has one."
+    rows = {model_words(m): {HEADINGS[k]: with_interval(k, r[k]["value"], r[k].get("ci")) for k in METRICS if k in r}
+            for m, r in metrics["holdout"]["models"].items()}
+    return pd.DataFrame(rows).T.rename_axis("model")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #dc9adff2
 def models_caption(metrics: dict) -> str:
@@ -153,6 +170,16 @@ def paper_beside(metrics: dict) -> pd.DataFrame:
                      "this run: 95 % interval": span(ours["accuracy"].get("ci")),
                      **({"this run: mean over splits": percent(split["accuracy"]["mean"])} if split else {})})
     return pd.DataFrame(rows).set_index("model") if rows else pd.DataFrame()
+
+# %% ../../nbs/08_reporting/02_text.ipynb #96a97efc
+def paper_table_html(metrics: dict) -> str:
+    "Return the paper's Table 1 beside this run's numbers; nothing when the run has none of the paper's models."
+    table = paper_beside(metrics)
+    if not len(table): return ""
+    other_task = "" if metrics["dataset"]["positive"] else " Its task was another too: two classes."
+    return table_html(table,
+                      f"The paper's images are not these: read the rows side by side, do not subtract "
+                      f"them.{other_task}")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #f918d8fe
 def lottery_words(
@@ -219,16 +246,22 @@ def _named(words: str) -> str:
 
 # %% ../../nbs/08_reporting/02_text.ipynb #7431f2c6
 def calibration_table(metrics: dict) -> pd.DataFrame:
-    """Return one row a model:
-
-    Brier score, calibration error, what that would be by chance, and specificity at two sensitivities.
+    """Return one row a model: Brier score, calibration error, what that would be by chance, and specificity at two
+    sensitivities.
     """
     rows = {}
     for m, r in metrics["calibration"].items():
+<<<<<<< HEAD
         points = {f"specificity at {float(s):.0%} sensitivity": f"{percent(o['specificity']['value'])} "
                                                                 f"({span(o['specificity'].get('ci'))})" for s,
                   o in r["operating_points"].items()}
         rows[model_name(m)] = {"Brier": f"{r['brier']:.3f}", "ECE": f"{r['ece']:.3f}",
+=======
+        at = {float(s): o["specificity"] for s, o in r["operating_points"].items()}
+        points = {f"specificity at {s:.0%} sensitivity": f"{percent(e['value'])} ({span(e.get('ci'))})"
+                  for s, e in at.items()}
+        rows[model_words(m)] = {"Brier": f"{r['brier']:.3f}", "ECE": f"{r['ece']:.3f}",
+>>>>>>> 302d0b3 (Reporting: each demonstration right under its function)
                                 "ECE if perfect": f"{r['ece_by_chance']:.3f}", **points}
     return pd.DataFrame(rows).T.rename_axis("model")
 
@@ -237,7 +270,16 @@ PROBE_WORDS = {"file": "file facts (size, format, bytes, EXIF)", "colour": "colo
                "border": "the border, the cell removed", "thumbnail": "an 8 x 8 thumbnail"}
 
 
-def audit_html(findings) -> str:  # of an audit.Audit
+def probe_table(findings) -> pd.DataFrame:
+    "Return one row a shortcut probe: AUROC, interval, p-values, its strongest single fact."
+    rows = {PROBE_WORDS.get(r.probe, r.probe): {"AUROC": with_interval("auroc", r.auroc, (r.low, r.high)),
+                                                "p": f"{r.p:.3f}", "p adjusted": f"{r.p_adjusted:.3f}",
+                                                "strongest fact": r.strongest}
+            for r in findings.shortcuts.itertuples()}
+    return pd.DataFrame(rows).T.rename_axis("shown only")
+
+# %% ../../nbs/08_reporting/02_text.ipynb #437c5b47
+def audit_findings_html(findings) -> str:  # of an audit.Audit
     "Return the audit in words and tables: warnings, copies, leaks, probes, what the model adds over the best of them."
     m = findings.metrics
     words = [f"{counted(m['exact_duplicates'], 'exact copy')} and "
@@ -249,15 +291,6 @@ def audit_html(findings) -> str:  # of an audit.Audit
         "The classifier shown no cell: AUROC, its 95 % interval, and the permutation p-value (adjusted by Holm over "
         "the probes).")
 
-# %% ../../nbs/08_reporting/02_text.ipynb #1d605b07
-def probe_table(findings) -> pd.DataFrame:
-    "Return one row a shortcut probe: AUROC, interval, p-values, its strongest single fact."
-    rows = {PROBE_WORDS.get(r.probe, r.probe): {"AUROC": with_interval("auroc", r.auroc, (r.low, r.high)),
-                                                "p": f"{r.p:.3f}", "p adjusted": f"{r.p_adjusted:.3f}",
-                                                "strongest fact": r.strongest}
-            for r in findings.shortcuts.itertuples()}
-    return pd.DataFrame(rows).T.rename_axis("shown only")
-
 # %% ../../nbs/08_reporting/02_text.ipynb #1b6dfd68
 def skipped_html(dataset) -> str:
     "Return which files were not used and why; that all were, when all were."
@@ -266,13 +299,3 @@ def skipped_html(dataset) -> str:
     shown = dataset.skipped.head(200).rename(columns={"file_name": "file"}).set_index("file")
     more = f"<p class=\"small\">... and {n - 200:,} more; dataset.csv names all.</p>" if n > 200 else ""
     return f"<p><b>{counted(n, 'file')} not used:</b></p>" + table_html(shown) + more
-
-# %% ../../nbs/08_reporting/02_text.ipynb #96a97efc
-def paper_table_html(metrics: dict) -> str:
-    "Return the paper's Table 1 beside this run's numbers; nothing when the run has none of the paper's models."
-    table = paper_beside(metrics)
-    if not len(table): return ""
-    other_task = "" if metrics["dataset"]["positive"] else " Its task was another too: two classes."
-    return table_html(table,
-                      f"The paper's images are not these: read the rows side by side, do not subtract "
-                      f"them.{other_task}")

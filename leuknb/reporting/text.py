@@ -16,16 +16,10 @@ from ..evaluation.intervals import caution, clopper_pearson
 from .html import list_html, table_html
 
 # %% auto #0
-<<<<<<< HEAD
-__all__ = ['HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'counted', 'question', 'headline', 'data_words',
-           'models_table', 'with_interval', 'models_caption', 'paper_beside', 'lottery_words', 'cv_table', 'cv_caption',
-           'comparisons_html', 'calibration_table', 'audit_html', 'probe_table', 'skipped_html', 'paper_table_html']
-=======
-__all__ = ['MODEL_WORDS', 'HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'model_words', 'counted', 'question',
-           'data_words', 'headline', 'with_interval', 'models_table', 'models_caption', 'paper_beside',
-           'paper_table_html', 'lottery_words', 'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table',
-           'probe_table', 'audit_findings_html', 'skipped_html']
->>>>>>> 302d0b3 (Reporting: each demonstration right under its function)
+__all__ = ['HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'counted', 'question', 'data_words', 'headline',
+           'with_interval', 'models_table', 'models_caption', 'paper_beside', 'paper_table_html', 'lottery_words',
+           'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table', 'probe_table', 'audit_findings_html',
+           'skipped_html']
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
 def percent(
@@ -117,16 +111,6 @@ HEADINGS = {m: HEADINGS.get(m, m.replace("_", " ")) for m in METRICS}
 NUMBERS = ("mcc", "auroc", "auprc")  # no shares of images: written as numbers, not as per cent
 
 
-<<<<<<< HEAD
-def models_table(metrics: dict) -> pd.DataFrame:
-    "Return one row a model: every metric of the holdout, each with its interval where it has one."
-    rows = {model_name(m): {HEADINGS[k]: with_interval(k, r[k]["value"], r[k].get("ci")) for k in METRICS if k in r}
-            for m, r in metrics["holdout"]["models"].items()}
-    return pd.DataFrame(rows).T.rename_axis("model")
-
-# %% ../../nbs/08_reporting/02_text.ipynb #ffd4bbbc
-=======
->>>>>>> 302d0b3 (Reporting: each demonstration right under its function)
 def with_interval(
     metric: str,  # its name in metrics.json
     value: float | None,
@@ -143,7 +127,7 @@ def with_interval(
 # %% ../../nbs/08_reporting/02_text.ipynb #b4cfbea8
 def models_table(metrics: dict) -> pd.DataFrame:
     "Return one row a model: every metric of the holdout, each with its interval where it has one."
-    rows = {model_words(m): {HEADINGS[k]: with_interval(k, r[k]["value"], r[k].get("ci")) for k in METRICS if k in r}
+    rows = {model_name(m): {HEADINGS[k]: with_interval(k, r[k]["value"], r[k].get("ci")) for k in METRICS if k in r}
             for m, r in metrics["holdout"]["models"].items()}
     return pd.DataFrame(rows).T.rename_axis("model")
 
@@ -251,17 +235,10 @@ def calibration_table(metrics: dict) -> pd.DataFrame:
     """
     rows = {}
     for m, r in metrics["calibration"].items():
-<<<<<<< HEAD
-        points = {f"specificity at {float(s):.0%} sensitivity": f"{percent(o['specificity']['value'])} "
-                                                                f"({span(o['specificity'].get('ci'))})" for s,
-                  o in r["operating_points"].items()}
-        rows[model_name(m)] = {"Brier": f"{r['brier']:.3f}", "ECE": f"{r['ece']:.3f}",
-=======
         at = {float(s): o["specificity"] for s, o in r["operating_points"].items()}
         points = {f"specificity at {s:.0%} sensitivity": f"{percent(e['value'])} ({span(e.get('ci'))})"
                   for s, e in at.items()}
-        rows[model_words(m)] = {"Brier": f"{r['brier']:.3f}", "ECE": f"{r['ece']:.3f}",
->>>>>>> 302d0b3 (Reporting: each demonstration right under its function)
+        rows[model_name(m)] = {"Brier": f"{r['brier']:.3f}", "ECE": f"{r['ece']:.3f}",
                                 "ECE if perfect": f"{r['ece_by_chance']:.3f}", **points}
     return pd.DataFrame(rows).T.rename_axis("model")
 

@@ -310,12 +310,14 @@ class _Reading:
             self.layout, self.why = "classes above splits", f"{some(list(tops))} each hold the splits {some(inner)}"
         elif names_persons(inner) and not names_persons(tops):
             self._take(files, self.at)
-            self.layout, self.why = "classes above patients", f"{some(list(tops))} hold folders of the same people: each is a class"
+            self.layout = "classes above patients"
+            self.why = f"{some(list(tops))} hold folders of the same people: each is a class"
         else:
             self._refuse_twins(tops)
             self._take(files, self.at + 1)
             kind = "patients" if names_persons(tops) else "folders"
-            self.layout, self.why = f"{kind} above classes", f"{some(list(tops))} hold folders of the same names, {some(inner)}: those are the classes"
+            self.layout = f"{kind} above classes"
+            self.why = f"{some(list(tops))} hold folders of the same names, {some(inner)}: those are the classes"
 
     def _refuse_twins(self, tops: dict) -> None:
         names = [t for t in tops if TWIN_WORDS & {*words_of(t)} or names_masks(t)]

@@ -128,7 +128,8 @@ class Inspection:
 
     def wall(self, each: int = 6, side: int = 96) -> str:  # HTML
         "A row of examples for each class, at even steps through the files."
-        rows = [f"<p>{escape(c)}<br>{''.join(_thumbnail(self.layout.root, f, side) for f in _even(self.layout, c, each))}</p>"
+        def row(c): return "".join(_thumbnail(self.layout.root, f, side) for f in _even(self.layout, c, each))
+        rows = [f"<p>{escape(c)}<br>{row(c)}</p>"
                 for c in list(self.layout.classes)[:12]]
         return "".join(rows)
 

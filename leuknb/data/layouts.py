@@ -22,7 +22,8 @@ from .tables import (
     asked_column, column_named, columns_in_short, match_files, read_table, setting_text, squashed, TABLE_SUFFIXES, WHY)
 from .folders import masks_of, names_masks, names_split, read_tree, some, split_folders, Tree
 from .boxes import crop_boxes, find_annotations
-from .listing import counted, defused, Found, from_folders, from_paths, is_missing, Layout, listed_once, look_into, masks_by_content
+from .listing import (
+    counted, defused, Found, from_folders, from_paths, is_missing, Layout, listed_once, look_into, masks_by_content)
 
 # %% auto #0
 __all__ = ['FACTS', 'DEFAULT_GROUP', 'FILE_COLUMNS', 'CLASS_COLUMNS', 'PERSON_COLUMNS', 'read_layout', 'read_found', 'layout_of']

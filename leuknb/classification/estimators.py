@@ -130,7 +130,8 @@ def model_name(
     width: int = 80,  # letters that a line has room for, on an axis say
 ) -> str:
     "Return a classifier's name as a person reads it: linear SVM, k-nearest neighbours, LogisticRegression."
-    return textwrap.fill(MODEL_NAMES.get(name, name.rpartition(".")[2] if name in OTHERS else name), width)
+    words = MODEL_NAMES.get(name, name.rpartition(".")[2] if name in OTHERS else name)
+    return textwrap.fill(words, width, break_long_words=False, break_on_hyphens=False)
 
 # %% ../../nbs/03_classification/00_estimators.ipynb #6a8e5d31
 def _class(path: str) -> type:

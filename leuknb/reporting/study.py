@@ -194,8 +194,14 @@ def dataset_section(dataset) -> dict:
             "classes": list(dataset.classes),
             "positive": dataset.positive, "counts": {c: int(n) for c, n in dataset.counts.items()},
             "n_patients": dataset.n_patients, "patients_named": float((dataset.usable["group"] != "").mean()),
-            "sites": None, "split": None, "layout": None, "fingerprint": dataset.fingerprint,
+            "sites": _values(dataset, "site"), "split": _values(dataset, "split"), "layout": dataset.layout or None,
+            "fingerprint": dataset.fingerprint,
             "synthetic": dataset.synthetic}
+
+
+def _values(dataset, column: str) -> list[str] | None:
+    "The values of a column of usable images that stand for something; None when there are none."
+    return sorted({*dataset.usable[column]} - {""}) or None if column in dataset.usable else None
 
 # %% ../../nbs/08_reporting/12_study.ipynb #95b0c81e
 def show_html(html: str) -> None:
@@ -345,7 +351,7 @@ def evaluation_sections(study: Study) -> dict:
     return {k: v for k, v in found.items() if v}
 
 # %% ../../nbs/08_reporting/12_study.ipynb #96e2b560
-DATASET_COLUMNS = ["file_name", "label", "group", "sha256", "width", "height", "mode", "status", "why"]
+DATASET_COLUMNS = ["file_name", "label", "group", "site", "split", "sha256", "width", "height", "mode", "status", "why"]
 
 
 def write_run(study: Study) -> None:
@@ -354,7 +360,7 @@ def write_run(study: Study) -> None:
     with write_atomic(study.folder / "metrics.json") as f:
         f.write(to_json(first | study.metrics, indent=1, sort_keys=False) + "\n")
     with write_atomic(study.folder / "dataset.csv") as f:
-        study.dataset.table[DATASET_COLUMNS].to_csv(f, index=False, lineterminator="\n")
+        study.dataset.table.reindex(columns=DATASET_COLUMNS, fill_value="").to_csv(f, index=False, lineterminator="\n")
     with write_atomic(study.folder / "predictions.csv") as f:
         study.predictions.to_csv(f, index=False, lineterminator="\n")
     with write_atomic(study.folder / "run.json") as f: f.write(to_json(run_facts(study), indent=1) + "\n")

@@ -59,8 +59,10 @@ def data_words(metrics: dict) -> str:  # HTML
     d = metrics["dataset"]
     counts = ", ".join(f"{n:,} {escape(c)}" for c, n in d["counts"].items())
     groups = f", of {counted(d['n_patients'], 'patient')}" if d["n_patients"] else ", patients not named"
-    skipped = (f"; {counted(d['n_skipped'], 'file')} could not be read and {'is' if d['n_skipped'] == 1 else 'are'} "
-               f"named below" if d["n_skipped"] else "")
+    if d["n_patients"] and d["patients_named"] < 1:
+        groups += f" (named for {percent(d['patients_named'])} of the images; each other image counts as one of its own)"
+    skipped = (f"; {counted(d['n_skipped'], 'file')} {'is' if d['n_skipped'] == 1 else 'are'} not used and named below"
+               if d["n_skipped"] else "")
     return (f"Data: <b>{escape(d['name'])}</b>, {counted(d['n_images'], 'image')} ({counts}){groups}{skipped}. "
             f"Fingerprint <code>{d['fingerprint'][:12]}</code>.")
 
@@ -272,7 +274,10 @@ def audit_findings_html(findings) -> str:  # of an audit.Audit
 def skipped_html(dataset) -> str:
     "Return which files were not used and why; that all were, when all were."
     if not len(dataset.skipped): return '<p class="small">Every listed file could be read.</p>'
-    n = len(dataset.skipped)
-    shown = dataset.skipped.head(200).rename(columns={"file_name": "file"}).set_index("file")
+    mask = dataset.skipped["why"].str.startswith("a mask (")
+    masks = f"<p class=\"small\">{counted(int(mask.sum()), 'mask')} left out; dataset.csv names them.</p>" if mask.any() else ""
+    if mask.all(): return masks
+    n = int((~mask).sum())
+    shown = dataset.skipped[~mask].head(200).rename(columns={"file_name": "file"}).set_index("file")
     more = f"<p class=\"small\">... and {n - 200:,} more; dataset.csv names all.</p>" if n > 200 else ""
-    return f"<p><b>{counted(n, 'file')} not used:</b></p>" + table_html(shown) + more
+    return f"<p><b>{counted(n, 'file')} not used:</b></p>" + table_html(shown) + more + masks

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, average_precision_score, matthews_corrcoef, balanced_accuracy_score, f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score, average_precision_score, balanced_accuracy_score, f1_score, matthews_corrcoef, precision_score,
+    recall_score, roc_auc_score)
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from leuknb.evaluation import splits as splitting

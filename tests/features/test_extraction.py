@@ -121,8 +121,8 @@ def test_one_thread_two_threads_a_killed_and_a_stored_run_give_the_same_bytes_an
     for graph in graphs:
         graph.write_bytes(graph.read_bytes()[:-4000])
         shutil.rmtree(homes[1] / "features")
-        assert run_extract(folder, homes[1], threads="2") == (one,
-                                                              True), "a damaged graph is made again, on two threads too with the same numbers"
+        again = run_extract(folder, homes[1], threads="2")
+        assert again == (one, True), "a damaged graph is made again, on two threads too with the same numbers"
 
 
 def test_neighbours_place_and_threads_do_not_change_an_images_features():

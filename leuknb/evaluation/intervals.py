@@ -592,7 +592,8 @@ def nadeau_bengio_interval(
     per_split,  # [splits] a metric of each split; NaN ones are left out
     n_train: float,  # images in one training part
     n_test: float,  # images in one test part
-    n_groups: int | None = None,  # patients (or images, when each is its own): the degrees of freedom never exceed n_groups - 1
+    # patients (or images, when each is its own): the degrees of freedom never exceed n_groups - 1
+    n_groups: int | None = None,
     level: float = 0.95,  # confidence
 ) -> Estimate:
     """Return the mean over splits with the interval mean -+ t sqrt((1 / J + n_test / n_train) s^2), t with J - 1

@@ -49,7 +49,8 @@ class BlockScaler(StandardScaler):
 
 # %% ../../nbs/03_classification/00_estimators.ipynb #cfd2f1c7
 def block_widths(
-    names,  # names of the features, as `CNNFeatures.get_feature_names_out` gives them: layer_number or frame:layer_number
+    # names of the features, as `CNNFeatures.get_feature_names_out` gives them: layer_number or frame:layer_number
+    names,
 ) -> list[int]:
     "Return how many columns each layer of each frame fills, in their order: the `blocks` of `BlockScaler`."
     return [len(list(run)) for _, run in groupby(names, key=lambda name: str(name).rpartition("_")[0])]
@@ -182,9 +183,12 @@ def _known(name: str, cls: type, params: dict) -> None:
 
 
 def make_classifier(
-    name: str,  # svm, knn, ensemble, tree, or a dotted scikit-learn name such as sklearn.linear_model.LogisticRegression
+    # svm, knn, ensemble, tree, or a dotted scikit-learn name such as sklearn.linear_model.LogisticRegression
+    name: str,
     seed: int = 0,  # of what the fit draws at random
-    **params,  # parameters of the scikit-learn class; `standardize` and `blocks` (widths, see `BlockScaler`) for all, `method` ("bag" or "boost") for the ensemble
+    # parameters of the scikit-learn class; `standardize` and `blocks` (widths, see `BlockScaler`) for all, `method`
+    # ("bag" or "boost") for the ensemble
+    **params,
 ) -> Pipeline:
     """Return an unfitted pipeline: a scaler where features are standardised, then the classifier.
 

@@ -264,7 +264,7 @@ def run_folds(
     n_classes: int | None = None,
     n_jobs: int | None = None,  # fits side by side; None takes the cores at hand
     what: str = "fitting",  # said beside the progress bar
-) -> list[tuple[int, str, np.ndarray, np.ndarray]]:  # split number, name, scores [n_test, n_classes], predicted [n_test]
+) -> list[tuple[int, str, np.ndarray, np.ndarray]]:  # split, name, scores [n_test, n_classes], predicted [n_test]
     """Return the scores and predictions of every classifier on the test rows of every split.
 
     The same on any number of threads.

@@ -55,7 +55,8 @@ def corrected_resampled_ttest(
     differences,  # [splits] metric of a less metric of b, the same splits
     n_train: float,  # images in one training part
     n_test: float,  # images in one test part
-    n_groups: int | None = None,  # patients (or images, when each is its own): the degrees of freedom never exceed n_groups - 1
+    # patients (or images, when each is its own): the degrees of freedom never exceed n_groups - 1
+    n_groups: int | None = None,
     level: float = 0.95,  # of the interval of the difference
 ) -> dict:  # difference (an Estimate), statistic, p
     """Return the mean difference with its interval, and the two-sided p of t = mean / sqrt((1 / J + n_test / n_train)

@@ -381,7 +381,8 @@ def metric_intervals(
     predicted,  # [n] or [n, repeats] 0 or 1
     score=None,  # the same shape, for the AUROC
     groups=None,  # [n] patients; None: every image its own
-    method: str = "auto",  # score, exact, bca, percentile; auto: exact for one prediction an image without groups, else score
+    # score, exact, bca, percentile; auto: exact for one prediction an image without groups, else score
+    method: str = "auto",
     level: float = 0.95,  # confidence
     resamples: int = 2000,  # of the bootstrap
     seed: int = 0,  # of the bootstrap

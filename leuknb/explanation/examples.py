@@ -69,7 +69,8 @@ def choose_examples(
     predictions: pd.DataFrame,  # from `evaluate`
     model: str,
     n: int = 8,  # examples in all, at most
-    turn: float = 0.0,  # the score of two classes at which the answer turns: 0 for decision scores, 0.5 for probabilities
+    # the score of two classes at which the answer turns: 0 for decision scores, 0.5 for probabilities
+    turn: float = 0.0,
 ) -> tuple[list[str], list[str]]:  # file names of mistakes and of the surest of the others
     """Return the surest mistakes of a model on the holdout, at most half of `n`, and its surest right answers, the
     classes in turn.

@@ -316,7 +316,8 @@ def _regular(folder: Path, name: str, most: int) -> bytes:
             f"train") from None
     except OSError as e:
         raise InputError(
-            f"{name} of the model cannot be read: {'it is a link' if os.path.islink(folder / name) else e.strerror}") from None
+            f"{name} of the model cannot be read: "
+            f"{'it is a link' if os.path.islink(folder / name) else e.strerror}") from None
     with os.fdopen(handle, "rb") as f:
         found = os.fstat(f.fileno())
         if not stat.S_ISREG(found.st_mode):

@@ -191,7 +191,7 @@ def check_held_out(
     classifier: Classifier,  # of the whole study: a check inside four fifths of the images is made with the same
     settings: Settings,
     copies=(),
-) -> pd.DataFrame | None:  # called (class number), covered, set_size, unlike (bool): a row an image; None: too few patients
+) -> pd.DataFrame | None:  # a row an image: called (class number), covered, set_size, unlike; None: too few patients
     "Return what models trained without each image's fold, with rules made inside their own training images, say of it."
     out = pd.DataFrame({"called": 0, "covered": False, "set_size": 0, "unlike": False}, index=range(len(X)))
     for f, (train, test) in enumerate(progress(splits, "checking on held-out patients")):

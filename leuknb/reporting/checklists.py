@@ -12,7 +12,8 @@ from ..settings import Settings
 from . import checklist_results  # noqa: F401 (its answers are registered)
 from .html import render
 from .checklist_items import Checklist, CHECKLISTS, FOR_AUTHORS, OF_PEOPLE
-from .checklist_answers import anchor, ANSWERED, ANSWERS, AUTHORS, capital, HEADINGS, is_drawn, PARTLY, STATUSES
+from .checklist_answers import (
+    anchor, ANSWERED, ANSWERS, AUTHORS, capital, HEADINGS, is_drawn, PARTLY, STATUSES)
 
 # %% auto #0
 __all__ = ['answer', 'summary_table', 'checklists_html']

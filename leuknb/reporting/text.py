@@ -60,7 +60,8 @@ def data_words(metrics: dict) -> str:  # HTML
     counts = ", ".join(f"{n:,} {escape(c)}" for c, n in d["counts"].items())
     groups = f", of {counted(d['n_patients'], 'patient')}" if d["n_patients"] else ", patients not named"
     if d["n_patients"] and d["patients_named"] < 1:
-        groups += f" (named for {percent(d['patients_named'])} of the images; each other image counts as one of its own)"
+        groups += (f" (named for {percent(d['patients_named'])} of the images; "
+                   "each other image counts as one of its own)")
     skipped = (f"; {counted(d['n_skipped'], 'file')} {'is' if d['n_skipped'] == 1 else 'are'} not used and named below"
                if d["n_skipped"] else "")
     return (f"Data: <b>{escape(d['name'])}</b>, {counted(d['n_images'], 'image')} ({counts}){groups}{skipped}. "
@@ -275,7 +276,8 @@ def skipped_html(dataset) -> str:
     "Return which files were not used and why; that all were, when all were."
     if not len(dataset.skipped): return '<p class="small">Every listed file could be read.</p>'
     mask = dataset.skipped["why"].str.startswith("a mask (")
-    masks = f"<p class=\"small\">{counted(int(mask.sum()), 'mask')} left out; dataset.csv names them.</p>" if mask.any() else ""
+    masks = (f'<p class="small">{counted(int(mask.sum()), "mask")} left out; dataset.csv names them.</p>'
+             if mask.any() else "")
     if mask.all(): return masks
     n = int((~mask).sum())
     shown = dataset.skipped[~mask].head(200).rename(columns={"file_name": "file"}).set_index("file")

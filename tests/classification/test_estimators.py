@@ -11,13 +11,16 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
 from leuknb.classification.estimators import (
-    accepted_params, block_widths, BlockScaler, class_scores, FOUR, GRIDS, make_classifier, MODEL_NAMES, model_name, OTHERS, scores, tuning_grid)
+    accepted_params, block_widths, BlockScaler, class_scores, FOUR, GRIDS, make_classifier, MODEL_NAMES, model_name,
+    OTHERS, scores, tuning_grid)
 from leuknb.core import InputError
 from leuknb.settings import PRESETS
 
 X, Y = make_classification(120, 12, n_informative=4, random_state=0)
-FAST = {"sklearn.ensemble.HistGradientBoostingClassifier": {"max_iter": 5}, "sklearn.neural_network.MLPClassifier": {"max_iter": 300, "hidden_layer_sizes": [8]},
-        "sklearn.ensemble.GradientBoostingClassifier": {"n_estimators": 5}, "sklearn.neighbors.KNeighborsClassifier": {"n_neighbors": 3}}
+FAST = {"sklearn.ensemble.HistGradientBoostingClassifier": {"max_iter": 5},
+        "sklearn.neural_network.MLPClassifier": {"max_iter": 300, "hidden_layer_sizes": [8]},
+        "sklearn.ensemble.GradientBoostingClassifier": {"n_estimators": 5},
+        "sklearn.neighbors.KNeighborsClassifier": {"n_neighbors": 3}}
 
 
 @pytest.mark.parametrize("name", [*FOUR, *OTHERS])
@@ -47,7 +50,8 @@ def test_any_other_text_is_refused_and_never_imported(name):
     with pytest.raises(InputError): make_classifier(name)
 
 
-@pytest.mark.parametrize("name", ["os.system", "sklearn.svm", "leuknb.settings.Settings", "sklearn.ensemble.StackingClassifier", ""])
+@pytest.mark.parametrize("name", ["os.system", "sklearn.svm", "leuknb.settings.Settings",
+                                  "sklearn.ensemble.StackingClassifier", ""])
 def test_importable_names_outside_the_list_are_refused(name):
     with pytest.raises(InputError, match="is not known"): make_classifier(name)
 
@@ -57,11 +61,14 @@ def test_a_misspelt_name_is_answered_with_the_nearest():
 
 
 def test_an_unknown_parameter_is_answered_with_the_accepted_ones():
-    with pytest.raises(InputError, match="n_neighbors.*did you mean 'n_neighbors'"): make_classifier("knn", n_neighbour=3)
+    with pytest.raises(InputError, match="n_neighbors.*did you mean 'n_neighbors'"):
+        make_classifier("knn", n_neighbour=3)
 
 
-@pytest.mark.parametrize("name,params", [("svm", {"C": -1}), ("svm", {"C": "much"}), ("knn", {"n_neighbors": 0}), ("tree", {"criterion": "ginni"}),
-                                         ("ensemble", {"method": "vote"}), ("svm", {"standardize": "maybe"}), ("knn", {"metric": "precomputed"})])
+@pytest.mark.parametrize("name,params", [("svm", {"C": -1}), ("svm", {"C": "much"}), ("knn", {"n_neighbors": 0}),
+                                         ("tree", {"criterion": "ginni"}),
+                                         ("ensemble", {"method": "vote"}), ("svm", {"standardize": "maybe"}),
+                                         ("knn", {"metric": "precomputed"})])
 def test_a_bad_value_is_refused_before_any_fit(name, params):
     with pytest.raises(InputError): make_classifier(name, **params)
 
@@ -81,7 +88,8 @@ def test_the_defaults_are_those_of_the_paper_s_software():
     assert (make_classifier("svm")["classify"].kernel, make_classifier("svm")["classify"].C) == ("linear", 1.0)
     assert make_classifier("knn")["classify"].n_neighbors == 1
     assert make_classifier("ensemble")["classify"].n_estimators == 100
-    assert (make_classifier("tree")["classify"].criterion, make_classifier("tree")["classify"].min_samples_split) == ("gini", 10)
+    assert (make_classifier("tree")["classify"].criterion,
+            make_classifier("tree")["classify"].min_samples_split) == ("gini", 10)
 
 
 def test_the_two_columns_of_a_two_class_score_mirror_each_other():
@@ -101,7 +109,8 @@ def test_tuning_starts_at_the_default_and_leaves_fixed_parameters_alone(name):
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
 def test_every_block_adds_the_same_to_the_length_of_a_row(widths, seed):
-    X = np.random.default_rng(seed).normal(3, 2, (25, sum(widths))) * np.random.default_rng(seed + 1).uniform(0.01, 100, sum(widths))
+    X = np.random.default_rng(seed).normal(3, 2, (25, sum(widths))) * np.random.default_rng(seed + 1).uniform(0.01, 100,
+        sum(widths))
     Z = BlockScaler(widths).fit_transform(X)
     each = np.add.reduceat((Z**2).sum(0), np.r_[0, np.cumsum(widths)[:-1]]) / len(X)
     np.testing.assert_allclose(each, 1 / len(widths))
@@ -115,24 +124,28 @@ def test_weighed_blocks_can_be_learned_in_parts_undone_and_cloned():
     np.testing.assert_allclose(whole.scale_, parts.scale_)
     np.testing.assert_allclose(whole.inverse_transform(whole.transform(X)), X)
     assert clone(scaler).blocks == [2, 10]
-    assert np.isfinite(BlockScaler([2, 10]).fit_transform(np.c_[np.ones(120), X[:, 1:]])).all()  # a column that never varies
+    # a column that never varies
+    assert np.isfinite(BlockScaler([2, 10]).fit_transform(np.c_[np.ones(120), X[:, 1:]])).all()
 
 
 def test_the_support_vector_machine_behind_weighed_blocks_is_linear_in_the_features():
     model = make_classifier("svm", blocks=[2, 10]).fit(X, Y)
     scale, svm = model["scale"], model["classify"]
     weights = svm.coef_[0] / scale.scale_
-    np.testing.assert_allclose(X @ weights + svm.intercept_[0] - scale.mean_ @ weights, model.decision_function(X), atol=1e-10)
+    np.testing.assert_allclose(X @ weights + svm.intercept_[0] - scale.mean_ @ weights, model.decision_function(X),
+                               atol=1e-10)
 
 
 def test_blocks_of_another_width_are_refused_with_the_mend():
-    with pytest.raises(InputError, match="hold 11 columns, the features have 12.*block_widths"): make_classifier("svm", blocks=[1, 10]).fit(X, Y)
+    with pytest.raises(InputError, match="hold 11 columns, the features have 12.*block_widths"):
+        make_classifier("svm", blocks=[1, 10]).fit(X, Y)
 
 
 def test_the_preset_s_blocks_are_the_widths_of_its_layers():
     best = PRESETS["best"]
     channels = {"blocks.2": 40, "blocks.4": 112}
-    names = [f"{frame}:{layer}_{i}" for frame in best["frames"] for layer in best["layers"] for i in range(channels[layer] * (channels[layer] + 1) // 2)]
+    names = [f"{frame}:{layer}_{i}" for frame in best["frames"] for layer in best["layers"]
+             for i in range(channels[layer] * (channels[layer] + 1) // 2)]
     assert block_widths(names) == best["params"]["svm"]["blocks"]
 
 

@@ -32,15 +32,20 @@ def made(names, n, params=None):
 
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name,params", [("svm", {}), ("svm", {"C": 0.01}), ("svm", {"standardize": False}), ("svm", {"class_weight": "balanced"}), ("knn", {}), ("knn", {"n_neighbors": 4}),
-                                         ("knn", {"n_neighbors": 3, "weights": "distance"}), ("knn", {"standardize": True}), ("ensemble", {"n_estimators": 20}), ("tree", {}),
+@pytest.mark.parametrize("name,params", [("svm", {}), ("svm", {"C": 0.01}), ("svm", {"standardize": False}),
+                                         ("svm", {"class_weight": "balanced"}), ("knn", {}),
+                                         ("knn", {"n_neighbors": 4}),
+                                         ("knn", {"n_neighbors": 3, "weights": "distance"}),
+                                         ("knn", {"standardize": True}), ("ensemble", {"n_estimators": 20}),
+                                         ("tree", {}),
                                          ("sklearn.linear_model.LogisticRegression", {})])
 def test_every_fold_equals_the_plain_pipeline(name, params, dtype, k):
     X, y = features(k=k, dtype=dtype)
     splits = splitting.cv_splits(y, folds=4)
     for s, _, scores, called in run_folds(X, y, splits, made([name], len(X), {name: params}), seed=5, scheme="cv"):
         train, test = splits[s]
-        with threadpool_limits(1): plain = make_classifier(name, seed=stream_seed(5, name, "cv", s), **params).fit(X[train], y[train])
+        with threadpool_limits(1):
+            plain = make_classifier(name, seed=stream_seed(5, name, "cv", s), **params).fit(X[train], y[train])
         np.testing.assert_array_equal(called, plain.predict(X[test]))
         np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-6, rtol=0)
 
@@ -70,7 +75,9 @@ def test_weighed_blocks_give_what_scikit_learn_s_pipeline_gives_in_every_fold_an
         np.testing.assert_allclose(scores, class_scores(plain, X[test]), atol=1e-5, rtol=0)
         np.testing.assert_array_equal(called, plain.predict(X[test]))
         for labels, ours in zip((y, y[::-1]), permuted):
-            np.testing.assert_array_equal(ours[test], make_classifier("svm", **params).fit(X[train], labels[train]).predict(X[test]))
+            np.testing.assert_array_equal(ours[test],
+                                          make_classifier("svm", **params).fit(X[train],
+                                              labels[train]).predict(X[test]))
 
 
 @pytest.mark.parametrize("d", [1, 3, 40])
@@ -84,7 +91,9 @@ def test_the_gram_matrix_serves_classes_that_overlap_as_well(d):
     np.testing.assert_array_equal(called, plain.predict(X[110:]))
 
 
-@pytest.mark.parametrize("params", [{}, {"max_features": 0.3}, {"max_depth": 2}, {"min_samples_leaf": 4, "criterion": "entropy"}, {"max_leaf_nodes": 5}, {"ccp_alpha": 0.02}])
+@pytest.mark.parametrize("params", [{}, {"max_features": 0.3}, {"max_depth": 2},
+                                    {"min_samples_leaf": 4, "criterion": "entropy"}, {"max_leaf_nodes": 5},
+                                    {"ccp_alpha": 0.02}])
 @pytest.mark.parametrize("k", [2, 5])
 def test_a_forest_equals_scikit_learn_s_bit_by_bit(params, k):
     X, y = features(90, 60, k)
@@ -114,9 +123,11 @@ def test_every_fit_of_a_large_set_is_of_one_machine_also_where_a_fold_is_small(m
 
     fits, plain, primal = [], SVC.fit, LinearSVC.fit
     monkeypatch.setattr(SVC, "fit", lambda self, X, *rest: fits.append(("libsvm", len(X))) or plain(self, X, *rest))
-    monkeypatch.setattr(LinearSVC, "fit", lambda self, X, *rest: fits.append(("primal", len(X))) or primal(self, X, *rest))
+    monkeypatch.setattr(LinearSVC, "fit", lambda self, X,
+                        *rest: fits.append(("primal", len(X))) or primal(self, X, *rest))
     X, g = rng(0, "large").normal(size=(60, 4)), np.arange(60) // 3
-    table = pd.DataFrame({"file_name": [f"{i}.png" for i in range(60)], "label": np.where(g % 2, "b", "a"), "group": [f"p{i}" for i in g]})
+    table = pd.DataFrame({"file_name": [f"{i}.png" for i in range(60)], "label": np.where(g % 2, "b", "a"),
+                          "group": [f"p{i}" for i in g]})
     settings = make_settings(positive="b", classifiers=["svm"], tune=True, cv_folds=3, cv_repeats=1, n_splits=2)
     for limit, machine in ((50, "primal"), (60, "libsvm")):  # a fold holds 40 images, an inner one 27
         monkeypatch.setattr(estimators, "PRIMAL", limit)
@@ -168,9 +179,12 @@ def test_augmented_copies_of_test_images_are_never_used(name):
     for s, (train, test) in enumerate(splits):
         spoilt = [c.copy() for c in copies]
         for c in spoilt: c[test] = 1e6
-        np.testing.assert_array_equal(run_folds(X, y, splits, made([name], len(X), FEW_TREES), copies=spoilt)[s][2], before[s][2])
-        for c in spoilt: c[train] = X[[g.choice(test[y[test] != y[i]]) for i in train]]  # on top of test images of the other class
-        assert not np.array_equal(run_folds(X, y, splits, made([name], len(X), FEW_TREES), copies=spoilt)[s][2], before[s][2])
+        np.testing.assert_array_equal(run_folds(X, y, splits, made([name], len(X), FEW_TREES), copies=spoilt)[s][2],
+                                      before[s][2])
+        # on top of test images of the other class
+        for c in spoilt: c[train] = X[[g.choice(test[y[test] != y[i]]) for i in train]]
+        assert not np.array_equal(run_folds(X, y, splits, made([name], len(X), FEW_TREES), copies=spoilt)[s][2],
+                                  before[s][2])
 
 
 def test_training_rows_get_their_copies_and_test_rows_do_not():

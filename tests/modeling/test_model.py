@@ -1,4 +1,6 @@
-"""A model handed on: what it says, when it is silent, and that no model folder, however spoilt or forged, runs code or is believed."""
+"""A model handed on: what it says, when it is silent, and that no model folder, however spoilt or forged, runs code
+or is believed.
+"""
 
 import csv
 import io
@@ -82,9 +84,11 @@ def test_the_same_data_and_settings_give_the_same_bytes(model_folder, tmp_path):
 def test_out_of_fold_scores_are_those_of_the_evaluation(model_folder):
     dataset = load_dataset(SETTINGS)
     who = labelled_images(dataset, SETTINGS)
-    table = predict_splits(extract(dataset, SETTINGS), who, cv_splits(who.label, who.groups, 5, 1, 0), make_settings(classifiers=["svm"]), "cv").set_index("file_name")
+    table = predict_splits(extract(dataset, SETTINGS), who, cv_splits(who.label, who.groups, 5, 1, 0),
+                           make_settings(classifiers=["svm"]), "cv").set_index("file_name")
     kept = pd.read_csv(model_folder / "out_of_fold.csv").set_index("file_name")
-    assert np.allclose(kept["score"], table.loc[kept.index, "score"], atol=1e-6) and (kept["fold"] == table.loc[kept.index, "split"]).all()
+    assert np.allclose(kept["score"], table.loc[kept.index, "score"],
+                       atol=1e-6) and (kept["fold"] == table.loc[kept.index, "split"]).all()
 
 
 def test_no_patient_is_scored_by_a_model_that_saw_it(model_folder):
@@ -94,21 +98,26 @@ def test_no_patient_is_scored_by_a_model_that_saw_it(model_folder):
 
 def test_the_card_says_what_it_must(model_folder):
     text = (model_folder / "CARD.md").read_text()
-    for part in ("Research use only", "synthetic", "Not a medical device", "80 images", "Prediction sets that hold the true class", "like the training data", "audit", "Limits", "sensitivity"): assert part in text
+    for part in ("Research use only", "synthetic", "Not a medical device", "80 images",
+                 "Prediction sets that hold the true class", "like the training data", "audit", "Limits",
+                 "sensitivity"):
+        assert part in text
 
 
 def test_a_model_shows_what_it_is_on_what_it_was_trained_and_how_good_it_was(model, model_folder):
     said, page = repr(model), model._repr_html_()
     metrics = json.loads((model_folder / "model.json").read_text())["out_of_fold"]["metrics"]
     low, high = metrics["accuracy"]["ci"]
-    for part in ("normal, abnormal (positive)", "linear SVM on", "efficientnet_lite0", "80 images of", "patients"): assert part in said and part in page
+    for part in ("normal, abnormal (positive)", "linear SVM on", "efficientnet_lite0", "80 images of", "patients"):
+        assert part in said and part in page
     assert f"{100 * metrics['accuracy']['value']:.1f} % ({100 * low:.1f} to {100 * high:.1f})" in page
     assert "research use only" in said and "Research use only" in page and "simulator" in said
     assert model.folder == model_folder and list(model.predictions.file_name) and model.metrics["checks"]["done"]
 
 
 def test_what_a_model_shows_is_text_also_when_its_classes_are_markup(model):
-    odd = model.manifest.model_copy(update={"data": "<img src=x>", "classes": ["<b>", "abnormal"], "dataset": {}, "out_of_fold": {}})
+    odd = model.manifest.model_copy(update={"data": "<img src=x>", "classes": ["<b>", "abnormal"], "dataset": {},
+                                            "out_of_fold": {}})
     page = Model(odd, model.models, model.rules, model.settings)._repr_html_()
     assert "<img" not in page and "<b>," not in page and "&lt;img" in page and "not measured" in page
 
@@ -124,7 +133,8 @@ def test_a_folder_that_is_no_model_is_never_replaced(tmp_path, model_folder):
 
 
 def test_a_training_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("leuknb.modeling.persistence.write_model", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr("leuknb.modeling.persistence.write_model",
+                        lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(InputError, match="No space left"): train(SETTINGS, tmp_path / "model")
     assert os.listdir(tmp_path) == []
 
@@ -138,7 +148,8 @@ def three_classes(tmp_path_factory):
         for i in range(15):
             y, x = np.mgrid[:96, :96]
             cell = (np.hypot(y - 48 - g.normal(0, 4), x - 48 - g.normal(0, 4)) < g.uniform(20, 30))[..., None]
-            grain = 40 * np.kron(g.normal(size=(12, 12, 3)), np.ones((8, 8, 1)))  # each picture its own, or they would pass for copies of each other
+            # each picture its own, or they would pass for copies of each other
+            grain = 40 * np.kron(g.normal(size=(12, 12, 3)), np.ones((8, 8, 1)))
             rgb = np.where(cell, np.roll([200, 90, 90], 2 - k), 180) + grain + g.normal(0, 10, (96, 96, 3))
             Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8)).save(folder / name / f"{i}.png")
     return folder
@@ -147,14 +158,16 @@ def three_classes(tmp_path_factory):
 @pytest.mark.parametrize("classifier", ["svm", "ensemble"])
 def test_many_classes_without_patients_and_classifiers_that_are_not_linear(three_classes, tmp_path, classifier):
     params = {"ensemble": {"n_estimators": 8}}
-    settings = make_settings(data=str(three_classes), audit=False, bootstrap=100, cv_folds=3, classifiers=[classifier], params={k: v for k, v in params.items() if k == classifier})
+    settings = make_settings(data=str(three_classes), audit=False, bootstrap=100, cv_folds=3, classifiers=[classifier],
+                             params={k: v for k, v in params.items() if k == classifier})
     model = Model.load(train(settings, tmp_path / "model"))
     assert (model.linear is None) == (classifier == "ensemble") and model.positive is None
     answers = model.predict(three_classes)
     each = answers[[f"probability_{c}" for c in model.classes]][answers.verdict == LIKE]
     assert len(answers) == 45 and np.allclose(each.sum(axis=1), 1)
     like = answers[answers.verdict == LIKE]
-    assert len(like) > 35 and (like.decision.str.lstrip("'") == like.file_name.str.split("/").str[0]).mean() > 0.9  # a class that looks like a formula is marked
+    # a class that looks like a formula is marked
+    assert len(like) > 35 and (like.decision.str.lstrip("'") == like.file_name.str.split("/").str[0]).mean() > 0.9
     assert "too good" in (tmp_path / "model" / "CARD.md").read_text(), "images without patients: said in the card"
 
 
@@ -162,20 +175,26 @@ def test_many_classes_without_patients_and_classifiers_that_are_not_linear(three
 
 def test_it_knows_its_own_smears_and_is_silent_about_photographs_and_noise(model, smears):
     answers = model.predict(smears)
-    assert (answers.verdict == LIKE).mean() > 0.9 and set(answers.decision[answers.verdict == LIKE]) <= set(model.classes)
+    assert (answers.verdict == LIKE).mean() > 0.9 and set(answers.decision[answers.verdict
+        == LIKE]) <= set(model.classes)
     g = np.random.default_rng(0)
-    odd = [p[:300, :300] for p in load_sample_images().images] + [g.integers(0, 256, (227, 227, 3), dtype=np.uint8), np.zeros((50, 70, 3), np.uint8)]
+    odd = [p[:300, :300] for p in load_sample_images().images] + [g.integers(0, 256, (227, 227, 3), dtype=np.uint8),
+        np.zeros((50, 70, 3), np.uint8)]
     silent = model.predict(odd)
-    assert (silent.verdict == UNLIKE).all() and (silent.decision == "").all() and (silent.prediction_set == "").all() and silent.probability.isna().all() and (silent.distance > 1).all()
+    assert (silent.verdict == UNLIKE).all() and (silent.decision == "").all() and (silent.prediction_set
+        == "").all() and silent.probability.isna().all() and (silent.distance > 1).all()
 
 
 def test_one_bad_file_never_stops_the_rest_and_rows_keep_their_order(model, smears, tmp_path):
-    for name, data in {"empty.png": b"", "text.jpg": b"hello", "cut.jpg": smears[0].read_bytes()[:2000]}.items(): (tmp_path / name).write_bytes(data)
+    for name, data in {"empty.png": b"", "text.jpg": b"hello", "cut.jpg": smears[0].read_bytes()[:2000]}.items():
+        (tmp_path / name).write_bytes(data)
     os.mkfifo(tmp_path / "pipe.png")
-    asked = [smears[0], tmp_path / "empty.png", tmp_path / "text.jpg", tmp_path / "cut.jpg", tmp_path / "gone.png", tmp_path / "pipe.png", "a\0b.png", np.zeros((4, 4), np.uint8), smears[1]]
+    asked = [smears[0], tmp_path / "empty.png", tmp_path / "text.jpg", tmp_path / "cut.jpg", tmp_path / "gone.png",
+             tmp_path / "pipe.png", "a\0b.png", np.zeros((4, 4), np.uint8), smears[1]]
     answers = model.predict(asked)
     assert answers.verdict.tolist() == [LIKE, *[UNREAD] * 7, LIKE]
-    assert (answers.why[1:8].str.len() > 5).all() and answers.file_name.tolist()[:2] == [str(smears[0]), str(tmp_path / "empty.png")]
+    assert (answers.why[1:8].str.len() > 5).all() and answers.file_name.tolist()[:2] == [str(smears[0]),
+        str(tmp_path / "empty.png")]
 
 
 def test_paths_bytes_and_arrays_give_the_same_answer_alone_or_in_company(model, smears):
@@ -190,9 +209,11 @@ def test_a_folder_is_gone_through_without_leaving_it(model, smears, tmp_path):
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     (inside / "deep").mkdir(parents=True), outside.mkdir()
     shutil.copy(smears[0], inside / "deep" / "a.jpg"), shutil.copy(smears[1], outside / "secret.jpg")
-    (inside / "link.jpg").symlink_to(outside / "secret.jpg"), (inside / "loop").symlink_to(inside), (inside / ".hidden.jpg").write_bytes(b"x"), (inside / "notes.txt").write_text("x")
+    (inside / "link.jpg").symlink_to(outside / "secret.jpg"), (inside / "loop").symlink_to(inside), (inside
+        / ".hidden.jpg").write_bytes(b"x"), (inside / "notes.txt").write_text("x")
     answers = model.predict(inside).set_index("file_name")
-    assert answers.verdict.to_dict() == {"link.jpg": UNREAD, "loop": UNREAD, "deep/a.jpg": LIKE} and "leaves the folder" in answers.why["link.jpg"]
+    assert answers.verdict.to_dict() == {"link.jpg": UNREAD, "loop": UNREAD,
+                                         "deep/a.jpg": LIKE} and "leaves the folder" in answers.why["link.jpg"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no image"): model.predict(tmp_path / "empty")
 
@@ -211,7 +232,8 @@ def test_a_stream_without_end_is_answered_a_batch_at_a_time(model, smears):
 def test_large_images_wait_in_small_batches(model, monkeypatch):
     sizes = []
     monkeypatch.setattr("leuknb.modeling.model.MOST_PIXELS", 100_000)
-    monkeypatch.setattr(Model, "features", lambda self, images: sizes.append(len(images)) or np.zeros((len(images), self.manifest.n_features), np.float32))
+    monkeypatch.setattr(Model, "features", lambda self, images: sizes.append(len(images))
+                        or np.zeros((len(images), self.manifest.n_features), np.float32))
     model.predict([np.zeros((200, 200, 3), np.uint8)] * 40)
     assert sizes == [8] * 5
 
@@ -233,8 +255,10 @@ def test_a_linear_model_is_loaded_and_asked_without_skops_or_pickle(model_folder
     code = ("import sys, pickle; sys.modules['skops'] = None\n"
             "from leuknb.modeling.model import Model\n"
             "def no(*a, **k): raise SystemExit('unpickled')\n"
-            "m = Model.load(sys.argv[1]); pickle.load = pickle.loads = pickle.Unpickler = no; print(len(m.scores(__import__('numpy').zeros((3, m.manifest.n_features)))))")
-    assert subprocess.run([sys.executable, "-c", code, str(model_folder)], capture_output=True, text=True, check=True).stdout.strip() == "3"
+            "m = Model.load(sys.argv[1]); pickle.load = pickle.loads = pickle.Unpickler = no; "
+            "print(len(m.scores(__import__('numpy').zeros((3, m.manifest.n_features)))))")
+    assert subprocess.run([sys.executable, "-c", code, str(model_folder)], capture_output=True, text=True,
+                          check=True).stdout.strip() == "3"
 
 
 # ---------------------------------------------------------------- folders that are not as they were written
@@ -243,7 +267,8 @@ def test_a_linear_model_is_loaded_and_asked_without_skops_or_pickle(model_folder
 def test_any_changed_cut_missing_or_linked_file_is_noticed(copied, name, tmp_path):
     path = copied / name
     data = path.read_bytes()
-    for spoilt in (data[: len(data) // 2], data + b" x", b"", data[:100] + bytes([data[100] ^ 1]) + data[101:], data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]):
+    for spoilt in (data[: len(data) // 2], data + b" x", b"", data[:100] + bytes([data[100] ^ 1]) + data[101:],
+                   data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]):
         path.write_bytes(spoilt)
         with pytest.raises(InputError, match="again|newer"): Model.load(copied)
     path.unlink()
@@ -269,7 +294,8 @@ def test_a_stowaway_is_noticed(copied):
     (lambda c: c.update(n_features=3), "do not fit"),
     (lambda c: c.update(n_folds=7), "do not fit"),
     (lambda c: c.update(classes=["a", "a"]), "named twice"),
-    (lambda c: c.update(classes=["a", "b", "c"], threshold=None, positive=None, calibration=c["calibration"] * 3), "do not fit"),
+    (lambda c: c.update(classes=["a", "b", "c"], threshold=None, positive=None, calibration=c["calibration"] * 3),
+     "do not fit"),
     (lambda c: c.update(threshold=None), "do not fit together"),
     (lambda c: c.update(coverage=1.5), "coverage"),
     (lambda c: c.update(calibration=[{"kind": "sigmoid", "x": ["nan"], "p": [0]}]), "no calibrator"),
@@ -287,8 +313,12 @@ def test_forged_contents_with_matching_checksums_are_refused(copied, change, tol
     with pytest.raises(InputError, match=told): Model.load(forge(copied, change))
 
 
-@pytest.mark.parametrize("text", ['{"format": "leuknb model", "schema": 1, "threshold": NaN}', '{"format": "leuknb model", "schema": 1, "threshold": 1e999}', "[" * 100_000, '{"a":' * 5000 + "1" + "}" * 5000,
-                                  '{"format": "leuknb model", "schema": ' + "9" * 5000 + "}", '{"format": "leuknb model", "schema": ' + "9" * 400 + "}", "null", "", "\xff", '"' + "a" * 2**24 + '"'])
+@pytest.mark.parametrize("text", ['{"format": "leuknb model", "schema": 1, "threshold": NaN}',
+                                  '{"format": "leuknb model", "schema": 1, "threshold": 1e999}', "[" * 100_000,
+                                  '{"a":' * 5000 + "1" + "}" * 5000,
+                                  '{"format": "leuknb model", "schema": ' + "9" * 5000 + "}",
+                                  '{"format": "leuknb model", "schema": ' + "9" * 400 + "}", "null", "", "\xff",
+                                  '"' + "a" * 2**24 + '"'])
 def test_json_that_would_choke_a_reader_is_refused(text):
     with pytest.raises(InputError): read_manifest(text.encode("latin-1"))
 
@@ -299,7 +329,8 @@ def test_no_bytes_make_the_reader_fail_otherwise_than_by_saying_so(data):
     with pytest.raises(InputError): read_manifest(data)
 
 
-def changed(data, **arrays): return save_arrays({**load_arrays(data), **{k.replace("__", "."): v for k, v in arrays.items()}})
+def changed(data, **arrays):
+    return save_arrays({**load_arrays(data), **{k.replace("__", "."): v for k, v in arrays.items()}})
 
 
 @pytest.mark.parametrize("make, told", [
@@ -313,10 +344,12 @@ def changed(data, **arrays): return save_arrays({**load_arrays(data), **{k.repla
     (lambda data: changed(data, novelty__limits=np.zeros(3)), "detector"),
     (lambda data: save_arrays({"linear.weight": np.zeros((6, 1, 1280))}), "do not fit|no 'conformal|holds no"),
     (lambda data: (2**60).to_bytes(8, "little") + b"{}", "refused"),
-    (lambda data: len(h := b'{"a":{"dtype":"F64","shape":[1099511627776,1048576],"data_offsets":[0,8]}}').to_bytes(8, "little") + h + bytes(8), "refused"),
+    (lambda data: len(h := b'{"a":{"dtype":"F64","shape":[1099511627776,1048576],"data_offsets":[0,8]}}').to_bytes(8,
+        "little") + h + bytes(8), "refused"),
 ])
 def test_forged_arrays_are_refused(copied, make, told):
-    with pytest.raises(InputError, match=told): Model.load(forge(copied, arrays=make((copied / "arrays.safetensors").read_bytes())))
+    with pytest.raises(InputError, match=told):
+        Model.load(forge(copied, arrays=make((copied / "arrays.safetensors").read_bytes())))
 
 
 class Bomb:
@@ -358,7 +391,9 @@ def test_classifier_files_with_foreign_types_compression_or_another_content_are_
             return json.dumps({**json.loads(content), "__module__": module, "__class__": name}).encode()
         return rezipped(good, edit)
     foreign, method = with_type("subprocess", "Popen"), with_type("os", "system")
-    for bad in (foreign, method, rezipped(good, how=zipfile.ZIP_DEFLATED), rezipped(good, lambda n, c: b"[" * 100_000 if n == "schema.json" else c), good[:-30], b"", b"PK\x03\x04"):
+    for bad in (foreign, method, rezipped(good, how=zipfile.ZIP_DEFLATED),
+                rezipped(good, lambda n, c: b"[" * 100_000 if n == "schema.json" else c), good[:-30], b"",
+                b"PK\x03\x04"):
         assert bad != good
         with pytest.raises(InputError, match="classifier.skops is refused"): unpack_estimators(bad, 5)
     with pytest.raises(InputError, match="another number of features"): unpack_estimators(good, 6)
@@ -367,7 +402,8 @@ def test_classifier_files_with_foreign_types_compression_or_another_content_are_
 def test_every_type_of_the_four_classifiers_can_be_kept_and_trusted_types_are_few():
     g = np.random.default_rng(0)
     X, y = g.normal(size=(40, 5)), np.arange(40) % 3
-    for name, params in (("svm", {"kernel": "rbf"}), ("knn", {}), ("ensemble", {"n_estimators": 3}), ("ensemble", {"method": "boost", "n_estimators": 3}), ("tree", {})):
+    for name, params in (("svm", {"kernel": "rbf"}), ("knn", {}), ("ensemble", {"n_estimators": 3}),
+                         ("ensemble", {"method": "boost", "n_estimators": 3}), ("tree", {})):
         fitted = make_classifier(name, **params).fit(X, y)
         back = unpack_estimators(pack_estimators([fitted]), 5)[0]
         assert (back.predict(X) == fitted.predict(X)).all(), name
@@ -395,7 +431,9 @@ def test_a_forged_tree_that_would_read_beyond_its_memory_is_refused(field, value
 
 
 def test_another_backbone_is_refused_by_its_content(copied):
-    with pytest.raises(InputError, match="--weights PATH|weights"): Model.load(forge(copied, lambda c: (c["backbone"].update(sha256="0" * 64), c["recipe"].update(weights="0" * 64))))
+    with pytest.raises(InputError, match="--weights PATH|weights"):
+        Model.load(forge(copied, lambda c: (c["backbone"].update(sha256="0" * 64),
+                                            c["recipe"].update(weights="0" * 64))))
 
 
 def test_what_is_no_folder_is_told_with_the_mend(tmp_path):
@@ -410,7 +448,8 @@ def test_what_is_no_folder_is_told_with_the_mend(tmp_path):
 @given(st.integers(0, 10**6), st.integers(1, 40), st.integers(2, 4), st.integers(1, 4))
 def test_p_values_are_those_of_a_plain_loop(seed, n, n_classes, n_folds):
     g = np.random.default_rng(seed)
-    value, label, fold, who = np.round(g.normal(size=n), 1), g.integers(0, n_classes, n), g.integers(0, n_folds, n), g.integers(0, 8, n)
+    value, label, fold, who = np.round(g.normal(size=n), 1), g.integers(0, n_classes, n), g.integers(0, n_folds,
+        n), g.integers(0, 8, n)
     together = [f"{a}/{b}" for a, b in zip(label, who)]
     conformal = Conformal(value, label, fold, patient_weights(together, n))
     new = np.round(g.normal(size=(n_folds, 5, n_classes)), 1)
@@ -453,7 +492,8 @@ def test_the_detector_turns_away_few_new_patients_and_what_lies_elsewhere():
     def draw(n, shift=0.0, p=1.0):
         who = np.repeat(np.arange(n), 5)
         latent = np.repeat(g.normal(size=(n, 6)), 5, 0) + g.normal(size=(5 * n, 6))
-        return (np.repeat(g.normal(size=(n, 42)), 5, 0) + g.normal(size=(5 * n, 42)) + shift) @ mix, latent @ basis * p + 0.3 * g.normal(size=(5 * n, 80)), who
+        return (np.repeat(g.normal(size=(n, 42)), 5, 0) + g.normal(size=(5 * n, 42))
+                + shift) @ mix, latent @ basis * p + 0.3 * g.normal(size=(5 * n, 80)), who
     A, X, who = draw(80)
     folds = [(np.flatnonzero(who % 5 != k), np.flatnonzero(who % 5 == k)) for k in range(5)]
     detector = Detector.from_arrays(fit_detector(A, X, folds, who).arrays())
@@ -487,7 +527,8 @@ def agreement(model, images):
     score, probability = onnx_answers(data, onnx_arrays(model, rgbs))
     ours = model.scores(model.features(rgbs))
     expected = ours[:, 1] if model.positive else ours
-    return np.abs(score - expected).max() / max(1, np.abs(expected).max()), np.abs(probability - probabilities(model.rules, ours)).max()
+    return np.abs(score - expected).max() / max(1, np.abs(expected).max()), np.abs(probability
+        - probabilities(model.rules, ours)).max()
 
 
 def test_onnx_says_the_same_as_leuknb_to_one_in_ten_thousand(model, smears):
@@ -497,7 +538,9 @@ def test_onnx_says_the_same_as_leuknb_to_one_in_ten_thousand(model, smears):
 
 def test_onnx_of_alexnet_from_a_local_weights_file(three_classes, alexnet_weights, tmp_path):
     pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")
-    settings = make_settings(data=str(three_classes), audit=False, bootstrap=100, cv_folds=3, backbone="alexnet", layers=["pool5"], pooling="max", views=["identity", "rot90"], image_size=95, weights=alexnet_weights, classifiers=["svm"])
+    settings = make_settings(data=str(three_classes), audit=False, bootstrap=100, cv_folds=3, backbone="alexnet",
+                             layers=["pool5"], pooling="max", views=["identity", "rot90"], image_size=95,
+                             weights=alexnet_weights, classifiers=["svm"])
     folder = train(settings, tmp_path / "model")
     assert alexnet_weights not in (folder / "model.json").read_text(), "no path of this computer is handed on"
     with pytest.raises(InputError, match="weights"): Model.load(folder)
@@ -509,8 +552,10 @@ def test_onnx_with_the_white_cells_mask_as_an_input_of_its_own(tmp_path, smears)
     pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")
     from leuknb.modeling.onnx_export import onnx_inputs
 
-    settings = make_settings(**{**SETTINGS.model_dump(), "layers": ["blocks.2"], "pooling": "covariance", "region": "cell", "frames": ["whole", "cell"], "views": ["identity", "fliplr"],
-                                "cv_folds": 3, "synthetic": {"n_images": 16, "difficulty": 0.2}, "params": {"svm": {"C": 0.001}}})
+    settings = make_settings(**{**SETTINGS.model_dump(), "layers": ["blocks.2"], "pooling": "covariance",
+                                "region": "cell", "frames": ["whole", "cell"], "views": ["identity", "fliplr"],
+                                "cv_folds": 3, "synthetic": {"n_images": 16, "difficulty": 0.2},
+                                "params": {"svm": {"C": 0.001}}})
     model = Model.load(train(settings, tmp_path / "model"))
     assert list(onnx_inputs(model)) == ["image_whole", "mask_whole", "image_cell", "mask_cell"]
     assert max(agreement(model, smears[:5])) < 1e-4
@@ -522,5 +567,6 @@ def test_onnx_refuses_what_is_not_linear_and_names_the_missing_package(model, mo
     forest = Model(model.manifest, [object()], model.rules, model.settings)
     with pytest.raises(InputError, match="only linear ones"): onnx_export.export_onnx(forest, tmp_path / "m.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(InputError, match=r"pip install leuknb\[onnx\]"): onnx_export.export_onnx(model, tmp_path / "m.onnx")
+    with pytest.raises(InputError, match=r"pip install leuknb\[onnx\]"):
+        onnx_export.export_onnx(model, tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()

@@ -1,4 +1,6 @@
-"""Reporting checklists: every answer follows the metrics and settings, nothing is claimed of what was not run, the HTML is safe and self-contained."""
+"""Reporting checklists: every answer follows the metrics and settings, nothing is claimed of what was not run, the
+HTML is safe and self-contained.
+"""
 
 import copy
 import json
@@ -19,7 +21,8 @@ NB = ROOT / "nbs" / "reports" / "report.ipynb"
 
 def model(tp=19, fn=1, fp=1, tn=18):
     n = tp + fn + fp + tn
-    return {"tp": tp, "fn": fn, "fp": fp, "tn": tn, "accuracy": {"value": (tp + tn) / n, "ci": [0.8, 0.99]}, "sensitivity": {"value": tp / (tp + fn), "ci": [0.7, 0.99]},
+    return {"tp": tp, "fn": fn, "fp": fp, "tn": tn, "accuracy": {"value": (tp + tn) / n, "ci": [0.8, 0.99]},
+            "sensitivity": {"value": tp / (tp + fn), "ci": [0.7, 0.99]},
             "specificity": {"value": tn / (fp + tn)}, "auroc": {"value": 0.97}}
 
 
@@ -28,14 +31,19 @@ def full_metrics(groups=39):
     estimate = {"value": 0.9, "ci": [0.85, 0.94], "n": 39, "units": "patients"}
     rate = {"mean": 0.9, "min": 0.8, "max": 0.97, "sd": 0.04}
     return {"schema": 2,
-            "dataset": {"name": "smears", "n_images": 195, "n_skipped": 0, "classes": ["abnormal", "normal"], "positive": "abnormal", "counts": {"abnormal": 99, "normal": 96},
+            "dataset": {"name": "smears", "n_images": 195, "n_skipped": 0, "classes": ["abnormal", "normal"],
+                        "positive": "abnormal", "counts": {"abnormal": 99, "normal": 96},
                         "n_patients": groups, "fingerprint": "c0ffee" * 10, "synthetic": False},
-            "features": {"backbone": "efficientnet_lite0", "layers": ["penultimate"], "views": ["identity"], "image_size": 224, "n_features": 1280},
-            "holdout": {"n_train": 156, "n_test": 39, "seed": 0, "models": {"knn": model(15, 5, 0, 19), "svm": model()}},
+            "features": {"backbone": "efficientnet_lite0", "layers": ["penultimate"], "views": ["identity"],
+                         "image_size": 224, "n_features": 1280},
+            "holdout": {"n_train": 156, "n_test": 39, "seed": 0,
+                        "models": {"knn": model(15, 5, 0, 19), "svm": model()}},
             "splits": {"n_splits": 200, "models": {"knn": {"accuracy": rate}, "svm": {"accuracy": rate}}},
-            "cv": {"scheme": "grouped", "n_folds": 5, "n_repeats": 10, "kept_apart": "patients" if groups else None, "models": {"svm": {"accuracy": estimate, "auroc": estimate}}},
+            "cv": {"scheme": "grouped", "n_folds": 5, "n_repeats": 10, "kept_apart": "patients" if groups else None,
+                   "models": {"svm": {"accuracy": estimate, "auroc": estimate}}},
             "comparisons": [{"a": "svm", "b": "knn", "p": 0.2, "p_adjusted": 0.2}],
-            "permutation": {"classifier": "svm", "metric": "accuracy", "n_permutations": 1000, "observed": 0.9, "null": {"mean": 0.5}, "p": 0.001},
+            "permutation": {"classifier": "svm", "metric": "accuracy", "n_permutations": 1000, "observed": 0.9,
+                            "null": {"mean": 0.5}, "p": 0.001},
             "calibration": {"svm": {"brier": 0.07, "ece": 0.04, "operating_points": {"0.95": {}, "0.99": {}}}},
             "audit": {"exact_duplicates": 0, "near_duplicates": 0, "label_conflicts": 0, "leaks": 0, "warnings": [],
                       "shortcuts": [{"probe": "file", "auroc": {"value": 0.52, "ci": [0.44, 0.6]}, "p": 0.4}]}}
@@ -47,12 +55,14 @@ def row(name, item, metrics, settings=None):
 
 
 def test_the_item_counts_are_those_of_the_sources():
-    assert [(c.name, len(c.items)) for c in CHECKLISTS] == [("TRIPOD+AI", 52), ("CLAIM", 44), ("STARD-AI", 48), ("PROBAST+AI", 24)]
+    assert [(c.name, len(c.items)) for c in CHECKLISTS] == [("TRIPOD+AI", 52), ("CLAIM", 44), ("STARD-AI", 48),
+                                                            ("PROBAST+AI", 24)]
     for c in CHECKLISTS: assert len({i.number for i in c.items}) == len(c.items)
 
 
 def test_every_source_is_cited_with_its_doi_and_no_address():
-    dois = {"TRIPOD+AI": "10.1136/bmj-2023-078378", "CLAIM": "10.1148/ryai.240300", "STARD-AI": "10.1038/s41591-025-03953-8", "PROBAST+AI": "10.1136/bmj-2024-082505"}
+    dois = {"TRIPOD+AI": "10.1136/bmj-2023-078378", "CLAIM": "10.1148/ryai.240300",
+            "STARD-AI": "10.1038/s41591-025-03953-8", "PROBAST+AI": "10.1136/bmj-2024-082505"}
     for c in CHECKLISTS: assert f"doi:{dois[c.name]}" in c.source and "http" not in c.source
 
 
@@ -63,19 +73,24 @@ def test_every_item_has_an_answer_and_every_answer_an_item():
 
 def test_every_link_goes_to_a_heading_of_the_report():
     cells = json.loads(NB.read_text())["cells"]
-    headings = {line.lstrip("# ").strip() for c in cells if c["cell_type"] == "markdown" for line in "".join(c["source"]).splitlines() if line.startswith("#")}
+    headings = {line.lstrip("# ").strip() for c in cells if c["cell_type"] == "markdown"
+                for line in "".join(c["source"]).splitlines() if line.startswith("#")}
     assert {h for h in HEADINGS.values() if h} <= headings
 
 
 @hypothesis_settings(max_examples=40, deadline=None)
-@given(st.sets(st.sampled_from(sorted(full_metrics()))), st.sampled_from([None, 0, 1, 39]), st.booleans(), st.integers(0, 3))
+@given(st.sets(st.sampled_from(sorted(full_metrics()))), st.sampled_from([None, 0, 1, 39]), st.booleans(),
+       st.integers(0, 3))
 def test_any_subset_of_sections_gives_a_complete_table(absent, groups, synthetic, skipped):
     m = full_metrics(groups)
     m["dataset"] |= {"synthetic": synthetic, "n_skipped": skipped}
-    for status, words, heading in (a({k: v for k, v in m.items() if k not in absent}, Settings()) for a in ANSWERS.values()):
-        assert status in STATUSES and len(words) > 10 and words.endswith(".") and bool(heading) == (status != AUTHORS and heading in HEADINGS.values())
+    for status, words, heading in (a({k: v for k, v in m.items() if k not in absent}, Settings())
+                                   for a in ANSWERS.values()):
+        assert status in STATUSES and len(words) > 10 and words.endswith(".") and bool(heading) == (status != AUTHORS
+            and heading in HEADINGS.values())
         assert not re.search(r"\bnan\b|\bNone\b|[{}]|  |\. [a-z]", words) or "leuknb" in words
-        assert words[0].isupper() or words.startswith(("svm", "leuknb", "dataset.csv", "smears", "efficientnet")) or words[0].isdigit()
+        assert words[0].isupper() or words.startswith(("svm", "leuknb", "dataset.csv", "smears",
+                                                       "efficientnet")) or words[0].isdigit()
 
 
 def test_no_metrics_at_all_claims_nothing_of_the_data():
@@ -85,8 +100,10 @@ def test_no_metrics_at_all_claims_nothing_of_the_data():
 
 
 @pytest.mark.parametrize(("section", "name", "item", "left"), [
-    ("cv", "CLAIM", "32", AUTHORS), ("splits", "CLAIM", "30", AUTHORS), ("holdout", "STARD-AI", "30", AUTHORS), ("features", "TRIPOD+AI", "22", AUTHORS),
-    ("calibration", "PROBAST+AI", "E 4.7", PARTLY), ("calibration", "TRIPOD+AI", "15", PARTLY), ("audit", "PROBAST+AI", "E 4.5", PARTLY)])
+    ("cv", "CLAIM", "32", AUTHORS), ("splits", "CLAIM", "30", AUTHORS), ("holdout", "STARD-AI", "30", AUTHORS),
+    ("features", "TRIPOD+AI", "22", AUTHORS),
+    ("calibration", "PROBAST+AI", "E 4.7", PARTLY), ("calibration", "TRIPOD+AI", "15", PARTLY),
+    ("audit", "PROBAST+AI", "E 4.5", PARTLY)])
 def test_a_section_that_was_not_run_is_said_to_be_no_part_of_the_run(section, name, item, left):
     m = full_metrics()
     assert row(name, item, m)["status"] == ANSWERED
@@ -97,7 +114,8 @@ def test_a_section_that_was_not_run_is_said_to_be_no_part_of_the_run(section, na
 
 def test_external_images_are_claimed_only_when_there_are_any():
     m = full_metrics()
-    assert row("CLAIM", "33", m)[["status", "answer"]].tolist() == [AUTHORS, "Not part of this run: images of another source."]
+    assert row("CLAIM", "33", m)[["status", "answer"]].tolist() == [AUTHORS,
+        "Not part of this run: images of another source."]
     assert row("CLAIM", "33", m | {"external": {}})["status"] == PARTLY
 
 
@@ -116,25 +134,38 @@ def test_leaks_warnings_and_unusable_files_are_named_and_left_open():
     m["audit"] |= {"leaks": 2, "warnings": ["file size tells the classes apart"]}
     m["dataset"]["n_skipped"] = 3
     assert "2 leaks" in row("CLAIM", "20", m)["answer"] and row("CLAIM", "20", m)["status"] == PARTLY
-    assert "3 files could not be used" in row("STARD-AI", "20", m)["answer"] and row("STARD-AI", "20", m)["status"] == PARTLY
-    assert "1 warning of the audit" in row("TRIPOD+AI", "26", m)["answer"] and "0.52 (0.44 to 0.60)" in row("PROBAST+AI", "DE 2.2", m)["answer"]
+    assert "3 files could not be used" in row("STARD-AI", "20", m)["answer"] and row("STARD-AI", "20",
+        m)["status"] == PARTLY
+    assert "1 warning of the audit" in row("TRIPOD+AI", "26",
+                                           m)["answer"] and "0.52 (0.44 to 0.60)" in row("PROBAST+AI", "DE 2.2",
+                                               m)["answer"]
 
 
 def test_settings_change_the_answers_they_touch():
     m = full_metrics()
-    plain, changed = Settings(), Settings(tune=True, augment=2, classifiers=["knn", "svm"], params={"svm": {"class_weight": "balanced"}}, weights="mine.pth")
-    assert "none tuned" in row("TRIPOD+AI", "12c", m, plain)["answer"] and "within each training part" in row("TRIPOD+AI", "12c", m, changed)["answer"]
-    assert "no augmentation" in row("CLAIM", "9", m, plain)["answer"] and "2 altered copies" in row("CLAIM", "9", m, changed)["answer"]
-    assert "nothing to recalibrate" in row("TRIPOD+AI", "13", m, plain)["answer"] and "classes weighted in svm" in row("TRIPOD+AI", "13", m, changed)["answer"]
-    assert row("CLAIM", "38", m, plain)["answer"].startswith("svm:") and row("CLAIM", "38", m, changed)["answer"].startswith("knn:")
-    assert row("CLAIM", "24", m, changed)["status"] == PARTLY and "mine.pth" not in row("CLAIM", "24", m, changed)["answer"]
-    assert "only within" in row("CLAIM", "27", m, plain)["answer"].lower() and "No models are combined" in row("CLAIM", "27", m, changed)["answer"]
+    plain, changed = Settings(), Settings(tune=True, augment=2, classifiers=["knn", "svm"],
+                                          params={"svm": {"class_weight": "balanced"}}, weights="mine.pth")
+    assert "none tuned" in row("TRIPOD+AI", "12c", m,
+                               plain)["answer"] and "within each training part" in row("TRIPOD+AI", "12c", m,
+                                   changed)["answer"]
+    assert "no augmentation" in row("CLAIM", "9", m, plain)["answer"] and "2 altered copies" in row("CLAIM", "9", m,
+        changed)["answer"]
+    assert "nothing to recalibrate" in row("TRIPOD+AI", "13", m,
+                                           plain)["answer"] and "classes weighted in svm" in row("TRIPOD+AI", "13", m,
+                                               changed)["answer"]
+    assert row("CLAIM", "38", m, plain)["answer"].startswith("svm:") and row("CLAIM", "38", m,
+        changed)["answer"].startswith("knn:")
+    assert row("CLAIM", "24", m, changed)["status"] == PARTLY and "mine.pth" not in row("CLAIM", "24", m,
+        changed)["answer"]
+    assert "only within" in row("CLAIM", "27", m, plain)["answer"].lower() and "No models are combined" in row("CLAIM",
+        "27", m, changed)["answer"]
 
 
 def test_drawn_images_are_said_to_be_drawn_and_claim_no_people():
     m = full_metrics()
     m["dataset"]["synthetic"] = True
-    for name, item in (("STARD-AI", "6"), ("CLAIM", "11"), ("TRIPOD+AI", "5a")): assert "rawn" in row(name, item, m)["answer"] and row(name, item, m)["status"] == ANSWERED
+    for name, item in (("STARD-AI", "6"), ("CLAIM", "11"), ("TRIPOD+AI", "5a")):
+        assert "rawn" in row(name, item, m)["answer"] and row(name, item, m)["status"] == ANSWERED
     assert row("STARD-AI", "9", m)["answer"].startswith("Nothing to tell of drawn images")
 
 
@@ -144,7 +175,8 @@ def test_more_than_two_classes_have_answers_too():
     m["holdout"]["models"] = {"svm": {"accuracy": {"value": 0.9, "ci": [0.8, 0.95]}, "auroc": {"value": None}}}
     del m["calibration"]
     assert "a, b and c apart" in row("CLAIM", "4", m)["answer"]
-    assert "averaged over the classes" in row("CLAIM", "28", m)["answer"] and "highest score" in row("STARD-AI", "15c", m)["answer"]
+    assert "averaged over the classes" in row("CLAIM", "28", m)["answer"] and "highest score" in row("STARD-AI", "15c",
+        m)["answer"]
     assert "AUROC undefined" in row("CLAIM", "38", m)["answer"] and "TP" not in row("STARD-AI", "30", m)["answer"]
 
 
@@ -152,9 +184,11 @@ def test_the_summary_counts_what_the_table_holds():
     m = full_metrics()
     t, n = answer(CHECKLISTS, m), summary_table(m)
     assert n["items"].tolist() == [52, 44, 48, 24] and (n[list(STATUSES)].sum(axis=1) == n["items"]).all()
-    assert n.loc["CLAIM", ANSWERED] == ((t["checklist"] == "CLAIM") & (t["status"] == ANSWERED)).sum() == (answer(CLAIM, m)["status"] == ANSWERED).sum()
+    assert n.loc["CLAIM", ANSWERED] == ((t["checklist"] == "CLAIM") & (t["status"] == ANSWERED)).sum() == (answer(CLAIM,
+        m)["status"] == ANSWERED).sum()
     page = checklists_html(m)
-    assert f"CLAIM: {n.loc['CLAIM', ANSWERED]} of 44 items answered by this run, {n.loc['CLAIM', PARTLY]} partly, {n.loc['CLAIM', AUTHORS]} for the authors" in page
+    assert (f"CLAIM: {n.loc['CLAIM', ANSWERED]} of 44 items answered by this run, {n.loc['CLAIM', PARTLY]} partly, "
+            f"{n.loc['CLAIM', AUTHORS]} for the authors" in page)
 
 
 class Tags(HTMLParser):
@@ -180,6 +214,7 @@ def test_the_page_escapes_every_text_and_links_only_within_itself():
     m["audit"]["shortcuts"][0]["probe"] = evil
     tags = Tags()
     tags.feed(checklists_html(m, Settings(group=evil)))
-    assert not tags.open and set(tags.seen) == {"p", "details", "summary", "div", "table", "thead", "tbody", "tr", "th", "td", "b", "a"}
+    assert not tags.open and set(tags.seen) == {"p", "details", "summary", "div", "table", "thead", "tbody", "tr", "th",
+                                                "td", "b", "a"}
     assert tags.seen.count("details") == 4 and tags.links and all(link.startswith("#") for link in tags.links)
     assert not re.search("https?:|www\\.", checklists_html(m))

@@ -1,4 +1,6 @@
-"""The pages in a real browser: by keyboard, by ear, in the dark, on paper, without a script, and with names that try to break out."""
+"""The pages in a real browser: by keyboard, by ear, in the dark, on paper, without a script, and with names that try
+to break out.
+"""
 
 import http.server
 import io
@@ -26,11 +28,14 @@ from leuknb.reporting.html import page_html, pdf, policy
 from leuknb.reporting.run import to_html
 
 POSITIVE, NEGATIVE = "abnormal <b>&amp;", "normal</script>"
-HOSTILE = ["</script><script>document.title='broken'</script>.png", "<!--<script>.png", "a\u2028b\u2029c.png", '"><img src=x onerror="document.title=\'broken\'">.png', "src=//example.org/x.png", "=1+1.png"]
+HOSTILE = ["</script><script>document.title='broken'</script>.png", "<!--<script>.png", "a\u2028b\u2029c.png",
+           '"><img src=x onerror="document.title=\'broken\'">.png', "src=//example.org/x.png", "=1+1.png"]
 
 
 def drawn(classes=(NEGATIVE, POSITIVE), n=40, seed=1):
-    "A predictions table of made-up scores: holdout and one repeat of a cross-validation, of two classifiers; scores of the second are tied."
+    """A predictions table of made-up scores: holdout and one repeat of a cross-validation, of two classifiers;
+    scores of the second are tied.
+    """
     rng, rows = np.random.default_rng(seed), []
     for scheme in ("holdout", "cv"):
         for model, digits in (("svm", 6), ("knn", 0)):
@@ -39,8 +44,10 @@ def drawn(classes=(NEGATIVE, POSITIVE), n=40, seed=1):
                 score = np.round(rng.normal(size=len(classes)) + 1.2 * (np.arange(len(classes)) == at), digits)
                 one = score[1] - score[0] if len(classes) == 2 else score.max()
                 each = {} if len(classes) == 2 else {f"score_{c}": s for c, s in zip(classes, score)}
-                rows.append({"file_name": HOSTILE[i] if i < len(HOSTILE) else f"cell_{i:03d}.png", "label": classes[at], "group": f"p{i // 4}", "model": model, "scheme": scheme,
-                             "split": i % 5 if scheme == "cv" else 0, "score": one, "predicted": classes[int(one > 0) if len(classes) == 2 else int(score.argmax())], **each})
+                rows.append({"file_name": HOSTILE[i] if i < len(HOSTILE) else f"cell_{i:03d}.png", "label": classes[at],
+                             "group": f"p{i // 4}", "model": model, "scheme": scheme,
+                             "split": i % 5 if scheme == "cv" else 0, "score": one,
+                             "predicted": classes[int(one > 0) if len(classes) == 2 else int(score.argmax())], **each})
     return pd.DataFrame(rows)
 
 
@@ -57,12 +64,17 @@ def made(predictions, positive):
 
     fig, ax = plt.subplots(figsize=(4, 2))
     ax.plot([0, 1])
-    shown = ["<h1>Normal or abnormal?</h1>", figure_html(fig, "line", "A line <i>rising</i>.", "A line that rises from 0 to 1."),
-             threshold_html(predictions, positive), images_html(predictions, pictured(positive)), "<details id='more'><summary>More</summary><p id='folded'>Folded away.</p></details>"]
+    shown = ["<h1>Normal or abnormal?</h1>", figure_html(fig, "line", "A line <i>rising</i>.",
+                                                         "A line that rises from 0 to 1."),
+             threshold_html(predictions, positive), images_html(predictions, pictured(positive)),
+             "<details id='more'><summary>More</summary><p id='folded'>Folded away.</p></details>"]
     cells = []
     for head, html in zip(("", "## The figure", "## The threshold", "## The images", "## Further"), shown):
         if head: cells.append(nbformat.v4.new_markdown_cell(head))
-        cells.append(nbformat.v4.new_code_cell("x = 'a line of code'  # that is long enough to scroll on a narrow screen, or so one hopes", outputs=[nbformat.v4.new_output("display_data", {"text/html": html})]))
+        cells.append(
+            nbformat.v4.new_code_cell(
+                "x = 'a line of code'  # that is long enough to scroll on a narrow screen, or so one hopes",
+                outputs=[nbformat.v4.new_output("display_data", {"text/html": html})]))
     return to_html(nbformat.v4.new_notebook(cells=cells), "A report")
 
 
@@ -105,19 +117,24 @@ def move(tab, at):
 
 def shown_numbers(tab):
     counts = {k: int(tab.locator(f"#count-{k}").inner_text()) for k in ("tp", "fn", "fp", "tn")}
-    return counts, {m: float(tab.locator(f"#rate-{m}").get_attribute("data-value")) for m in ("sensitivity", "specificity", "precision", "accuracy", "f1")}
+    return counts, {m: float(tab.locator(f"#rate-{m}").get_attribute("data-value"))
+                    for m in ("sensitivity", "specificity", "precision", "accuracy", "f1")}
 
 
-def test_the_threshold_starts_where_the_classifier_decided_and_every_place_agrees_with_scikit_learn(opened, predictions):
+def test_the_threshold_starts_where_the_classifier_decided_and_every_place_agrees_with_scikit_learn(opened,
+    predictions):
     tab = opened()
     names = tab.locator("#threshold-set option").all_inner_texts()
-    assert names == ["linear SVM, holdout", "k-nearest neighbours, holdout", "linear SVM, cross-validation", "k-nearest neighbours, cross-validation"]
+    assert names == ["linear SVM, holdout", "k-nearest neighbours, holdout", "linear SVM, cross-validation",
+                     "k-nearest neighbours, cross-validation"]
     for i, (scheme, model) in enumerate([("holdout", "svm"), ("holdout", "knn"), ("cv", "svm"), ("cv", "knn")]):
         tab.select_option("#threshold-set", str(i))
         part = predictions[(predictions.scheme == scheme) & (predictions.model == model)]
         truth, score, levels = (part.label == POSITIVE).to_numpy(), part.score.to_numpy(), np.unique(part.score)
         start = int(tab.locator("#threshold").input_value())
-        assert (score >= levels[start]).tolist() == (part.predicted == POSITIVE).tolist() and "decision threshold" in tab.locator("#threshold-value").inner_text()
+        assert (score >= levels[start]).tolist() == (part.predicted
+                                                     == POSITIVE).tolist() and "decision threshold" in tab.locator(
+                                                         "#threshold-value").inner_text()
         assert int(tab.locator("#threshold").get_attribute("max")) == len(levels)
         for at in (start, 1, len(levels) // 2, len(levels) - 1):
             move(tab, at)
@@ -125,7 +142,9 @@ def test_the_threshold_starts_where_the_classifier_decided_and_every_place_agree
             counts, rates = shown_numbers(tab)
             (tn, fp), (fn, tp) = confusion_matrix(truth, called)
             assert counts == {"tp": tp, "fn": fn, "fp": fp, "tn": tn}
-            wanted = {"sensitivity": recall_score(truth, called), "specificity": recall_score(~truth, ~called), "precision": precision_score(truth, called), "accuracy": accuracy_score(truth, called), "f1": f1_score(truth, called)}
+            wanted = {"sensitivity": recall_score(truth, called), "specificity": recall_score(~truth, ~called),
+                      "precision": precision_score(truth, called), "accuracy": accuracy_score(truth, called),
+                      "f1": f1_score(truth, called)}
             assert rates == pytest.approx(wanted, abs=1e-12)
         tab.click("#threshold-back") if tab.locator("#threshold-back").is_enabled() else None
         assert int(tab.locator("#threshold").input_value()) == start
@@ -139,7 +158,8 @@ def test_the_threshold_moves_by_the_arrow_keys_and_says_where_it_is(opened):
     before = int(tab.locator("#threshold").input_value())
     tab.keyboard.press("ArrowRight")
     assert int(tab.locator("#threshold").input_value()) == before + 1
-    assert re.search(r"sensitivity \d+\.\d %, specificity \d+\.\d %", tab.locator("#threshold").get_attribute("aria-valuetext"))
+    assert re.search(r"sensitivity \d+\.\d %, specificity \d+\.\d %",
+                     tab.locator("#threshold").get_attribute("aria-valuetext"))
     tab.keyboard.press("End")
     assert shown_numbers(tab)[0]["tp"] == 0 and tab.locator("#rate-precision").inner_text() == "undefined (0/0)"
 
@@ -151,7 +171,8 @@ def test_the_images_sort_filter_and_change_their_classifier(opened, predictions)
     tab.get_by_role("button", name="score").click()
     head = tab.locator("#images-table th", has_text="score")
     assert head.get_attribute("aria-sort") == "ascending"
-    shown = [float(v) for v in tab.locator("#images-table td.score").evaluate_all("cells => cells.map(c => c.dataset.value)")]
+    shown = [float(v)
+             for v in tab.locator("#images-table td.score").evaluate_all("cells => cells.map(c => c.dataset.value)")]
     assert shown == sorted(shown)
     head.get_by_role("button").press("Enter")
     assert head.get_attribute("aria-sort") == "descending" and tab.locator("th[aria-sort]").count() == 1
@@ -160,7 +181,8 @@ def test_the_images_sort_filter_and_change_their_classifier(opened, predictions)
     wrong = part[part.label != part.predicted]
     tab.select_option("#images-which", "wrong")
     assert f"{len(wrong)} of 40" in tab.locator("#images-count").inner_text()
-    assert set(tab.locator("#images-table tbody tr:visible td.file").all_inner_texts()) == {" ".join(name.split()) if name.isascii() else name for name in wrong.file_name}
+    assert set(tab.locator("#images-table tbody tr:visible td.file").all_inner_texts()) == {" ".join(name.split())
+        if name.isascii() else name for name in wrong.file_name}
     assert set(tab.locator("#images-table tbody tr:visible td.verdict").all_inner_texts()) <= {"missed", "false alarm"}
     tab.select_option("#images-which", "")
     tab.fill("#images-text", "CELL_01")
@@ -186,7 +208,8 @@ def test_the_colours_follow_the_system_and_the_button_overrules_it(opened):
     for page, other, pressed in ((tab, night, "true"), (dark, light, "false")):
         page.click("#theme")
         assert page.evaluate(ground) == other and page.locator("#theme").get_attribute("aria-pressed") == pressed
-    assert tab.evaluate("getComputedStyle(document.querySelector('figure img')).backgroundColor") == "rgb(255, 255, 255)", "figures keep a light card"
+    card = tab.evaluate("getComputedStyle(document.querySelector('figure img')).backgroundColor")
+    assert card == "rgb(255, 255, 255)", "figures keep a light card"
 
 
 @pytest.fixture(scope="module")
@@ -204,16 +227,20 @@ def audit_file(tmp_path_factory):
         pixels = np.random.default_rng(2 if i in (2, 3) else i).integers(0, 255, (12, 12, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((96, 96)).save(folder / name)
         rows.append((name, label, f"p{i}", "test" if i % 4 == 2 else "train"))
-    pd.DataFrame(rows, columns=["file_name", "label", "patient_id", "split"]).to_csv(folder / "metadata.csv", index=False)
+    pd.DataFrame(rows, columns=["file_name", "label", "patient_id", "split"]).to_csv(folder / "metadata.csv",
+        index=False)
     data = load_dataset(make_settings(data=str(folder), positive=POSITIVE))
     page = audit_html(run_audit(data, make_settings(permutations=20, cv_repeats=1)), data)
     (folder / "audit.html").write_text(page, encoding="utf-8")
     return folder / "audit.html"
 
 
-@pytest.mark.parametrize(("scheme", "width", "ground"), [("light", 1280, "rgb(255, 255, 255)"), ("dark", 390, "rgb(13, 17, 23)")])
-def test_the_audit_page_looks_and_works_like_the_report_in_light_and_dark_and_on_a_phone(opened, audit_file, scheme, width, ground):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+@pytest.mark.parametrize(("scheme", "width", "ground"),
+                         [("light", 1280, "rgb(255, 255, 255)"), ("dark", 390, "rgb(13, 17, 23)")])
+def test_the_audit_page_looks_and_works_like_the_report_in_light_and_dark_and_on_a_phone(opened, audit_file, scheme,
+    width, ground):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright",
+                              reason="axe-playwright-python is not installed").Axe()
     tab = opened(audit_file, width=width, color_scheme=scheme)
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == ground
     assert tab.evaluate("document.documentElement.scrollWidth") <= width, "nothing pushes the page sideways"
@@ -226,13 +253,16 @@ def test_the_audit_page_looks_and_works_like_the_report_in_light_and_dark_and_on
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 400), ("dark", 1400)])
 def test_axe_finds_nothing_serious(opened, scheme, width):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe()
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright",
+                              reason="axe-playwright-python is not installed").Axe()
     tab = opened(width=width, color_scheme=scheme)
     tab.locator("details").evaluate_all("all => all.forEach(d => { d.open = true; })")
     found = axe.run(tab).response["violations"]
     assert [(v["id"], [n["target"] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")] == []
     tab.locator("#threshold-note").evaluate("e => { e.style.color = '#999'; e.style.background = '#aaa'; }")
-    assert "color-contrast" in {v["id"] for v in axe.run(tab, context="#threshold-note").response["violations"]}, "and it does look"
+    assert "color-contrast" in {v["id"] for v in axe.run(tab,
+                                                         context="#threshold-note").response[
+                                                             "violations"]}, "and it does look"
 
 
 def test_a_keyboard_reaches_the_content_first_and_headings_and_landmarks_are_in_order(opened):
@@ -244,7 +274,8 @@ def test_a_keyboard_reaches_the_content_first_and_headings_and_landmarks_are_in_
     levels = [int(t[1]) for t in tab.locator(":is(h1,h2,h3,h4)").evaluate_all("all => all.map(h => h.tagName)")]
     assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in zip(levels, levels[1:]))
     assert [tab.get_by_role(role).count() for role in ("main", "navigation", "banner")] == [1, 1, 1]
-    assert tab.locator("table:not(:has(caption))").count() == 0 and tab.locator("img:not([alt]), img[alt='']").count() == 1, "only the empty one of the dialog"
+    assert tab.locator("table:not(:has(caption))").count() == 0 and tab.locator(
+        "img:not([alt]), img[alt='']").count() == 1, "only the empty one of the dialog"
 
 
 def test_the_contents_stay_beside_a_wide_page_and_fold_above_a_narrow_one(opened):
@@ -256,12 +287,14 @@ def test_the_contents_stay_beside_a_wide_page_and_fold_above_a_narrow_one(opened
     assert not narrow.locator(".contents a").first.is_visible()
     narrow.locator(".contents summary").click()
     assert narrow.locator(".contents a").first.is_visible()
-    for tab in (wide, narrow): assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing wider than the screen"
+    for tab in (wide, narrow):
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing wider than the screen"
 
 
 def test_without_a_script_everything_is_there_to_read_and_no_control_is(opened, predictions):
     tab = opened(java_script_enabled=False)
-    assert tab.locator("#images-table tbody tr:visible").count() == 40 and tab.locator("figure img").is_visible() and tab.locator("#threshold-view table:visible").count() == 2
+    assert tab.locator("#images-table tbody tr:visible").count() == 40 and tab.locator(
+        "figure img").is_visible() and tab.locator("#threshold-view table:visible").count() == 2
     assert tab.locator(":is(button, select, input, dialog):visible").count() == 0
     part = predictions[(predictions.scheme == "holdout") & (predictions.model == "svm")]
     assert int(tab.locator("#count-tp").inner_text()) == ((part.label == POSITIVE) & (part.predicted == POSITIVE)).sum()
@@ -284,14 +317,18 @@ def test_hostile_names_are_shown_as_they_are_and_run_nothing(opened, page_file):
     texts = tab.locator("td.file").evaluate_all("cells => cells.map(c => c.textContent)")
     assert set(HOSTILE) <= set(texts)
     assert tab.locator("#images-truth option").all_inner_texts() == ["all", POSITIVE, NEGATIVE]
-    for block in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page_file.read_text(encoding="utf-8"), re.DOTALL):
+    for block in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>',
+                            page_file.read_text(encoding="utf-8"), re.DOTALL):
         assert json.loads(block) and not re.search("[<>\u2028\u2029]", block)
 
 
 def test_the_policy_runs_the_pages_own_script_and_no_other(opened, page_file, tmp_path):
     text = page_file.read_text(encoding="utf-8")
-    assert policy() in text and "script-src 'sha256-" in policy() and "unsafe-inline" not in policy().split("script-src")[1]
-    bad = text.replace("<main", "<script>document.title='broken'</script><img alt='' src='data:,' onerror=\"document.title='broken'\"><main", 1)
+    assert policy() in text and "script-src 'sha256-" in policy() and "unsafe-inline" not in policy().split(
+        "script-src")[1]
+    bad = text.replace("<main",
+                       "<script>document.title='broken'</script><img alt='' src='data:,' "
+                       "onerror=\"document.title='broken'\"><main", 1)
     (tmp_path / "bad.html").write_text(bad, encoding="utf-8")
     tab = opened(tmp_path / "bad.html", watch=False)
     tab.wait_for_timeout(100)
@@ -314,17 +351,22 @@ def test_of_a_large_set_a_bounded_number_of_images_is_shown_mistakes_first():
     kinds = re.findall(r'class="(wrong|fine)"', html)
     part = predictions[(predictions.scheme == "holdout") & (predictions.model == "svm")]
     wrong = (part.label != part.predicted).sum()
-    assert len(kinds) == 200 and kinds == ["wrong"] * min(wrong, 200) + ["fine"] * max(0, 200 - wrong) and "200 of 900 held-out images" in html
+    assert len(kinds) == 200 and kinds == ["wrong"] * min(wrong, 200) + ["fine"] * max(0,
+        200 - wrong) and "200 of 900 held-out images" in html
     assert html == images_html(predictions, pictured(POSITIVE)), "the same bytes"
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=1, max_size=60), st.integers(-7, 7), st.integers(1, 8))
+@given(st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=1, max_size=60), st.integers(-7, 7),
+       st.integers(1, 8))
 def test_steps_count_every_image_once_and_are_exact_at_the_start(images, cut, most):
     score, truth = (np.array(v) for v in zip(*images))
     steps = threshold_steps(score, truth, score >= cut, most)
-    assert len(steps.score) <= most + 1 and steps.positive.sum() == truth.sum() and steps.negative.sum() == (~truth).sum()
-    assert steps.positive[steps.start :].sum() == (truth & (score >= cut)).sum() and steps.negative[: steps.start].sum() == (~truth & (score < cut)).sum()
+    assert len(steps.score) <= most + 1 and steps.positive.sum() == truth.sum() and steps.negative.sum() == (
+        ~truth).sum()
+    assert steps.positive[steps.start :].sum() == (truth
+                                                   & (score >= cut)).sum() and steps.negative[: steps.start].sum() == (
+                                                       ~truth & (score < cut)).sum()
     assert score.min() <= steps.threshold <= score.max() or steps.threshold in (0, 0.5)
 
 
@@ -339,7 +381,10 @@ def test_a_pdf_is_made_without_fetching_anything():
     with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        document = pdf(page_html("t", "<h1>Words</h1>").replace("</main>", f'<img src="{address}/x.png"><img src="file:///etc/hostname"><link rel="stylesheet" href="{address}/y.css"></main>'))
+        document = pdf(page_html("t", "<h1>Words</h1>").replace("</main>",
+                                                                f'<img src="{address}/x.png"><img '
+                                                                f'src="file:///etc/hostname"><link rel="stylesheet" '
+                                                                f'href="{address}/y.css"></main>'))
         server.shutdown()
     assert document.startswith(b"%PDF") and not asked
 

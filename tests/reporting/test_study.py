@@ -1,4 +1,6 @@
-"""What a run keeps: predictions are looked up by all that shapes them, and by nothing else; the headline is a section of its own."""
+"""What a run keeps: predictions are looked up by all that shapes them, and by nothing else; the headline is a
+section of its own.
+"""
 import types
 
 import numpy as np
@@ -28,7 +30,8 @@ def changed(function, monkeypatch, home):
 def test_another_random_stream_or_another_way_to_predict_is_another_key(study, monkeypatch):
     key = evaluation_key(study)
     assert key == evaluation_key(study)
-    for home, function in ((core, core.rng), (core, core.stream_seed), (predict, predict.evaluate), (predict, predict.predict_splits)):
+    for home, function in ((core, core.rng), (core, core.stream_seed), (predict, predict.evaluate),
+                           (predict, predict.predict_splits)):
         with monkeypatch.context() as m:
             changed(function, m, home)
             assert evaluation_key(study) != key, function.__name__
@@ -60,5 +63,6 @@ def test_the_headline_is_the_first_model_with_what_stands_behind_it():
     metrics = {"holdout": {"models": {"svm": {m: e(0.95) for m in ("accuracy", "sensitivity", "specificity")}}},
                "audit": {"warnings": [{"code": None, "text": "copies"}]}}
     found = headline_section(metrics)
-    assert found == {"model": "svm", "scheme": "holdout", "metric": "accuracy", "estimate": e(0.95), "sensitivity": e(0.95), "specificity": e(0.95),
+    assert found == {"model": "svm", "scheme": "holdout", "metric": "accuracy", "estimate": e(0.95),
+                     "sensitivity": e(0.95), "specificity": e(0.95),
                      "warnings": [{"code": None, "text": "copies"}]}

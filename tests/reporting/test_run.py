@@ -58,7 +58,7 @@ def test_the_page_starts_with_the_reported_numbers_is_small_and_tells_every_pict
     reported = json.loads((run[1].parent / "metrics.json").read_text())["holdout"]["models"]["svm"]
     for name in ("tp", "fn", "fp", "tn"): assert int(page.find(id=f"count-{name}").text) == reported[name]
     for name in ("sensitivity", "specificity", "precision", "accuracy", "f1"):
-        assert float(page.find(id=f"rate-{name}")["data-value"]) == reported[name]
+        assert float(page.find(id=f"rate-{name}")["data-value"]) == reported[name]["value"]
     test = pd.read_csv(run[1].parent / "predictions.csv").query("scheme == 'holdout' and model == 'svm'")
     assert len(page.select("img.thumb")) == len(test) and run[1].stat().st_size < 5e6
     told = {figure["id"].removeprefix("figure-"): figure.img["alt"] for figure in page.select("figure[id^=figure-]")}

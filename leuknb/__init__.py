@@ -1,6 +1,7 @@
 """Blood-smear images in, an executed and honest notebook report out: normal or leukemia? Research use only.
 
     import leuknb
+    leuknb.inspect("my_images")         # how the folder is read, before anything is computed
     run = leuknb.report("my_images")    # a folder with a folder for each class, or a table of files
     run                                 # in a notebook: the headline, warnings, examples, a link to the page
     run.metrics, run.predictions        # every number, every prediction
@@ -15,7 +16,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "report": "reporting.api", "audit": "reporting.api", "train": "reporting.api", "load_model": "reporting.api",
-    "Run": "reporting.api",
+    "Run": "reporting.api", "inspect": "data.inspection",
     "load_dataset": "data.datasets", "Dataset": "data.datasets", "extract": "features.extraction",
     "CNNFeatures": "features.extraction", "evaluate": "evaluation.predict", "Settings": "settings",
     "make_settings": "settings", "InputError": "core",

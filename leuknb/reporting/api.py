@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..core import InputError
 from ..settings import make_settings, Settings
+from ..data.known_sets import with_known_set
 
 # %% auto #0
 __all__ = ['Run', 'report', 'audit', 'train', 'load_model']
@@ -101,7 +102,7 @@ def report(
 
 
 def _settings(data: str | Path, preset: str, changes: dict) -> Settings:
-    return make_settings(preset, **{"data": str(data), **changes})
+    return make_settings(preset, **with_known_set({"data": str(data), **changes}))
 
 # %% ../../nbs/08_reporting/14_api.ipynb #249efb10
 def audit(

@@ -20,9 +20,9 @@ import platformdirs
 from pydantic import BaseModel
 
 # %% auto #0
-__all__ = ['LeuknbError', 'InputError', 'nearest', 'check_choice', 'rng', 'stream_seed', 'to_json', 'sha256', 'fingerprint',
-           'umask', 'write_atomic', 'check_writable', 'home', 'package_versions', 'progress', 'begins_a_formula',
-           'cell_text', 'hides_a_formula', 'escaped', 'safe_cell']
+__all__ = ['LeuknbError', 'InputError', 'nearest', 'check_choice', 'rng', 'stream_seed', 'to_json', 'sha256', 'sha256_file',
+           'fingerprint', 'umask', 'write_atomic', 'check_writable', 'home', 'package_versions', 'progress',
+           'begins_a_formula', 'cell_text', 'hides_a_formula', 'escaped', 'safe_cell']
 
 # %% ../nbs/00a_core.ipynb #82fbc362
 class LeuknbError(Exception):
@@ -95,6 +95,11 @@ def _plain(value):
 def sha256(data: bytes) -> str:
     "Return the SHA-256 of `data` as 64 hexadecimal digits."
     return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    "Return the SHA-256 of a file, read piece by piece, as 64 hexadecimal digits."
+    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def fingerprint(value) -> str:

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..core import fingerprint, home, InputError, nearest, to_json, write_atomic
+from ..core import fingerprint, home, InputError, nearest, sha256_file, to_json, write_atomic
 from ..settings import Settings
 
 # %% auto #0
 __all__ = ['DEFAULT_BACKBONE', 'LITE0_PACKAGE', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'load_torchvision',
-           'backbone_names', 'backbones', 'first_sentence', 'sha256_file', 'find_weights', 'read_weights', 'fill',
-           'Backbone', 'describe', 'build', 'load_backbone', 'Tap', 'tap_of', 'layers_of']
+           'backbone_names', 'backbones', 'first_sentence', 'find_weights', 'read_weights', 'fill', 'Backbone',
+           'describe', 'build', 'load_backbone', 'Tap', 'tap_of', 'layers_of']
 
 # %% ../../nbs/02_features/02_backbones.ipynb #8604e577
 def load_torchvision():
@@ -150,15 +150,6 @@ def first_sentence(
 ) -> str:  # at most 160 characters
     "Return the first sentence of what a library says, without the advice that follows."
     return re.split(r"[.\n]", str(error).strip())[0][:160]
-
-
-def sha256_file(
-    path: str | Path,
-) -> str:  # 64 hexadecimal digits
-    "Return the SHA-256 of a file, read piece by piece."
-    import hashlib
-
-    with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
 # %% ../../nbs/02_features/02_backbones.ipynb #2a0842c6
 NETWORK_SECONDS = 5  # how long a server may take to answer before we say that there is no network

@@ -59,7 +59,7 @@ def data_words(metrics: dict) -> str:  # HTML
     d = metrics["dataset"]
     counts = ", ".join(f"{n:,} {escape(c)}" for c, n in d["counts"].items())
     groups = f", of {counted(d['n_patients'], 'patient')}" if d["n_patients"] else ", patients not named"
-    if d["n_patients"] and d["patients_named"] < 1:
+    if d["n_patients"] and d.get("patients_named", 1) < 1:
         groups += (f" (named for {percent(d['patients_named'])} of the images; "
                    "each other image counts as one of its own)")
     skipped = (f"; {counted(d['n_skipped'], 'file')} {'is' if d['n_skipped'] == 1 else 'are'} not used and named below"

@@ -14,11 +14,13 @@ from ..core import check_choice, InputError, rng
 from ..settings import Settings
 from ..classification.estimators import study_classifiers
 from ..data import datasets
+from ..data.folders import some, words_of
 from ..classification.fitting import run_folds
 from .splits import cv_splits, random_splits
 
 # %% auto #0
-__all__ = ['made_up_study', 'LabelledImages', 'labelled_images', 'prediction_rows', 'tuning_folds', 'predict_splits', 'evaluate']
+__all__ = ['TESTED', 'CHOSEN', 'made_up_study', 'LabelledImages', 'labelled_images', 'prediction_rows', 'tuning_folds',
+           'predict_splits', 'given_splits', 'predict_given', 'evaluate']
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #a99a2c98
 def made_up_study(
@@ -118,20 +120,68 @@ def predict_splits(
     who: LabelledImages,
     splits: list[tuple[np.ndarray, np.ndarray]],  # training and test indices
     settings: Settings,
-    scheme: str,  # holdout, splits, cv or cv_ungrouped
+    scheme: str,  # holdout, splits, cv, cv_ungrouped or given
     copies=(),  # augmented copies of X; rows of training images only are used
     n_jobs: int | None = None,  # fits side by side; None takes the cores at hand
+    inner=None,  # as `tuning_folds` gives it; None: that of the settings
 ) -> pd.DataFrame:
     """Return the predictions table of all classifiers of the settings over the splits.
 
     Scores are rounded to nine decimals: the last bits are the machine's, not the data's.
     """
-    inner = tuning_folds(who, settings, grouped=scheme != "cv_ungrouped")
+    inner = inner or tuning_folds(who, settings, grouped=scheme != "cv_ungrouped")
     results = run_folds(X, who.y, splits, study_classifiers(settings, len(X)), settings.seed, scheme, copies, inner,
                         len(who.classes), n_jobs, what=f"fitting: {scheme}")
     parts = [pd.DataFrame(prediction_rows(who, scheme, s, model, splits[s][1], np.round(scores, 9) + 0.0, predicted))
              for s, model, scores, predicted in results]
     return pd.concat(parts, ignore_index=True)
+
+# %% ../../nbs/04_evaluation/01_predict.ipynb #65862612
+TESTED, CHOSEN = frozenset("test testing tst holdout eval evaluation".split()), frozenset(
+    "val valid validation dev".split())
+
+
+def given_splits(
+    parts: np.ndarray,  # [n] the part of the set that each image came in, "" where none is named
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:  # (training, test) of each split; validation images
+    "Return the splits that a set came with. Raises `InputError` when its parts say no split."
+    parts = np.asarray(parts, object)
+    names = sorted({*parts} - {""})
+    tests = [n for n in names if TESTED & {*words_of(n)}]
+    vals = [n for n in names if n not in tests and CHOSEN & {*words_of(n)}]
+    trains = [n for n in names if n not in tests and n not in vals]
+    if not tests and not vals and len(trains) > 1: return _folds_of(parts, trains), np.array([], int)
+    if not tests: tests, vals = vals, []
+    if not trains or not tests:
+        raise InputError(
+            f"split=given needs a training and a test part, or folds: this set has {some(names) or 'none'}; "
+                         "leave out --set split=given")
+    def where(chosen): return np.flatnonzero(np.isin(parts, chosen))
+    return [(where(trains), where(tests))], where(vals)
+
+
+def _folds_of(parts: np.ndarray, names: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(np.flatnonzero((parts != n) & (parts != "")), np.flatnonzero(parts == n)) for n in names]
+
+# %% ../../nbs/04_evaluation/01_predict.ipynb #347a1294
+def predict_given(
+    X: np.ndarray,  # [n, n_features]
+    who: LabelledImages,
+    data,  # a Dataset, or a table with a column split
+    settings: Settings,
+    copies=(),  # augmented copies of X, for training rows only
+    n_jobs: int | None = None,
+) -> pd.DataFrame:  # as `predict_splits`
+    "Return the predictions over the split that came with the data. Raises `InputError` when there is none."
+    table = data if isinstance(data, pd.DataFrame) else data.usable
+    splits, chosen = given_splits(table.get("split", pd.Series([""] * len(table))).to_numpy(object))
+    for train, test in splits:
+        if missing := {*who.label[test]} - {*who.label[train]}:
+            raise InputError(
+                f"split=given: class {some(sorted(missing))} is tested and never trained on; leave out --set "
+                f"split=given")
+    inner = (lambda train: [(train, chosen)]) if settings.tune and len(chosen) else None
+    return predict_splits(X, who, splits, settings, "given", copies, n_jobs, inner)
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #b5d2ac15
 def evaluate(
@@ -158,5 +208,6 @@ def evaluate(
         parts.append(("cv", cv_splits(who.label, who.groups, s.cv_folds, s.cv_repeats, s.seed)))
         if who.groups is not None:
             parts.append(("cv_ungrouped", cv_splits(who.label, None, s.cv_folds, s.cv_repeats, s.seed)))
-    return pd.concat([predict_splits(X, who, splits, s, scheme, copies, n_jobs) for scheme, splits in parts],
-                     ignore_index=True)
+    tables = [predict_splits(X, who, splits, s, scheme, copies, n_jobs) for scheme, splits in parts]
+    if s.split == "given": tables.append(predict_given(X, who, data, s, copies, n_jobs))
+    return pd.concat(tables, ignore_index=True)

@@ -20,11 +20,11 @@ from .comparison import aligned
 
 # %% auto #0
 __all__ = ['SCHEMES', 'QUANTILES', 'KEPT_APART', 'classes_of', 'of_scheme', 'models_of', 'class_scores_of', 'model_metrics',
-           'plain', 'holdout_metrics', 'split_table', 'splits_metrics', 'cv_metrics', 'grouped_gap']
+           'plain', 'holdout_metrics', 'split_table', 'splits_metrics', 'given_metrics', 'cv_metrics', 'grouped_gap']
 
 # %% ../../nbs/04_evaluation/06_schemes.ipynb #dde0e638
 SCHEMES = {"holdout": "holdout", "splits": "random splits", "cv": "cross-validation",
-           "cv_ungrouped": "cross-validation, groups split up"}
+           "cv_ungrouped": "cross-validation, groups split up", "given": "the split that came with the data"}
 
 # %% ../../nbs/04_evaluation/06_schemes.ipynb #c1a421e0
 def classes_of(predictions: pd.DataFrame, positive: str | None) -> list[str]:
@@ -177,6 +177,21 @@ def splits_metrics(
                      "quantiles": {str(q): v.quantile(q) for q in QUANTILES}}
     return {"n_splits": int(table.split.nunique()), "models": {m: {k: one(part[k]) for k in METRICS} for m,
                                                                part in table.groupby("model", sort=False)}}
+
+# %% ../../nbs/04_evaluation/06_schemes.ipynb #7993b0e0
+def given_metrics(
+    predictions: pd.DataFrame,
+    positive: str | None,  # the positive class of two; None for more
+    parts: dict[str, int],  # part of the set -> images
+    units: str = "patients",  # what the groups are: patients or copy groups
+) -> dict:
+    """Return the `given` section of metrics.json: every model on the split that came with the data, as
+    `holdout_metrics`.
+    """
+    t = of_scheme(predictions, "given")
+    classes = classes_of(predictions, positive)
+    return {"parts": parts, "n_splits": int(t.split.nunique()), "n_test": int(t.file_name.nunique()),
+            "models": {m: plain(model_metrics(t, m, "given", classes, units)) for m in models_of(t)}}
 
 # %% ../../nbs/04_evaluation/06_schemes.ipynb #abe98045
 KEPT_APART = {"patients": "patients", "copy groups": "copies"}  # what the groups are -> what no split divides

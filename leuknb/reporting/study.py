@@ -222,7 +222,7 @@ def headline_section(metrics: dict) -> dict:
 
 # %% ../../nbs/08_reporting/12_study.ipynb #7a4170b1
 EVALUATION = ("classifiers", "params", "test_size", "seed", "n_splits", "cv_folds", "cv_repeats", "tune",
-              "permutations", "positive")
+              "permutations", "positive", "split")
 MADE_BY = 1  # raised by hand when predictions change for a reason that no function below shows
 
 
@@ -243,7 +243,8 @@ def shaping_code() -> dict[str, str]:
 # %% ../../nbs/08_reporting/12_study.ipynb #0f5ae303
 def evaluation_key(study: Study) -> str:
     "Return the fingerprint of all that shapes the predictions of a run."
-    table = study.dataset.usable[["file_name", "label", "group"]].to_numpy(object).tolist()
+    table = study.dataset.usable.reindex(columns=["file_name", "label", "group", "split"],
+                                         fill_value="").to_numpy(object).tolist()
     groups = None if study.groups is None else list(map(str, study.groups))
     code = [MADE_BY, {name: sha256(source.encode()) for name, source in shaping_code().items()}]
     features = [sha256(memoryview(X).cast("B")) for X in (study.X, *study.augmented)]
@@ -343,6 +344,10 @@ def evaluation_sections(study: Study) -> dict:
     if s.n_splits: found["splits"] = schemes.splits_metrics(t, positive)
     if s.cv_repeats:
         with study.timed("intervals"): found["cv"] = schemes.cv_metrics(t, positive, "cv", units)
+    if s.split == "given":
+        parts = study.dataset.usable["split"]
+        found["given"] = schemes.given_metrics(t, positive, parts[parts != ""].value_counts().sort_index().to_dict(),
+                                               units)
     found["comparisons"] = comparison_section(t, s, units)
     if s.permutations:
         with study.timed("permutations"): study.permutation = permutation_result(study)

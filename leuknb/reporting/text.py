@@ -128,10 +128,13 @@ def with_interval(
     return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if known else "")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #b4cfbea8
-def models_table(metrics: dict) -> pd.DataFrame:
+def models_table(
+    metrics: dict,
+    section: str = "holdout",  # or given
+) -> pd.DataFrame:
     "Return one row a model: every metric of the holdout, each with its interval where it has one."
     rows = {model_name(m): {HEADINGS[k]: with_interval(k, r[k]["value"], r[k].get("ci")) for k in METRICS if k in r}
-            for m, r in metrics["holdout"]["models"].items()}
+            for m, r in metrics[section]["models"].items()}
     return pd.DataFrame(rows).T.rename_axis("model")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #dc9adff2

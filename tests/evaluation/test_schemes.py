@@ -440,3 +440,32 @@ def test_a_classifier_of_another_name_is_drawn_and_named():
     plain = make_classifier(s.classifiers[0]).fit(X[train], (table.label == "abnormal")[train])
     assert isinstance(plain["classify"], LogisticRegression)
     np.testing.assert_allclose(t.score, plain.decision_function(X[~train]), atol=1e-6)
+
+
+def test_the_split_that_came_with_the_data_is_one_more_scheme_beside_the_others():
+    X, table = study()
+    part = np.where(np.arange(len(table)) % 4 == 0, "TestA", np.where(np.arange(len(table)) % 4 == 1, "val", "Train"))
+    table = table.assign(split=part)
+    settings = make_settings(positive="abnormal", classifiers=["knn"], n_splits=0, cv_repeats=0, split="given")
+    found = predict.evaluate(X, table, settings)
+    assert set(found["scheme"]) == {"holdout", "given"}
+    tested = found[found["scheme"] == "given"]
+    assert sorted(tested["file_name"]) == sorted(table.loc[part == "TestA", "file_name"])
+    section = schemes.given_metrics(found, "abnormal", {"TestA": int((part == "TestA").sum())})
+    assert section["models"]["knn"]["accuracy"]["value"] == (tested["label"] == tested["predicted"]).mean()
+    folds = predict.evaluate(X, table.assign(split=[f"fold_{i % 3}" for i in range(len(table))]), settings)
+    assert sorted(folds.loc[folds["scheme"] == "given", "file_name"]) == sorted(table["file_name"])
+    with pytest.raises(InputError, match="split=given"): predict.evaluate(X, table.drop(columns="split"), settings)
+
+
+def test_parameters_are_chosen_on_the_validation_part_of_a_given_split(monkeypatch):
+    X, table = study()
+    part = np.array(["Train", "Train", "val", "test"], object)[np.arange(len(table)) % 4]
+    seen = []
+    inside = predict.run_folds
+    monkeypatch.setattr(predict, "run_folds", lambda *a, **k: seen.append(a[7]) or inside(*a, **k))
+    settings = make_settings(positive="abnormal", classifiers=["knn"], n_splits=0, cv_repeats=0, tune=True)
+    predict.predict_given(X, predict.labelled_images(table, settings), table.assign(split=part), settings)
+    train = np.flatnonzero(part == "Train")
+    (fit, chosen), = seen[0](train)
+    assert fit is train and (part[chosen] == "val").all()

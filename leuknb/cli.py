@@ -67,9 +67,11 @@ def _tell_layout(settings) -> None:
 
     Raises `InputError` for a guess.
     """
+    from leuknb.classification.estimators import study_classifiers
     from leuknb.data.inspection import two_lines
     from leuknb.data.layouts import layout_of
 
+    study_classifiers(settings, 0)
     layout = layout_of(settings)
     for line in (*two_lines(layout), *layout.notes): _tell(line)
 
@@ -273,11 +275,19 @@ def _audit_table(table: Path, n_pos: int | None, n_neg: int | None) -> bool:
     return not check.consistent
 
 
+def _tell_skipped(skipped, most: int = 20) -> None:
+    "Name the files that were left out; masks are counted with the layout."
+    rows = skipped[~skipped["why"].str.startswith("a mask (")]
+    for name, why in rows[["file_name", "why"]].head(most).itertuples(index=False): _tell(f"left out: {name}: {why}")
+    if len(rows) > most: _tell(f"... and {len(rows) - most:,} more; audit.html names them")
+
+
 def _audit_data(data: str, changes: list[str], out: Path | None, force: bool) -> bool:
     "Audit images and write what was found; whether something must be looked at."
     settings = _settings(data, "demo", changes)
     _tell_layout(settings)
     found = leuknb.audit(settings.data, out, force, **settings.model_dump(exclude={"data", "out"}))
+    _tell_skipped(found.skipped)
     for warning in found.warnings: typer.echo(f"- {warning}")
     if not found.warnings: typer.echo("nothing found that must be looked at")
     typer.echo(found.folder / "audit.html")

@@ -80,6 +80,7 @@ class Audit:
     remarks: list[str] = field(default_factory=list)
     metrics: dict = field(default_factory=dict)
     folder: Path | None = None  # where it was written
+    skipped: pd.DataFrame | None = None  # the files that were left out, and why
 
     @property
     def exit_code(self) -> int:

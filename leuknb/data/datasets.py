@@ -294,7 +294,9 @@ def require_enough(
                 f"{least}: add images, or lower cv_folds, or move test_size towards 0.5")
     if not dataset.grouped: return dataset
     least = max(2, settings.cv_folds if settings.cv_repeats else 2)
-    for name, n in dataset.usable.groupby("label")["group"].nunique().items():
+    own = groups(dataset.usable["group"], dataset.usable["file_name"])
+    if own is None: return dataset
+    for name, n in pd.Series(own).groupby(dataset.labels).nunique().items():
         if n < least:
             raise InputError(
                 f"class {name!r} has images of {n} groups (column {settings.group}) and groups are never divided: "

@@ -288,6 +288,7 @@ def train(
 ) -> Path:  # the folder
     "Train the headline classifier on all images and write the model with its honest numbers. Raises `InputError`."
     out = model_place(out, force)
+    study_classifiers(settings, 0)  # a name that is not known is refused before anything is read
     dataset = load_dataset(settings)
     X = extract(dataset, settings)
     copies = [extract(dataset, settings, k) for k in range(1, settings.augment + 1)]

@@ -122,6 +122,7 @@ def audit(
     folder = audit_folder(chosen, out, force)
     dataset = load_dataset(chosen)
     found = run_audit(dataset, chosen, extract(dataset, chosen))
+    found = replace(found, skipped=dataset.skipped)
     return replace(found, folder=write_audit(found, dataset, folder, chosen).parent)
 
 # %% ../../nbs/08_reporting/14_api.ipynb #c72bea70

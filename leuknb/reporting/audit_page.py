@@ -14,6 +14,7 @@ from ..data.datasets import Dataset
 from ..auditing.quality import ISSUES
 from ..auditing.audit import Audit, split_sides
 from ..auditing.plots import plot_shortcuts
+from .text import skipped_html
 from .html import figure_html, page_html, render, table_html, thumbnail_uri
 from .text import counted
 
@@ -36,7 +37,8 @@ def audit_html(
         return [{**r, "uri": thumbnail_uri(dataset, r["file_name"], settings.pixel_limit)}
                 for r in rows.head(of_each).to_dict("records")]
 
-    body = render("audit.html.j2", _tables(audit, dataset.synthetic), audit=audit, dataset=dataset,
+    body = render("audit.html.j2", {**_tables(audit, dataset.synthetic), "left_out": skipped_html(dataset)},
+                  audit=audit, dataset=dataset,
                   **_counts(dataset),
                   clusters=[pictured(rows) for _, rows in shown],
                   n_clusters=int(audit.duplicates["cluster"].max()) if len(audit.duplicates) else 0,

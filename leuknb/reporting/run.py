@@ -19,6 +19,7 @@ import leuknb
 
 from ..core import check_writable, InputError, LeuknbError, to_json, write_atomic
 from ..settings import Settings
+from ..classification.estimators import study_classifiers
 from .html import asset, page_html, pdf
 
 # %% auto #0
@@ -273,6 +274,7 @@ def run_report(
     Raises `InputError` (input), `RunFailed` (a cell failed, the partial notebook is kept).
     """
     notebook = notebook or report_notebook()
+    study_classifiers(settings, 0)  # a name that is not known is refused before anything is read
     out = check_writable(run_folder(settings, out, force))
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))

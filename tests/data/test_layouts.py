@@ -204,3 +204,31 @@ def test_real_shapes_are_read_as_expected(tmp_path):
         right = {k: want.get(k, 0 if k == "skipped" else None) for k in ("classes", "patients", "split", "skipped")}
         if {k: facts[k] for k in right} != right or want.get("ask", "") not in str(look) or "refused" in want: wrong[name] = facts
     assert not wrong
+
+
+def test_a_class_none_of_whose_images_names_a_patient_is_enough_images_of_its_own(tmp_path):
+    from leuknb.data.datasets import load_dataset, require_enough
+
+    rows = "file_name,label,patient_id\n" + "\n".join(
+        f"{n}.png,{'ab'[n % 2]},{f'P{n // 4}' if n % 2 else ''}" for n in range(48))
+    put(tmp_path / "set", [f"{n}.png" for n in range(48)], {"metadata.csv": rows})
+    settings = make_settings(data=str(tmp_path / "set"), positive="b")
+    assert require_enough(load_dataset(settings), settings).n_patients == 12
+
+
+def test_an_unknown_classifier_is_refused_before_anything_is_read(tmp_path):
+    from conftest import leuknb_here
+
+    done = leuknb_here("report", tmp_path / "not-there", "--set", "classifiers=svmm", cwd=tmp_path)
+    assert done.returncode == 2 and "'svmm' is not known" in done.stderr and "not-there" not in done.stderr
+
+
+def test_the_audit_names_the_files_it_left_out_in_the_terminal_and_on_its_page(tmp_path):
+    from conftest import leuknb_here
+
+    put(tmp_path / "set", [f"{c}/{c}{n}.png" for c in ("AML", "healthy") for n in range(12)])
+    (tmp_path / "set/AML/broken.png").write_text("no image")
+    done = leuknb_here("audit", tmp_path / "set", "--out", tmp_path / "audit", "--set", "image_size=32", cwd=tmp_path)
+    assert done.returncode in (0, 3), done.stderr
+    assert "left out: AML/broken.png: not an image" in done.stderr
+    assert "AML/broken.png" in (tmp_path / "audit" / "audit.html").read_text()

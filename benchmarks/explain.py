@@ -119,7 +119,7 @@ def main():
     parser.add_argument("--data", help="folder of real images")
     parser.add_argument("--images", type=int, default=12, help="images painted over")
     parser.add_argument("--only", choices=RECIPES, help="one recipe")
-    asked = parse(parser, images=4)
+    asked = parse(parser, images=4, only="demo")
     sets = {**({Path(asked.data).name: {"data": asked.data}} if asked.data else {}),
             "synthetic": {"synthetic": SIMULATED}}
     path = RESULTS / "explain.json"

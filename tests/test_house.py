@@ -23,7 +23,6 @@ MOST_LINES = 450
 LONG = {
     "cli": "one short function for each command",
     "data.smears": "one drawing, from the cell to the slide",
-    "features.backbones": "where the weights of every network come from, and how they are checked",
     "features.distributed": "workers, shards and their failures are one protocol",
     "evaluation.intervals": "every interval and its bootstrap, which share their resampling",
     "explanation.evidence": "one map in three ways, each a check of the others",

@@ -45,7 +45,8 @@ def put(root: Path, files: dict) -> Path:
 
 
 def two_classes(root: Path, n=6, first=0) -> Path:
-    return put(root, {f"{label}/{i:02}.png": png(first + 100 * k + i) for k, label in enumerate(("normal", "abnormal")) for i in range(n)})
+    return put(root, {f"{label}/{i:02}.png": png(first + 100 * k + i) for k,
+                      label in enumerate(("normal", "abnormal")) for i in range(n)})
 
 
 def read_metadata(path):
@@ -78,8 +79,10 @@ def test_class_folders_become_a_sorted_table_with_the_facts_of_each_file(tmp_pat
 
 def test_nested_folders_count_for_their_class_and_other_files_for_nothing(tmp_path):
     two_classes(tmp_path)
-    put(tmp_path, {"normal/p1/deep/x.PNG": png(500), "normal/README.md": "hello", "normal/.hidden.png": png(), "normal/._x.png": b"mac", ".git/a.png": png(),
-                   "normal/.DS_Store": b"", "normal/Thumbs.db": b"", "__MACOSX/normal/a.png": b"", "notes/plan.txt": "", "README.md": ""})
+    put(tmp_path, {"normal/p1/deep/x.PNG": png(500), "normal/README.md": "hello", "normal/.hidden.png": png(),
+                   "normal/._x.png": b"mac", ".git/a.png": png(),
+                   "normal/.DS_Store": b"", "normal/Thumbs.db": b"", "__MACOSX/normal/a.png": b"", "notes/plan.txt": "",
+                   "README.md": ""})
     d = load(tmp_path)
     assert d.classes == ["abnormal", "normal"] and d.counts == {"abnormal": 6, "normal": 7} and d.skipped.empty
     assert "normal/p1/deep/x.PNG" in set(d.usable["file_name"])
@@ -143,13 +146,15 @@ def test_links_pipes_and_circles_neither_leave_the_folder_nor_hang(tmp_path):
     assert "symbolic links" in reasons["normal/self.png"] and "not a regular file" in reasons["normal/pipe.png"]
     assert all("not followed" in reasons[name] for name in ("normal/up", "normal/away", "linked"))
     assert d.counts == {"abnormal": 6, "linked": 0, "normal": 7}
-    with pytest.raises(InputError, match="'linked' has 0 usable images"): require_enough(d, make_settings(cv_repeats=0, test_size=0.4))
+    with pytest.raises(InputError, match="'linked' has 0 usable images"):
+        require_enough(d, make_settings(cv_repeats=0, test_size=0.4))
     with pytest.raises(UnreadableImage, match="leaves"): d.read("normal/leaves.png")
     with pytest.raises(UnreadableImage): d.read("../outside/secret.png")
 
 
 def test_odd_names_stay_what_they_are(tmp_path):
-    names = ["<script>alert(1)<script>.png", "=1+1.png", "line\nbreak.png", "Zoë 細胞.png", "x" * 246 + ".png", "a,b;c\".png", " space .png"]
+    names = ["<script>alert(1)<script>.png", "=1+1.png", "line\nbreak.png", "Zoë 細胞.png", "x" * 246 + ".png",
+             "a,b;c\".png", " space .png"]
     d = load(put(two_classes(tmp_path), {f"normal/{name}": png(600 + i) for i, name in enumerate(names)}))
     assert d.skipped.empty and {f"normal/{name}" for name in names} <= set(d.usable["file_name"])
 
@@ -169,15 +174,18 @@ def test_images_beside_the_class_folders_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(("files", "says"), [
-    ({"a.png": png()}, "no class folder"), ({"notes.txt": ""}, "no image"), ({"normal/a.png": png()}, "one class, 'normal'"),
-    ({"train/a/x.png": png(), "test/b/y.png": png()}, "name splits"), ({"normal/a.png": b"", "abnormal/b.png": b""}, "no usable image among 2"),
+    ({"a.png": png()}, "no class folder"), ({"notes.txt": ""}, "no image"),
+    ({"normal/a.png": png()}, "one class, 'normal'"),
+    ({"train/a/x.png": png(), "test/b/y.png": png()}, "name splits"),
+    ({"normal/a.png": b"", "abnormal/b.png": b""}, "no usable image among 2"),
 ])
 def test_a_folder_without_two_classes_is_a_clear_error(tmp_path, files, says):
     with pytest.raises(InputError, match=says): load(put(tmp_path / "smears", files))
 
 
 @pytest.mark.parametrize(("data", "says"), [
-    ("smeers", "did you mean 'smears'"), ("synthetc", "did you mean 'synthetic'"), ("note.txt", "no table of images"), ("", "not there"), ("\0", "not there"), ("x" * 5000, "not there"),
+    ("smeers", "did you mean 'smears'"), ("synthetc", "did you mean 'synthetic'"), ("note.txt", "no table of images"),
+    ("", "not there"), ("\0", "not there"), ("x" * 5000, "not there"),
     ("ftp:somewhere", "kaggle:owner/name"),
 ])
 def test_data_that_is_not_there_names_what_is_accepted(tmp_path, monkeypatch, data, says):
@@ -193,14 +201,18 @@ def with_metadata(root: Path, text: str | bytes, n=6) -> Path:
 
 
 def rows(extra="", n=6, sep=",") -> str:
-    lines = [["file_name", "label", "patient_id"]] + [[f"{label}/{i:02}.png", label, f"00{i}"] for label in ("normal", "abnormal") for i in range(n)]
+    lines = [["file_name", "label", "patient_id"]] + [[f"{label}/{i:02}.png", label, f"00{i}"]
+                                                      for label in ("normal", "abnormal") for i in range(n)]
     return "\n".join(sep.join(line) for line in lines) + "\n" + extra
 
 
 @pytest.mark.parametrize("encode", [
-    lambda t: t.encode(), lambda t: t.encode("utf-8-sig"), lambda t: t.encode("utf-16"), lambda t: t.replace("\n", "\r\n").encode(), lambda t: t.replace("\n", "\r").encode(),
-    lambda t: t.replace(",", ";").encode(), lambda t: t.replace(",", "\t").encode("utf-16"), lambda t: t.replace("\n", ",,\n").encode(),
-    lambda t: t.replace("\n", "\n\n").encode(), lambda t: t.replace("/", "\\").encode(), lambda t: t.replace("\n", " \n").encode(),
+    lambda t: t.encode(), lambda t: t.encode("utf-8-sig"), lambda t: t.encode("utf-16"),
+    lambda t: t.replace("\n", "\r\n").encode(), lambda t: t.replace("\n", "\r").encode(),
+    lambda t: t.replace(",", ";").encode(), lambda t: t.replace(",", "\t").encode("utf-16"),
+    lambda t: t.replace("\n", ",,\n").encode(),
+    lambda t: t.replace("\n", "\n\n").encode(), lambda t: t.replace("/", "\\").encode(),
+    lambda t: t.replace("\n", " \n").encode(),
     lambda t: "\n".join(",".join(f'"{c}"' for c in line.split(",")) for line in t.splitlines()).encode(),
 ], ids="utf-8 mark utf-16 crlf cr semicolons tabs trailing-commas blank-lines backslashes spaces quotes".split())
 def test_the_same_table_is_read_however_a_spreadsheet_wrote_it(tmp_path, encode):
@@ -211,13 +223,15 @@ def test_the_same_table_is_read_however_a_spreadsheet_wrote_it(tmp_path, encode)
 
 
 def test_latin_1_lines_among_utf_8_lines_are_both_read(tmp_path):
-    text = rows().encode() + "abnormal/Müller.png,abnormal,Müller\n".encode("latin-1") + "abnormal/Zoë.png,abnormal,Zoë\n".encode()
+    text = rows().encode() + "abnormal/Müller.png,abnormal,Müller\n".encode(
+        "latin-1") + "abnormal/Zoë.png,abnormal,Zoë\n".encode()
     d = load(put(with_metadata(tmp_path, text), {"abnormal/Müller.png": png(700), "abnormal/Zoë.png": png(701)}))
     assert d.skipped.empty and {"Müller", "Zoë"} <= set(d.groups)
 
 
 def test_labels_and_patients_stay_text_and_other_columns_follow(tmp_path):
-    text = "split,file_name,label,patient_id,width,cell type\n" + "".join(f"train,{c}/{i:02}.png,{k},007,1e3,blast\n" for k, c in enumerate(("normal", "abnormal")) for i in range(6))
+    text = "split,file_name,label,patient_id,width,cell type\n" + "".join(f"train,{c}/{i:02}.png,{k},007,1e3,blast\n"
+        for k, c in enumerate(("normal", "abnormal")) for i in range(6))
     d = load(with_metadata(tmp_path, text), positive="1")
     assert d.classes == ["0", "1"] and set(d.groups) == {"007"}
     assert list(d.table.columns) == [*COLUMNS, "metadata_width", "cell type"]
@@ -238,10 +252,13 @@ extra/a.png,,1
 normal/b.png,normal,1,2,3
 normal/nul\0.png,normal,1
 """
-    d = load(put(with_metadata(tmp_path / "in", rows(extra)), {"../outside.png": png(), "extra/a.png": png(), "normal/b.png": png(600)}))
+    d = load(put(with_metadata(tmp_path / "in", rows(extra)),
+                 {"../outside.png": png(), "extra/a.png": png(), "normal/b.png": png(600)}))
     found = d.table.loc[~d.ok].groupby("file_name")["why"].agg(list).to_dict()
-    expected = {"normal/00.png": "listed before", "normal/gone.png": "no such file", "/etc/passwd": "absolute", "C:/images/zz.png": "absolute", "../outside.png": "climbs out",
-                "normal/../normal/01.png": "climbs out", "": "no file name", "abnormal": "not a regular file", "extra/a.png": "no label", "normal/b.png": "5 cells",
+    expected = {"normal/00.png": "listed before", "normal/gone.png": "no such file", "/etc/passwd": "absolute",
+                "C:/images/zz.png": "absolute", "../outside.png": "climbs out",
+                "normal/../normal/01.png": "climbs out", "": "no file name", "abnormal": "not a regular file",
+                "extra/a.png": "no label", "normal/b.png": "5 cells",
                 "normal/nul\\u0000.png": "null"}
     for name, reason in expected.items(): assert any(reason in w for w in found.pop(name)), name
     assert found == {"abnormal/05.png": ["listed under several labels: abnormal, normal"] * 2}
@@ -249,7 +266,8 @@ normal/nul\0.png,normal,1
 
 
 def test_only_listed_images_count_but_a_forgotten_neighbour_is_named(tmp_path):
-    root = put(with_metadata(tmp_path, rows()), {"masks/00.png": png(), "normal/new.png": png(800), "normal/cut.jpg": b"no", "normal/notes.txt": ""})
+    root = put(with_metadata(tmp_path, rows()), {"masks/00.png": png(), "normal/new.png": png(800),
+                                                 "normal/cut.jpg": b"no", "normal/notes.txt": ""})
     d = load(root)
     assert d.classes == ["abnormal", "normal"] and len(d.usable) == 12
     assert why(d)["normal/new.png"] == "not listed in metadata.csv"
@@ -258,9 +276,12 @@ def test_only_listed_images_count_but_a_forgotten_neighbour_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("text", "says"), [
-    ("", "it has none"), ("\n\n", "it has none"), ("name,class\na,b", "no column 'file_name': it has 'name', 'class'"), ("file_name,label", "lists no file"),
-    ("file_name,label\n,,\n", "lists no file"), ("file_name,lable\na.png,x", "did you mean 'lable'"), ("file_name,label,label\na,b,c", "'label' twice"),
-    (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "no column 'file_name'"), ("file_name,label\n\"" + "x" * 200_000, "after line .*field larger"), ("x" * 200_000, "after line 1.*field larger"),
+    ("", "it has none"), ("\n\n", "it has none"), ("name,class\na,b", "no column 'file_name': it has 'name', 'class'"),
+    ("file_name,label", "lists no file"),
+    ("file_name,label\n,,\n", "lists no file"), ("file_name,lable\na.png,x", "did you mean 'lable'"),
+    ("file_name,label,label\na,b,c", "'label' twice"),
+    (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "no column 'file_name'"),
+    ("file_name,label\n\"" + "x" * 200_000, "after line .*field larger"), ("x" * 200_000, "after line 1.*field larger"),
 ])
 def test_a_metadata_file_without_what_is_needed_says_what_it_has(tmp_path, text, says):
     with pytest.raises(InputError, match=says): load(with_metadata(tmp_path, text))
@@ -285,7 +306,8 @@ def test_a_csv_given_by_its_path_is_a_choice_of_files(tmp_path):
 
 def test_many_rows_are_read_in_a_straight_line(tmp_path):
     def seconds(n):
-        path = put(tmp_path, {f"{n}.csv": "file_name,label\n" + "".join(f"{i // 2}.png,{'ab'[i % 3 == 0]}\n" for i in range(n))}) / f"{n}.csv"
+        path = put(tmp_path, {f"{n}.csv": "file_name,label\n" + "".join(f"{i // 2}.png,{'ab'[i % 3 == 0]}\n"
+            for i in range(n))}) / f"{n}.csv"
         start = time.perf_counter()
         assert len(read_metadata(path)) == n
         return time.perf_counter() - start
@@ -295,13 +317,15 @@ def test_many_rows_are_read_in_a_straight_line(tmp_path):
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=300) | st.text(max_size=200).map(lambda t: ("file_name,label\n" + t).encode("utf-8", "replace")))
+@given(st.binary(max_size=300) | st.text(max_size=200).map(lambda t: ("file_name,label\n" + t).encode("utf-8",
+    "replace")))
 def test_any_bytes_give_rows_or_one_sentence(tmp_path, data):
     path = put(tmp_path, {"any.csv": data}) / "any.csv"
     try: table = read_metadata(path)
     except InputError as e: assert str(e)
     else:
-        assert list(table.columns[:6]) == ["file_name", "label", "group", "site", "split", "why"] and not table.isna().any().any()
+        assert list(table.columns[:6]) == ["file_name", "label", "group", "site", "split",
+                                           "why"] and not table.isna().any().any()
         usable = table[table["why"] == ""]
         assert usable["file_name"].is_unique and (usable["label"] != "").all()
         assert not any(name.startswith("/") or ".." in name.split("/") for name in usable["file_name"])
@@ -311,7 +335,8 @@ CELLS = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=12)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=8), st.sampled_from(",;\t"), st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=8), st.sampled_from(",;\t"),
+       st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
 def test_what_a_csv_writer_wrote_is_read_back(tmp_path, cells, delimiter, encoding):
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter)
@@ -323,7 +348,8 @@ def test_what_a_csv_writer_wrote_is_read_back(tmp_path, cells, delimiter, encodi
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(max_size=30) | st.lists(st.sampled_from(["..", ".", "a", "out", "", "normal", "~", "\0", "C:"]), max_size=6).map("/".join))
+@given(st.text(max_size=30) | st.lists(st.sampled_from(["..", ".", "a", "out", "", "normal", "~", "\0", "C:"]),
+                                       max_size=6).map("/".join))
 def test_no_name_leads_out_of_the_folder(tmp_path, name):
     root = put(tmp_path / "in", {"a/x.png": png(), "normal/x.png": png()}).resolve()
     put(tmp_path, {"out/x.png": b"secret"})
@@ -337,15 +363,19 @@ def test_no_name_leads_out_of_the_folder(tmp_path, name):
 # positive class
 
 @pytest.mark.parametrize(("classes", "positive"), [
-    (["abnormal", "normal"], "abnormal"), (["Leukemia", "Healthy"], "Leukemia"), (["leukaemic", "normal"], "leukaemic"), (["BLASTS", "other"], "BLASTS"),
-    (["immature", "mature"], "immature"), (["Malignant", "Benign"], "Malignant"), (["aml", "control"], "aml"), (["all", "hem"], "all"),
-    (["patient", "donor"], "patient"), (["AML_cells", "normal cells"], "AML_cells"), (["cancer", "non-cancer"], "cancer"), (["leukemia", "no leukemia"], "leukemia"),
+    (["abnormal", "normal"], "abnormal"), (["Leukemia", "Healthy"], "Leukemia"), (["leukaemic", "normal"], "leukaemic"),
+    (["BLASTS", "other"], "BLASTS"),
+    (["immature", "mature"], "immature"), (["Malignant", "Benign"], "Malignant"), (["aml", "control"], "aml"),
+    (["all", "hem"], "all"),
+    (["patient", "donor"], "patient"), (["AML_cells", "normal cells"], "AML_cells"),
+    (["cancer", "non-cancer"], "cancer"), (["leukemia", "no leukemia"], "leukemia"),
 ])
 def test_common_names_of_disease_are_recognised(classes, positive):
     assert positive_class(sorted(classes)) == positive
 
 
-@pytest.mark.parametrize("classes", [["0", "1"], ["a", "b"], ["aml", "all"], ["erythroblast", "normoblast"], ["small", "tall"]])
+@pytest.mark.parametrize("classes", [["0", "1"], ["a", "b"], ["aml", "all"], ["erythroblast", "normoblast"],
+                                     ["small", "tall"]])
 def test_names_that_leave_the_positive_class_open_are_an_error_with_the_mend(classes):
     with pytest.raises(InputError, match="--set positive="): positive_class(classes)
     assert positive_class(classes, classes[1]) == classes[1]
@@ -364,14 +394,17 @@ def test_more_than_two_classes_need_no_positive_one(tmp_path):
 
 def test_a_class_left_with_too_few_images_is_named_with_how_many_were_skipped(tmp_path):
     d = load(put(two_classes(tmp_path), {f"normal/{i:02}.png": b"broken" for i in range(3)}))
-    with pytest.raises(InputError, match=r"class 'normal' has 3 usable images \(3 skipped\).*5-fold cross-validation needs 5|class 'normal' has 3 usable images \(3 skipped\).*holdout"):
+    with pytest.raises(InputError,
+                       match=r"class 'normal' has 3 usable images \(3 skipped\).*5-fold cross-validation needs 5|class "
+                             r"'normal' has 3 usable images \(3 skipped\).*holdout"):
         require_enough(d, make_settings())
     assert require_enough(d, make_settings(cv_folds=3, test_size=0.4)) is d
 
 
 def test_too_few_groups_are_named_because_groups_are_never_divided(tmp_path):
     d = load(with_metadata(tmp_path, rows().replace("003", "001").replace("004", "001").replace("005", "001")))
-    with pytest.raises(InputError, match="3 groups .column patient_id.*5 are needed"): require_enough(d, make_settings())
+    with pytest.raises(InputError, match="3 groups .column patient_id.*5 are needed"):
+        require_enough(d, make_settings())
     assert require_enough(d, make_settings(cv_folds=3))
 
 
@@ -394,7 +427,8 @@ def test_a_written_out_synthetic_folder_is_still_said_to_be_synthetic(tmp_path):
     assert load(put(tmp_path, {"synthetic.json": "{}"})).synthetic
 
 
-@pytest.mark.parametrize(("data", "module", "extra"), [("kaggle:a/b", "kagglehub", "kaggle"), ("medmnist:bloodmnist", "medmnist", "medmnist")])
+@pytest.mark.parametrize(("data", "module", "extra"),
+                         [("kaggle:a/b", "kagglehub", "kaggle"), ("medmnist:bloodmnist", "medmnist", "medmnist")])
 def test_a_missing_extra_is_told_with_the_command_that_installs_it(monkeypatch, data, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(InputError, match=rf"pip install leuknb\[{extra}\]"): load(data)
@@ -424,11 +458,13 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch):
 
 def fake_medmnist(monkeypatch, folder, damaged=False):
     archive = folder / "bloodmnist.npz"
-    images = {f"{split}_images": np.stack([np.full((28, 28, 3), 40 * i + 3 * len(split), np.uint8) for i in range(6)]) for split in ("train", "val", "test")}
+    images = {f"{split}_images": np.stack([np.full((28, 28, 3), 40 * i + 3 * len(split), np.uint8) for i in range(6)])
+              for split in ("train", "val", "test")}
     np.savez(archive, **images, **{f"{split}_labels": np.arange(6)[:, None] % 2 for split in ("train", "val", "test")})
     md5 = "0" * 32 if damaged else hashlib.md5(archive.read_bytes()).hexdigest()
     module = types.ModuleType("medmnist")
-    module.INFO = {"bloodmnist": {"url": archive.as_uri(), "MD5": md5, "task": "multi-class", "label": {"0": "basophil, large", "1": "erythroblast"}},
+    module.INFO = {"bloodmnist": {"url": archive.as_uri(), "MD5": md5, "task": "multi-class",
+                                  "label": {"0": "basophil, large", "1": "erythroblast"}},
                    "chestmnist": {"task": "multi-label, binary-class"}, "organmnist3d": {"task": "multi-class"}}
     monkeypatch.setitem(sys.modules, "medmnist", module)
     return archive
@@ -484,7 +520,8 @@ def test_a_file_is_decoded_once_wherever_it_lies_and_the_table_is_the_same(tmp_p
     decoded = loads_of(monkeypatch)
     second = load(put(two_classes(tmp_path / "b"), {"normal/cut.png": png()[:50], "normal/new.png": png(7000)}))
     assert sorted(decoded) == sorted([png()[:50], png(7000)])  # what cannot be used is looked at each time
-    pd.testing.assert_frame_equal(first.table, second.table[second.table["file_name"] != "normal/new.png"].reset_index(drop=True))
+    pd.testing.assert_frame_equal(first.table,
+                                  second.table[second.table["file_name"] != "normal/new.png"].reset_index(drop=True))
 
 
 def test_another_pixel_limit_is_judged_anew_and_a_damaged_cache_costs_nothing_but_time(tmp_path, monkeypatch):
@@ -543,7 +580,8 @@ def test_the_wall_shows_every_class_and_few_images_leave_gaps(tmp_path):
 # real images
 
 @pytest.mark.parametrize(("name", "counts", "groups"), [
-    ("blast195", {"abnormal": 99, "normal": 96}, 71), ("confound195", {"abnormal": 99, "normal": 96}, 0), ("deepapl", {"immature": 678, "mature": 870}, 73), ("pbc", None, 0)])
+    ("blast195", {"abnormal": 99, "normal": 96}, 71), ("confound195", {"abnormal": 99, "normal": 96}, 0),
+    ("deepapl", {"immature": 678, "mature": 870}, 73), ("pbc", None, 0)])
 def test_real_sets_are_read_whole(real_data, name, counts, groups):
     d = load(real_data(name))
     assert d.skipped.empty and (len(set(d.groups)) if d.grouped else 0) == groups

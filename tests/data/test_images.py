@@ -33,14 +33,17 @@ def far(a, b) -> float: return float(np.abs(a.astype(int) - np.asarray(b).astype
 
 
 def smooth(seed=0, shape=(64, 64)):
-    return np.array(Image.fromarray(rng(seed, "smooth").integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(shape[::-1], Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(rng(seed, "smooth").integers(0, 256, (6, 6, 3), dtype=np.uint8)).resize(shape[::-1],
+        Image.Resampling.BICUBIC))
 
 
 # formats and modes
 
 @pytest.mark.parametrize(("format", "options", "off"), [
-    ("PNG", {}, 0), ("BMP", {}, 0), ("TIFF", {}, 0), ("TIFF", {"compression": "tiff_lzw"}, 0), ("TIFF", {"compression": "tiff_deflate"}, 0), ("TIFF", {"compression": "jpeg"}, 4),
-    ("WEBP", {"lossless": True}, 0), ("WEBP", {}, 6), ("JPEG", {"quality": 95}, 4), ("JPEG", {"quality": 95, "progressive": True}, 4), ("MPO", {"quality": 95}, 4), ("GIF", {}, 12)])
+    ("PNG", {}, 0), ("BMP", {}, 0), ("TIFF", {}, 0), ("TIFF", {"compression": "tiff_lzw"}, 0),
+    ("TIFF", {"compression": "tiff_deflate"}, 0), ("TIFF", {"compression": "jpeg"}, 4),
+    ("WEBP", {"lossless": True}, 0), ("WEBP", {}, 6), ("JPEG", {"quality": 95}, 4),
+    ("JPEG", {"quality": 95, "progressive": True}, 4), ("MPO", {"quality": 95}, 4), ("GIF", {}, 12)])
 def test_each_format_gives_its_pixels(format, options, off):
     rgb = decode(encoded(COLOUR, format, **options))
     assert rgb.dtype == np.uint8 and rgb.shape == COLOUR.shape and rgb.flags.writeable
@@ -48,7 +51,8 @@ def test_each_format_gives_its_pixels(format, options, off):
 
 
 @pytest.mark.parametrize(("mode", "format", "off"), [
-    ("L", "PNG", 0), ("L", "JPEG", 2), ("L", "TIFF", 0), ("L", "BMP", 0), ("LA", "PNG", 0), ("1", "PNG", 130), ("1", "TIFF", 130), ("P", "GIF", 2), ("P", "BMP", 2)])
+    ("L", "PNG", 0), ("L", "JPEG", 2), ("L", "TIFF", 0), ("L", "BMP", 0), ("LA", "PNG", 0), ("1", "PNG", 130),
+    ("1", "TIFF", 130), ("P", "GIF", 2), ("P", "BMP", 2)])
 def test_grey_pictures_stay_grey(mode, format, off):
     rgb = decode(encoded(Image.fromarray(GREY).convert(mode), format))
     assert np.ptp(rgb.astype(int), axis=2).max() == 0 and far(rgb[..., 0], GREY) <= off
@@ -57,7 +61,9 @@ def test_grey_pictures_stay_grey(mode, format, off):
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB"])
 def test_colour_spaces_of_print_and_video_come_back_through_tiff(mode):
     image = Image.fromarray(COLOUR)
-    if mode == "LAB": image = ImageCms.applyTransform(image, ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"))
+    if mode == "LAB":
+        image = ImageCms.applyTransform(image, ImageCms.buildTransform(ImageCms.createProfile("sRGB"),
+            ImageCms.createProfile("LAB"), "RGB", "LAB"))
     data = encoded(image.convert(mode) if mode != "LAB" else image, "TIFF")
     assert Image.open(io.BytesIO(data)).mode == mode
     assert far(decode(data), COLOUR) < 8
@@ -70,7 +76,8 @@ def test_inverted_cmyk_jpegs_come_out_upright_in_colour():
 
 def test_sixteen_bit_grey_is_scaled_not_clipped():
     wide = GREY.astype(np.uint16) * 257
-    for data in (encoded(wide, "PNG"), encoded(wide, "TIFF"), encoded(wide.astype(">u2"), "TIFF")): assert (decode(data)[..., 0] == GREY).all()
+    for data in (encoded(wide, "PNG"), encoded(wide, "TIFF"), encoded(wide.astype(">u2"), "TIFF")):
+        assert (decode(data)[..., 0] == GREY).all()
     assert (decode(encoded(wide.astype(np.int32), "TIFF"))[..., 0] == GREY).all()
     ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     out = decode(encoded(ramp, "PNG"))[..., 0].ravel()
@@ -86,7 +93,8 @@ def test_sixteen_bit_colour_is_off_by_one_level_at_most():
     rows = b"".join(b"\0" + row.tobytes() for row in wide)
     import zlib
     chunk = lambda kind, body: struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 56, 40, 16, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 56, 40, 16, 2, 0, 0, 0)) + chunk(b"IDAT",
+        zlib.compress(rows)) + chunk(b"IEND", b"")
     assert np.abs(decode(data).astype(int) - np.round(wide.astype(float) / 257)).max() <= 1
 
 
@@ -110,7 +118,8 @@ def test_transparency_is_laid_over_white():
     alpha = np.zeros(GREY.shape, np.uint8)
     alpha[:, 28:] = 255
     rgba = np.dstack([COLOUR, alpha])
-    for data in (encoded(rgba, "PNG"), encoded(rgba, "WEBP", lossless=True), encoded(rgba, "TIFF"), encoded(np.dstack([GREY, alpha]), "PNG")):
+    for data in (encoded(rgba, "PNG"), encoded(rgba, "WEBP", lossless=True), encoded(rgba, "TIFF"),
+                 encoded(np.dstack([GREY, alpha]), "PNG")):
         assert (decode(data)[:, :28] == 255).all()
     half = decode(encoded(np.dstack([np.zeros_like(COLOUR), np.full_like(alpha, 128)]), "PNG"))
     assert (np.abs(half.astype(int) - 127) <= 1).all()
@@ -137,7 +146,8 @@ def test_the_first_frame_of_many_counts(format):
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_the_camera_orientation_is_applied_once(format, orientation):
-    stored = {1: "identity", 2: "fliplr", 3: "rot180", 4: "flipud", 5: "transpose", 6: "rot90", 7: "antitranspose", 8: "rot270"}[orientation]
+    stored = {1: "identity", 2: "fliplr", 3: "rot180", 4: "flipud", 5: "transpose", 6: "rot90", 7: "antitranspose",
+              8: "rot270"}[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
     rgb = decode(encoded(view(COLOUR, stored), format, exif=exif, **({"lossless": True} if format == "WEBP" else {})))
@@ -145,7 +155,8 @@ def test_the_camera_orientation_is_applied_once(format, orientation):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x63\0\0\0\0\0\0\0"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
+                                  b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x63\0\0\0\0\0\0\0"])
 def test_damaged_exif_does_not_cost_the_image(exif):
     assert far(decode(encoded(COLOUR, "JPEG", exif=exif, quality=95)), COLOUR) < 5
 
@@ -156,14 +167,17 @@ def test_an_embedded_profile_is_ignored():
     assert (decode(encoded(COLOUR, "PNG", icc_profile=b"nonsense")) == COLOUR).all()
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "LA", "PA", "RGBX", "RGBa", "La", "I;16", "I;16L", "I;16B"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "LA", "PA",
+                                  "RGBX", "RGBa", "La", "I;16", "I;16L", "I;16B"])
 def test_every_mode_of_pillow_has_a_rule(mode):
     assert to_rgb(Image.new(mode, (5, 3))).mode == "RGB"
 
 
 # hostile bytes
 
-FILES = {f: encoded(COLOUR, f) for f in ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF")} | {"16-bit": encoded(GREY.astype(np.uint16) * 257, "PNG"), "CMYK": encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG")}
+FILES = {f: encoded(COLOUR, f) for f in ("PNG", "JPEG", "TIFF", "BMP", "WEBP",
+                                         "GIF")} | {"16-bit": encoded(GREY.astype(np.uint16) * 257, "PNG"),
+                                                    "CMYK": encoded(Image.fromarray(COLOUR).convert("CMYK"), "JPEG")}
 
 
 def decodes_or_says_why(data):
@@ -181,14 +195,16 @@ def test_a_file_cut_anywhere_is_refused_in_one_line_or_read(name):
 
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=400) | st.sampled_from([b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"GIF89a", b"RIFF\x20\0\0\0WEBPVP8 "]).flatmap(
+@given(st.binary(max_size=400) | st.sampled_from([b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM",
+                                                  b"GIF89a", b"RIFF\x20\0\0\0WEBPVP8 "]).flatmap(
     lambda magic: st.binary(max_size=200).map(magic.__add__)))
 def test_random_bytes_are_refused_in_one_line_or_read(data): decodes_or_says_why(data)
 
 
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=250, deadline=None)
-@given(st.sampled_from(sorted(FILES)), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=8))
+@given(st.sampled_from(sorted(FILES)), st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1,
+                                                max_size=8))
 def test_flipped_bytes_are_refused_in_one_line_or_read(name, changes):
     data = bytearray(FILES[name])
     for place, value in changes: data[place % len(data)] = value
@@ -215,7 +231,8 @@ def test_resize_agrees_with_torchvision_antialiasing_to_one_level(shape, size):
     from torchvision.transforms.v2 import functional as F
 
     rgb = rng(3, "noise").integers(0, 256, (*shape, 3), dtype=np.uint8)
-    theirs = F.resize(torch.from_numpy(rgb.copy()).permute(2, 0, 1), [size, size], antialias=True).permute(1, 2, 0).numpy()
+    theirs = F.resize(torch.from_numpy(rgb.copy()).permute(2, 0, 1), [size, size], antialias=True).permute(1, 2,
+        0).numpy()
     assert np.abs(resize(rgb, size).astype(int) - theirs.astype(int)).max() <= 1
 
 
@@ -224,7 +241,8 @@ def test_resize_keeps_the_mean_and_leaves_the_right_size_alone():
     assert abs(resize(COLOUR, 20).mean() - COLOUR.mean()) < 1
 
 
-@pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+@pytest.mark.parametrize("bad", [np.zeros((4, 4)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8),
+                                 np.zeros((4, 4, 3), np.float32)])
 def test_what_is_no_rgb_array_is_named(bad):
     for function in (lambda a: resize(a, 8), stain_jitter, lambda a: augment(a, rng(0))):
         with pytest.raises(InputError, match="uint8"): function(bad)
@@ -237,16 +255,19 @@ def test_the_eight_views_are_a_group():
     seen = {view(square, name).tobytes() for name in VIEWS}
     assert len(seen) == 8
     for a in VIEWS: assert {view(view(square, a), b).tobytes() for b in VIEWS} == seen
-    for name, back in dict(zip(VIEWS, VIEWS), rot90="rot270", rot270="rot90").items(): assert (view(view(COLOUR, name), back) == COLOUR).all()
+    for name, back in dict(zip(VIEWS, VIEWS), rot90="rot270", rot270="rot90").items():
+        assert (view(view(COLOUR, name), back) == COLOUR).all()
 
 
 def test_a_view_of_a_batch_is_the_batch_of_views():
     batch = np.stack([COLOUR, COLOUR[::-1]])
-    for name in VIEWS: assert (view(batch, name)[1] == view(batch[1], name)).all() and view(batch, name).flags.c_contiguous
+    for name in VIEWS:
+        assert (view(batch, name)[1] == view(batch[1], name)).all() and view(batch, name).flags.c_contiguous
 
 
 @settings(max_examples=40, deadline=None)
-@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3))), st.integers(0, 2**32 - 1), st.sets(st.sampled_from(KINDS)))
+@given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.just(3))), st.integers(0, 2**32 - 1),
+       st.sets(st.sampled_from(KINDS)))
 def test_an_altered_copy_keeps_shape_and_type_and_is_repeatable(rgb, seed, kinds):
     before = rgb.copy()
     copy = augmented(rgb, seed, "key", 1, kinds)

@@ -54,30 +54,45 @@ SHAPES = {  # name: (files, tables, settings, what a reader finds)
         [f"C/training_data/{f}" for f in FOLDS] + each(["C"], ["testing_data"], ["C_test_final"])
         + each(["C"], ["validation_data"], ["C_test_prelim"]),
         {}, [], {"all": 12, "hem": 12}, None, ["fold_0", "fold_1", "fold_2"]),
-    "a split that is a wrapper, too": (each(["Train"], ["Train"], ["a", "b"]) + each(["Test"], ["Test"], ["a", "b"]), {}, [],
+    "a split that is a wrapper, too": (each(["Train"], ["Train"], ["a", "b"]) + each(["Test"], ["Test"], ["a", "b"]),
+                                       {}, [],
                                        {"a": 8, "b": 8}, None, ["Test", "Train"]),
     "a part lacks a class": (each(["Train", "TestA"], ["a", "b", "c"]) + each(["TestB"], ["a", "b"]), {}, [],
                              {"a": 12, "b": 12, "c": 8}, None, ["TestA", "TestB", "Train"]),
-    "classes above splits": (each(["blast", "mature"], ["train", "test"]), {}, [], {"blast": 8, "mature": 8}, None, ["test", "train"]),
-    "a labelled test folder beside classes": (each(["a", "b"]) + each(["test"], ["a", "b"]), {}, [], {"a": 8, "b": 8}, None, ["test", "train"]),
-    "patients below classes": (each(["AML"], ["case_1", "case_2"]) + each(["healthy"], ["case_3", "case_4"]), {}, ["group=folder"],
+    "classes above splits": (each(["blast", "mature"], ["train", "test"]), {}, [], {"blast": 8, "mature": 8}, None,
+                             ["test", "train"]),
+    "a labelled test folder beside classes": (each(["a", "b"]) + each(["test"], ["a", "b"]), {}, [], {"a": 8, "b": 8},
+                                              None, ["test", "train"]),
+    "patients below classes": (each(["AML"], ["case_1", "case_2"]) + each(["healthy"], ["case_3", "case_4"]), {},
+                               ["group=folder"],
                                {"AML": 8, "healthy": 8}, 4, None),
     "patients above classes": (each(["case_1", "case_2", "case_3"], ["blast", "mature"]), {}, ["group=folder"],
                                {"blast": 12, "mature": 12}, 3, None),
-    "patients with cells of both classes below them": (each(["blast", "mature"], ["P1", "P2", "P3"]), {}, ["group=folder"],
+    "patients with cells of both classes below them": (each(["blast", "mature"], ["P1", "P2", "P3"]), {},
+                                                       ["group=folder"],
                                                        {"blast": 12, "mature": 12}, 3, None),
-    "patients below classes below splits": (each(["train", "val"], ["a", "b"], ["p1", "p2"]), {}, ["group=folder"], {"a": 16, "b": 16}, 2, ["train", "val"]),
-    "patients in the file names": (each(["a", "b"], names="UID_{}_x.png"), {}, [r"group=regex:UID_(\w_\d)_"], {"a": 4, "b": 4}, 8, None),
+    "patients below classes below splits": (each(["train", "val"], ["a", "b"], ["p1", "p2"]), {}, ["group=folder"],
+                                            {"a": 16, "b": 16}, 2, ["train", "val"]),
+    "patients in the file names": (each(["a", "b"], names="UID_{}_x.png"), {}, [r"group=regex:UID_(\w_\d)_"],
+                                   {"a": 4, "b": 4}, 8, None),
     "a table of patients": (each(["AML"], ["P1", "P2"]) + each(["control"], ["P3", "P4"]),
-                            {"metadata.csv": "patient,sex\n" + "\n".join(f"P{n},f" for n in (1, 2, 3, 4))}, ["group=folder"],
+                            {"metadata.csv": "patient,sex\n" + "\n".join(f"P{n},f" for n in (1, 2, 3, 4))},
+                            ["group=folder"],
                             {"AML": 8, "control": 8}, 4, None),
-    "a table in each split": (each(["train", "test"]), {f"{s}/labels.csv": "file,label\n" + "\n".join(f"{s}_{n}.png,{n % 2}" for n in N) for s in ("train", "test")},
+    "a table in each split": (each(["train", "test"]),
+                              {f"{s}/labels.csv": "file,label\n" + "\n".join(f"{s}_{n}.png,{n % 2}" for n in N)
+                               for s in ("train", "test")},
                               ["positive=1"], {"0": 4, "1": 4}, None, ["test", "train"]),
-    "paths of another computer": (each(["im"]), {"t.csv": "path,label\n" + "\n".join(f"C:\\me\\im\\im_{n}.PNG,{'ab'[n % 2]}" for n in N)}, [],
+    "paths of another computer": (each(["im"]),
+                                  {"t.csv": "path,label\n" + "\n".join(f"C:\\me\\im\\im_{n}.PNG,{'ab'[n % 2]}"
+                                      for n in N)}, [],
                                   {"a": 2, "b": 2}, None, None),
-    "the class in the name": ([f"Im{n}_{n % 2}.png" for n in N], {}, [r"label=regex:_(\d)\."], {"0": 2, "1": 2}, None, None),
-    "masks beside the images": ([*each(["a", "b"]), *(f.replace(".png", "_mask.png") for f in each(["a", "b"]))], {}, [], {"a": 4, "b": 4}, None, None),
-    "masks in a tree of their own": ([f"images/{f}" for f in each(["a", "b"])] + [f"masks/{f}" for f in each(["a", "b"])], {}, [], {"a": 4, "b": 4}, None, None),
+    "the class in the name": ([f"Im{n}_{n % 2}.png" for n in N], {}, [r"label=regex:_(\d)\."], {"0": 2, "1": 2}, None,
+                              None),
+    "masks beside the images": ([*each(["a", "b"]), *(f.replace(".png", "_mask.png") for f in each(["a", "b"]))], {},
+                                [], {"a": 4, "b": 4}, None, None),
+    "masks in a tree of their own": ([f"images/{f}" for f in each(["a", "b"])] + [f"masks/{f}"
+        for f in each(["a", "b"])], {}, [], {"a": 4, "b": 4}, None, None),
 }
 
 
@@ -90,13 +105,17 @@ def test_a_shape_is_read_rightly(name, tmp_path):
 
 
 REFUSED = {  # what cannot be told: files, tables, words of the refusal
-    "whole sets twice": ([f"{t}/{f}" for t in ("Original", "Segmented") for f in each(["Benign", "Early"])], {}, "Original"),
+    "whole sets twice": ([f"{t}/{f}" for t in ("Original", "Segmented") for f in each(["Benign", "Early"])], {},
+                         "Original"),
     "augmented beside original": (each(["Original", "Augmented"], ["Benign", "Early"]), {}, "Augmented"),
     "splits without classes": (each(["train", "test"]), {}, "name splits"),
     "patients without classes": (each([f"patient_{n}" for n in range(5)]), {}, "named like patients"),
     "images without folders": ([f"{n}.png" for n in N], {}, "no class folder"),
-    "a table without a class": ([f"{n}.png" for n in N], {"t.csv": "file,cell,age\n" + "\n".join(f"{n}.png,{'ab'[n % 2]},{n}" for n in N)}, "--set label=cell"),
-    "two tables": ([f"{n}.png" for n in N], {t: "file,label\n" + "\n".join(f"{n}.png,{n % 2}" for n in N) for t in ("a.csv", "b.csv")}, "a.csv"),
+    "a table without a class": ([f"{n}.png" for n in N],
+                                {"t.csv": "file,cell,age\n" + "\n".join(f"{n}.png,{'ab'[n % 2]},{n}" for n in N)},
+                                "--set label=cell"),
+    "two tables": ([f"{n}.png" for n in N], {t: "file,label\n" + "\n".join(f"{n}.png,{n % 2}" for n in N)
+                                             for t in ("a.csv", "b.csv")}, "a.csv"),
 }
 
 
@@ -110,7 +129,8 @@ def settings_in(text):
     return [s.rstrip(").,;:") for s in re.findall(r"--set (?:'([^']*)'|(\S+))", text) for s in s if s]
 
 
-SAID = [n for n in SHAPES if n.startswith(("patients", "masks"))] + ["a table without a class", "augmented beside original"]
+SAID = [n for n in SHAPES if n.startswith(("patients", "masks"))] + ["a table without a class",
+    "augmented beside original"]
 
 
 @pytest.mark.parametrize("name", SAID)
@@ -125,7 +145,8 @@ def test_every_setting_that_a_message_names_works_when_it_is_copied(name, tmp_pa
 
 
 def test_who_is_named_in_part_is_told_and_the_rest_is_nobody(tmp_path):
-    rows = "file_name,label,patient_id\n" + "\n".join(f"{n}.png,{'ab'[n % 2]},{f'P{n // 2}' if n < 6 else ''}" for n in range(8))
+    rows = "file_name,label,patient_id\n" + "\n".join(f"{n}.png,{'ab'[n % 2]},{f'P{n // 2}' if n < 6 else ''}"
+                                                      for n in range(8))
     found = read(put(tmp_path / "set", [f"{n}.png" for n in range(8)], {"metadata.csv": rows}))
     assert found.patients == 3 and "2 of 8 images name no patient" in " ".join(found.notes)
 
@@ -134,13 +155,15 @@ def test_what_was_taken_for_what_is_said(tmp_path):
     table = "Image;Label;Patient ID;Site\n" + "\n".join(f"{n};{'ab'[n % 2]};{n // 2};Bonn" for n in N)
     found = read(put(tmp_path / "set", [f"x/{n}.png" for n in N], {"t.csv": table}))
     said = " ".join(found.notes)
-    for words in ("column Image taken as file_name", "column Label taken as label", "column Patient ID taken as patient_id", "column Site taken as site"):
+    for words in ("column Image taken as file_name", "column Label taken as label",
+                  "column Patient ID taken as patient_id", "column Site taken as site"):
         assert words in said
     assert found.patients == 2 and set(found.used["site"]) == {"Bonn"}
 
 
 def test_a_missing_file_names_the_folder_that_was_searched(tmp_path):
-    root = put(tmp_path / "smears", [f"{n}.png" for n in N], {"metadata.csv": "file_name,label\n" + "\n".join(f"{n}.png,{'ab'[n % 2]}" for n in range(6))})
+    root = put(tmp_path / "smears", [f"{n}.png" for n in N],
+               {"metadata.csv": "file_name,label\n" + "\n".join(f"{n}.png,{'ab'[n % 2]}" for n in range(6))})
     assert set(read(root).listing["why"]) == {"", "no such file in smears/"}
 
 
@@ -173,7 +196,8 @@ def test_inspect_prints_its_facts_as_json_and_ends_with_2_where_it_would_guess(t
     done = leuknb_here("inspect", root, "--json", cwd=tmp_path)
     facts = json.loads(done.stdout)
     assert done.returncode == 0
-    assert {k: facts[k] for k in ("classes", "patients", "split", "skipped")} == {"classes": {"AML": 8, "healthy": 8}, "patients": None, "split": None, "skipped": 0}
+    assert {k: facts[k] for k in ("classes", "patients", "split", "skipped")} == {"classes": {"AML": 8, "healthy": 8},
+        "patients": None, "split": None, "skipped": 0}
     assert facts["layout"] == "class folders" and "--set group=folder" in facts["questions"][0]
     said = leuknb_here("inspect", root, "--set", "group=folder", cwd=tmp_path).stdout
     assert "patients: 4, from folders" in said
@@ -202,7 +226,8 @@ def test_real_shapes_are_read_as_expected(tmp_path):
             continue
         facts = look.as_dict()
         right = {k: want.get(k, 0 if k == "skipped" else None) for k in ("classes", "patients", "split", "skipped")}
-        if {k: facts[k] for k in right} != right or want.get("ask", "") not in str(look) or "refused" in want: wrong[name] = facts
+        if {k: facts[k] for k in right} != right or want.get("ask", "") not in str(look) or "refused" in want:
+            wrong[name] = facts
     assert not wrong
 
 

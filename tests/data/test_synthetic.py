@@ -27,7 +27,8 @@ from leuknb.data.synthetic import (
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     "A drawn set of 40 pictures with two copies of each kind, one of them relabelled."
-    out = write_smears(tmp_path_factory.mktemp("smears") / "set", SyntheticSettings(n_images=40, duplicates=12, seed=3), relabelled=1)
+    out = write_smears(tmp_path_factory.mktemp("smears") / "set", SyntheticSettings(n_images=40, duplicates=12, seed=3),
+                       relabelled=1)
     return out, pd.read_csv(out / "metadata.csv", keep_default_na=False)
 
 
@@ -38,15 +39,17 @@ def everything(folder):
 def colour_auroc(batch):
     rgb = batch.rgb.astype(float)
     model, X = make_pipeline(StandardScaler(), LogisticRegression()), np.c_[rgb.mean((1, 2)), rgb.std((1, 2))]
-    scores = cross_val_predict(model, X, batch.y, groups=batch.groups, cv=StratifiedGroupKFold(5), method="decision_function")
+    scores = cross_val_predict(model, X, batch.y, groups=batch.groups, cv=StratifiedGroupKFold(5),
+                               method="decision_function")
     return roc_auc_score(batch.y, scores)
 
 
-# determinism -------------------------------------------------------------------------------------------------------------------------
+# determinism
 
 
 def test_same_settings_give_the_same_bytes_on_one_and_two_threads(tmp_path, small):
-    again = write_smears(tmp_path / "again", SyntheticSettings(n_images=40, duplicates=12, seed=3), relabelled=1, threads=1)
+    again = write_smears(tmp_path / "again", SyntheticSettings(n_images=40, duplicates=12, seed=3), relabelled=1,
+                         threads=1)
     assert everything(again) == everything(small[0])
 
 
@@ -62,7 +65,7 @@ def test_a_picture_depends_on_its_row_alone():
     assert all(np.array_equal(a, b) for a, b in zip(forwards, backwards[::-1]))
 
 
-# counts, patients, microscopes -------------------------------------------------------------------------------------------------------
+# counts, patients, microscopes
 
 
 def test_default_counts_are_those_of_the_paper():
@@ -77,7 +80,8 @@ def test_default_counts_are_those_of_the_paper():
 def test_any_plan_keeps_its_counts(n, per_patient, scopes, seed, data):
     n_abnormal = data.draw(st.none() | st.integers(0, n))
     wanted = round(n * 99 / 195) if n_abnormal is None else n_abnormal
-    plan = plan_smears(SyntheticSettings(n_images=n, n_abnormal=n_abnormal, images_per_patient=per_patient, n_microscopes=scopes, seed=seed))
+    plan = plan_smears(SyntheticSettings(n_images=n, n_abnormal=n_abnormal, images_per_patient=per_patient,
+                                         n_microscopes=scopes, seed=seed))
     assert len(plan) == n and (plan.label == "abnormal").sum() == wanted
     assert plan.key.is_unique and plan.groupby("patient_id").size().max() <= per_patient
     assert plan.scope.between(0, scopes - 1).all()
@@ -115,7 +119,7 @@ def test_file_names_and_their_order_do_not_tell_the_class(small):
     assert abs(roc_auc_score(plan.label == "abnormal", plan.patient_id.str[1:].astype(int)) - 0.5) < 0.2
 
 
-# stain ------------------------------------------------------------------------------------------------------------------------------
+# stain
 
 amounts = arrays(np.float32, (len(STAINS), 3, 3), elements=st.floats(0, 2, width=32))
 
@@ -135,7 +139,7 @@ def test_optical_density_is_linear_in_stain():
     assert np.allclose(densities[0], 0.4 * np.array(STAINS["azure"]), rtol=1e-4)
 
 
-# cells and masks --------------------------------------------------------------------------------------------------------------------
+# cells and masks
 
 
 @pytest.mark.parametrize("cell_type", CELL_TYPES)
@@ -181,12 +185,13 @@ def test_blasts_at_difficulty_1_are_drawn_like_their_host():
 
 
 def test_blasts_at_difficulty_0_stand_apart():
-    traits = pd.DataFrame([{"type": t, "ratio": c.ratio, "contrast": c.contrast} for t in CELL_TYPES for c in (draw_traits(t, rng(i, t)) for i in range(100))])
+    traits = pd.DataFrame([{"type": t, "ratio": c.ratio, "contrast": c.contrast} for t in CELL_TYPES
+                           for c in (draw_traits(t, rng(i, t)) for i in range(100))])
     blasts, others = traits[traits.type == "myeloblast"], traits[traits.type != "myeloblast"]
     assert blasts.contrast.max() < others.contrast.min() and blasts.ratio.median() > others.ratio.quantile(0.9)
 
 
-# copies -----------------------------------------------------------------------------------------------------------------------------
+# copies
 
 
 def test_planted_copies_are_recorded_and_counted(small):
@@ -207,7 +212,9 @@ def test_each_copy_is_what_its_kind_says(small):
         one, two = (np.asarray(Image.open(p).convert("RGB")).astype(float) for p in (a, b))
         assert (a.read_bytes() == b.read_bytes()) == (row.duplicate_kind == "exact")
         if row.duplicate_kind == "reencoded": assert np.abs(one - two).mean() < 4
-        if row.duplicate_kind == "rotated": assert min(np.abs(np.rot90(one, k) - two).mean() for k in (1, 2, 3) if np.rot90(one, k).shape == two.shape) < 4
+        if row.duplicate_kind == "rotated":
+            assert min(np.abs(np.rot90(one, k) - two).mean() for k in (1, 2, 3)
+                       if np.rot90(one, k).shape == two.shape) < 4
         if row.duplicate_kind == "flipped": assert min(np.abs(np.flip(one, k) - two).mean() for k in (0, 1)) < 4
         if row.duplicate_kind == "resized": assert 0.65 < two.shape[0] / one.shape[0] < 0.95
         if row.duplicate_kind == "cropped": assert 0.84 < two.size / one.size < 1
@@ -228,7 +235,7 @@ def test_masks_are_turned_with_their_picture(kind):
     if kind != "resized": assert np.array_equal(a[..., 0] > 128, b > 0)
 
 
-# files ------------------------------------------------------------------------------------------------------------------------------
+# files
 
 
 def test_written_masks_fit_their_pictures(small):

@@ -16,7 +16,7 @@ from leuknb.settings import make_settings
 
 KEYS = ("cnmc2019 all_idb1 all_idb2 aml_lmu aml_mll deepapl pbc raabin_wbc taleqani_all bccd bloodmnist mll23 "
         "elsafty_rbc wbcbench2026 chula_rbc12").split()
-UNREADABLE = ("bccd", "chula_rbc12")  # boxes and points, no classes
+UNREADABLE = ("chula_rbc12",)  # points, no classes
 
 
 def image(root: Path, name: str) -> None:
@@ -188,6 +188,19 @@ def test_wbcbench2026_is_read_part_by_part_by_its_tables(tmp_path, given, folder
     lay = read("wbcbench2026", tmp_path / given)
     assert lay.classes == {"BL": 2, "LY": 2, "SNE": 2}
     assert {f.rpartition("/")[0] for f in lay.used["file_name"]} == {folder}
+
+
+def test_bccd_becomes_its_cells_cut_out_by_their_boxes(tmp_path):
+    kinds = ("RBC", "WBC", "Platelets")
+    for n in range(4):
+        image(tmp_path, f"BCCD/JPEGImages/BloodImage_{n:05}.jpg")
+        boxes = "".join(f"<object><name>{k}</name><bndbox><xmin>{i}</xmin><ymin>0</ymin><xmax>{i + 6}</xmax>"
+                        "<ymax>7</ymax></bndbox></object>" for i, k in enumerate(kinds))
+        path = tmp_path / f"BCCD/Annotations/BloodImage_{n:05}.xml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"<annotation><filename>BloodImage_{n:05}.jpg</filename>{boxes}</annotation>")
+    lay = read("bccd", tmp_path)
+    assert lay.classes == {"Platelets": 4, "RBC": 4, "WBC": 4} and lay.patients == 4 and "Pascal VOC" in lay.layout
 
 
 def test_what_is_set_beside_the_known_set_wins_over_its_recipe(tmp_path):

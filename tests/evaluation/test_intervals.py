@@ -494,10 +494,11 @@ def test_sentences_follow_from_the_numbers():
     c = {"a": "svm", "b": "ensemble", "test": "corrected_resampled_t", "statistic": 0.6, "p": 0.5, "p_adjusted": 1.0,
          "difference": {"value": 0.012, "ci": [-0.029, 0.051]}}
     assert comparison.sentence(
-        c) == "these data cannot tell svm from ensemble: difference 1.2 points, interval -2.9 to 5.1"
+        c) == ("these data cannot tell linear SVM from ensemble of trees: difference 1.2 points, interval -2.9 to "
+               "5.1")
     assert comparison.sentence({**c, "b": "tree", "difference": {"value": -0.2, "ci": [-0.3, -0.1]}, "p": 1e-5,
                                 "p_adjusted": 1e-4}) == \
-        "tree is better than svm by 20.0 points, interval 10.0 to 30.0"
+        "decision tree is better than linear SVM by 20.0 points, interval 10.0 to 30.0"
     assert comparison.sentence({**c, "p": 0.02,
                                 "p_adjusted": 0.12}).endswith(
                                     "p 0.020 would count alone, not among all the pairs tried")

@@ -31,7 +31,8 @@ def voc(name="WBC", edges=(5, 5, 25, 25)):
 
 
 @pytest.mark.parametrize("text", [
-    '<!DOCTYPE a [<!ENTITY x "y">]><annotation/>', '<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "<annotation>",
+    '<!DOCTYPE a [<!ENTITY x "y">]><annotation/>', '<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>',
+    "<annotation>",
     "<svg/>", "", "<annotation>" * 3000])
 def test_xml_that_is_no_annotation_or_declares_entities_is_refused(text):
     with pytest.raises(InputError): voc_boxes(text.encode(), "a")
@@ -42,14 +43,16 @@ def test_an_edge_that_is_no_number_makes_no_box(edge):
     assert voc_boxes(voc(edges=(edge, 5, 25, 25)).encode(), "a") == []
 
 
-@pytest.mark.parametrize("data", ["[]", "{}", "null", "[" * 20_000, '{"images": 1, "annotations": [], "categories": []}', "no"])
+@pytest.mark.parametrize("data", ["[]", "{}", "null", "[" * 20_000,
+                                  '{"images": 1, "annotations": [], "categories": []}', "no"])
 def test_json_that_is_no_coco_file_is_refused(data):
     with pytest.raises(InputError): coco_boxes(data.encode())
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda c: st.lists(c, max_size=4)
-                    | st.dictionaries(st.sampled_from(["id", "bbox", "image_id", "category_id", "file_name", "name"]), c)))
+                    | st.dictionaries(st.sampled_from(["id", "bbox", "image_id", "category_id", "file_name", "name"]),
+                                      c)))
 def test_whatever_a_coco_file_holds_boxes_have_finite_edges(value):
     data = json.dumps({**COCO, "annotations": [value, *COCO["annotations"]]}).encode()
     boxes = coco_boxes(data)

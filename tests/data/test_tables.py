@@ -49,7 +49,8 @@ def test_without_openpyxl_excel_says_what_to_install(tmp_path, monkeypatch):
 def test_two_columns_that_fit_equally_well_are_none():
     assert column_named(["Patient ID", "patient-id"], "patient_id") is None
     assert column_named(["PATIENT_ID"], "patient id") == "PATIENT_ID"
-    with pytest.raises(InputError, match="did you mean 'label'"): asked_column(["file", "label"], "lable", "label", "t.csv")
+    with pytest.raises(InputError, match="did you mean 'label'"):
+        asked_column(["file", "label"], "lable", "label", "t.csv")
 
 
 NAMES = st.text(st.sampled_from("ab/.\\ \0"), max_size=12)

@@ -7,6 +7,7 @@ Works on a copy, so the checkout stays as it is. Fails when a page links to some
 an outside address.
 """
 
+import copy
 import importlib
 import inspect
 import operator
@@ -109,10 +110,22 @@ def process_notebooks(work: Path, pages: Path) -> None:
         target = pages / page_of(path.relative_to(work / "nbs"))
         target.parent.mkdir(parents=True, exist_ok=True)
         nb = read_nb(path)
+        keep_introduction(nb)
         Pages()(nb)
         unlink_outputs(nb)
         write_nb(nb, target)
         target.write_text(inner_links(target.read_text(encoding="utf-8"), target.relative_to(pages)), encoding="utf-8")
+
+
+def keep_introduction(nb) -> None:
+    "Put what follows title and summary into a cell of its own: nbdev takes the first cell for the page's head, whole."
+    found = re.match(r"(# [^\n]*\n+>[^\n]*)\n+(?=\S)(.*)", nb.cells[0].source, re.DOTALL)
+    if not found or nb.cells[0].cell_type != "markdown": return
+    rest = copy.deepcopy(nb.cells[0])
+    rest.source, rest.id = found[2], f"{rest.id}-rest"
+    nb.cells[0].source = found[1]
+    nb.cells.insert(1, rest)
+    for i, cell in enumerate(nb.cells): cell.idx_ = i
 
 
 def in_order(cells: list) -> list:

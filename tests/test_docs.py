@@ -185,3 +185,8 @@ def test_pages_fit_a_narrow_screen_and_can_be_read_in_light_and_dark(site, brows
 
 def test_the_search_index_is_json_that_names_pages_that_exist(site):
     for entry in json.loads((site / "search.json").read_text()): assert (site / entry["href"].split("#")[0]).is_file()
+
+
+def test_what_follows_the_summary_of_a_page_is_on_the_page(site):
+    assert "no file has to be renamed" in (site / "guides" / "your-images.html").read_text().lower()
+    assert "functions of a few lines that every other module calls" in (site / "core.html").read_text()

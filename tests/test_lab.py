@@ -47,7 +47,9 @@ def small_copy(folder, name):
 
 def _smaller(line):
     name = line.split(":")[0].split("=")[0].strip()
-    if name == "synthetic": return line.replace('"n_images": 195', '"n_images": 40')
+    if name == "synthetic":
+        return line.replace('"n_images": 195', '"n_images": 40').replace('"images_per_patient": 5',
+            '"images_per_patient": 2')
     if name not in SMALL: return line
     head, _, comment = line.partition("#")
     return head.split("=")[0] + f"= {SMALL[name]}  #{comment}"

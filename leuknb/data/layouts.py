@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -68,6 +69,7 @@ class _Reader:
     def __init__(self, found: Found, settings: Settings, name: str, given: str | None):
         self.found, self.settings, self.name, self.given = found, settings, name, given
         self.notes, self.questions, self.masks, self.where, self.taken = [], [], {}, {}, set()
+        self.by_folders = False  # whether the classes are the tree's
         self.table = ""  # the name of the table that is read
 
     def layout(self) -> Layout:
@@ -80,7 +82,7 @@ class _Reader:
         self._name_unread_classes(listing, layout)
         self._join_patients(listing)
         self._tell_masks(listing)
-        listing = self._judged(listing, by_folders="folder" in layout or "class" in layout)
+        listing = self._judged(listing)
         self._ask_for_patients(listing)
         listing = listing.drop(columns=[c for c in self.taken if c not in COLUMNS])
         used = [c for c in COLUMNS if c in listing]
@@ -120,7 +122,7 @@ class _Reader:
         beside = [t for t in tables if t != "metadata.csv"
                   and os.path.basename(t).lower() in ("metadata.jsonl", "metadata.csv")]
         if beside: return beside
-        if self.has_classes and not self._asks_for_a_table(): 
+        if self.has_classes and not self._asks_for_a_table():
             if tables:
                 self.notes.append(f"{some(tables, 2)} lies there, too, and is not read: give it as the data to use it")
             return []
@@ -189,10 +191,8 @@ class _Reader:
         rest = rest.rename(columns={c: f"metadata_{c}" for c in rest if c in FACTS})
         return pd.DataFrame({"file_name": [f for f, _ in matched]}, dtype="str").join(rest).assign(**{WHY: whys})
 
-    @property
-    def _there(self) -> set[str]:
-        if not hasattr(self, "_there_"): self._there_ = {*self.images}
-        return self._there_
+    @cached_property
+    def _there(self) -> set[str]: return {*self.images}
 
     def _listing(self) -> pd.DataFrame:
         "One row for each image: the table's rows first, then what it forgot, masks, and what cannot be used."
@@ -263,6 +263,7 @@ class _Reader:
             if alike and self.settings.label is None:
                 raise InputError(self._which_label(listing) + nearest("label", columns))
             if self.rows is not None: self._say(f"{self.table} names no class: the folders do")
+            self.by_folders = True
             return self._by_tree(listing, self.tree.label), self.tree.layout, self.tree.why
         if self.rows is not None: raise InputError(self._which_label(listing))
         if found := find_annotations(self.found.root, self.images, self.found.others):
@@ -369,7 +370,7 @@ class _Reader:
                     self.notes = [n for n in self.notes if not n.startswith(table)]
                     return self._say(f"{table} has a row for each patient, named in its column {column}")
 
-    def _judged(self, listing: pd.DataFrame, by_folders: bool) -> pd.DataFrame:
+    def _judged(self, listing: pd.DataFrame) -> pd.DataFrame:
         "The listing with `why` filled: unusable names, no label, listed twice, missing."
         there, root = self._there | {*self.masks} | {*self.found.bad}, self.found.root
         why = listing.pop(WHY)
@@ -380,11 +381,11 @@ class _Reader:
         put(unsafe != "", unsafe)
         missing = [f for f, w in zip(listing["file_name"], why) if not w and f not in there and is_missing(root, f)]
         put(listing["file_name"].isin(missing), f"no such file in {root.name}/")
-        out = listing["file_name"].map(lambda f: self.tree.out.get(f, "") if by_folders else "")
+        out = listing["file_name"].map(lambda f: self.tree.out.get(f, "") if self.by_folders else "")
         put(out != "", out)
         put(listing["label"] == "", "no label")
         listing["why"] = why
-        if self.tree.out and by_folders:
+        if self.tree.out and self.by_folders:
             self.notes += [f"{counted(n, 'file')} left out: {w}" for w, n in Counter(self.tree.out.values()).items()]
         return defused(listed_once(listing))
 

@@ -144,6 +144,12 @@ def test_every_setting_that_a_message_names_works_when_it_is_copied(name, tmp_pa
     for setting in offered: assert len(read(root, setting).classes) > 1, setting
 
 
+def test_a_class_in_the_file_names_counts_wherever_the_file_lies(tmp_path):
+    files = [*(f"{c}/x{n}_{n % 2}.png" for n, c in enumerate("aabb")), "test/y0_0.png", "test/y1_1.png"]
+    found = read(put(tmp_path / "set", files), r"label=regex:_(\d)\.")
+    assert found.classes == {"0": 3, "1": 3}
+
+
 def test_who_is_named_in_part_is_told_and_the_rest_is_nobody(tmp_path):
     rows = "file_name,label,patient_id\n" + "\n".join(f"{n}.png,{'ab'[n % 2]},{f'P{n // 2}' if n < 6 else ''}"
                                                       for n in range(8))

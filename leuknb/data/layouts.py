@@ -111,9 +111,7 @@ class _Reader:
         "The rows of the table that is to be read, the files matched; None when the folders say enough."
         names = [self.given] if self.given else self._tables()
         if not names: return None
-        parts = [self._rows_of(t) for t in names]
-        parts = [p for p in parts if p is not None]
-        return pd.concat(parts, ignore_index=True).fillna("") if parts else None
+        return pd.concat([self._rows_of(t) for t in names], ignore_index=True).fillna("")
 
     def _tables(self) -> list[str]:
         tables = self.found.tables
@@ -123,8 +121,7 @@ class _Reader:
                   and os.path.basename(t).lower() in ("metadata.jsonl", "metadata.csv")]
         if beside: return beside
         if self.has_classes and not self._asks_for_a_table():
-            if tables:
-                self.notes.append(f"{some(tables, 2)} lies there, too, and is not read: give it as the data to use it")
+            if tables: self._say(f"{some(tables, 2)} lies there, too, and is not read: give it as the data to use it")
             return []
         fitting = [t for t in tables if "submission" not in t.lower() and self._fits(t)]
         if len(fitting) > 1 and len({os.path.basename(t) for t in fitting}) > 1:

@@ -15,9 +15,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core import fingerprint, home, InputError, progress, write_atomic
+from ..core import InputError, progress, write_atomic
 from .images import decode, UnreadableImage
-from .sources import appears_whole, is_image_name, read_file
+from .sources import is_image_name, read_file
+from .unpacking import kept
 
 # %% auto #0
 __all__ = ['MOST_BYTES', 'Box', 'voc_boxes', 'yolo_boxes', 'coco_boxes', 'Annotations', 'find_annotations', 'boxes_of',
@@ -174,13 +175,17 @@ def crop_boxes(
     boxes, bad = boxes_of(root, found)
     at = _by_image(boxes, images)
     if not at: raise InputError(f"none of the {len(boxes):,} boxes ({found.kind}) lies on an image of the set")
-    sizes = {f: os.stat(root / f).st_size for f in at}
-    key = fingerprint({"boxes": {f: [list(b) for b in held] for f, held in at.items()}, "sizes": sizes,
-                       "root": str(root), "padding": padding})[:32]
-    folder = home() / "sets" / f"boxes-{key}"
-    if not folder.is_dir():
-        with appears_whole(folder) as beside: _write_crops(root, at, beside, padding, pixel_limit)
-    return folder
+    facts = {f: [os.stat(root / f).st_size, os.stat(root / f).st_mtime_ns] for f in at}
+    key = {"boxes": {f: [list(b) for b in held] for f, held in at.items()}, "bad": bad, "files": facts,
+           "root": str(root), "padding": padding, "pixel_limit": pixel_limit}
+
+    def write(folder, left):
+        for file, why in bad.items(): left.note(file, f"annotation: {why}")
+        if lost := len(boxes) - sum(map(len, at.values())):
+            left.note("(boxes)", f"{lost:,} boxes name no image of the set, or more than one")
+        _write_crops(root, at, folder, padding, pixel_limit, left)
+
+    return kept(key, write)
 
 
 def _by_image(boxes: list[Box], images: list[str]) -> dict[str, list[Box]]:
@@ -194,19 +199,24 @@ def _by_image(boxes: list[Box], images: list[str]) -> dict[str, list[Box]]:
     return dict(sorted(at.items()))
 
 
-def _write_crops(root: Path, at: dict[str, list[Box]], folder: Path, padding: float, pixel_limit: int) -> None:
+def _write_crops(root: Path, at: dict[str, list[Box]], folder: Path, padding: float, pixel_limit: int,
+                 left) -> None:
     from PIL import Image
 
     rows = []
     for number, (file, boxes) in enumerate(progress(at.items(), "cutting out cells", len(at))):
         try: rgb = decode(read_file(root, file), pixel_limit)
-        except UnreadableImage: continue
+        except UnreadableImage as e:
+            left.note(file, str(e))
+            continue
         for i, b in enumerate(boxes):
-            left, top, right, bottom = frame_of(b, rgb.shape[1], rgb.shape[0], padding)
-            if right - left < 4 or bottom - top < 4: continue
+            x0, y0, x1, y1 = frame_of(b, rgb.shape[1], rgb.shape[0], padding)
+            if x1 - x0 < 4 or y1 - y0 < 4:
+                left.note(f"{file} (box {i + 1})", "a box of less than four pixels on the image")
+                continue
             name = f"{number // 1000:03}/{number:06}_{i:03}.png"
             (folder / name).parent.mkdir(exist_ok=True)
-            Image.fromarray(rgb[top:bottom, left:right]).save(folder / name)
+            Image.fromarray(rgb[y0:y1, x0:x1]).save(folder / name)
             rows.append((name, b.label, file))
     with write_atomic(folder / "metadata.csv") as f:
         csv.writer(f).writerows([("file_name", "label", "image"), *rows])

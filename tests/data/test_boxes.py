@@ -98,3 +98,15 @@ def test_a_set_of_boxes_says_so_and_the_setting_it_names_works(tmp_path):
         (tmp_path / "plain/a").mkdir(parents=True)
         fields(tmp_path / "plain/a")
         layout_of(make_settings(data=str(tmp_path / "plain"), boxes="crop"))
+
+
+def test_what_no_cell_came_of_is_named(tmp_path):
+    root = tmp_path / "set"
+    root.mkdir()
+    fields(root, 3)
+    (root / "f0.xml").write_text(voc())
+    (root / "f1.xml").write_text("<annotation>")
+    (root / "f2.xml").write_text(voc("RBC", (1, 1, 2, 2)).replace("<object>", voc()[12:-13] + "<object>", 1))
+    found = layout_of(make_settings(data=str(root), boxes="crop", box_padding=0))
+    left = dict(found.listing.loc[found.listing["why"] != "", ["file_name", "why"]].to_numpy().tolist())
+    assert "annotation: it is no XML" in left["f1.xml"] and "less than four pixels" in left["f2.png (box 2)"]

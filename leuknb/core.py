@@ -20,9 +20,9 @@ import platformdirs
 from pydantic import BaseModel
 
 # %% auto #0
-__all__ = ['LeuknbError', 'InputError', 'nearest', 'check_choice', 'rng', 'stream_seed', 'to_json', 'sha256', 'sha256_file',
-           'fingerprint', 'umask', 'write_atomic', 'check_writable', 'home', 'package_versions', 'progress',
-           'begins_a_formula', 'cell_text', 'hides_a_formula', 'escaped', 'safe_cell']
+__all__ = ['LeuknbError', 'InputError', 'nearest', 'check_choice', 'counted', 'rng', 'stream_seed', 'to_json', 'sha256',
+           'sha256_file', 'fingerprint', 'umask', 'write_atomic', 'check_writable', 'home', 'package_versions',
+           'progress', 'begins_a_formula', 'cell_text', 'hides_a_formula', 'escaped', 'safe_cell']
 
 # %% ../nbs/00a_core.ipynb #82fbc362
 class LeuknbError(Exception):
@@ -54,6 +54,13 @@ def check_choice(
     if value in accepted: return value
     shown = ", ".join(map(str, accepted[:12])) + (f", ... ({len(accepted)} in all)" if len(accepted) > 12 else "")
     raise InputError(f"{what} {value!r} is not known: use one of {shown}{nearest(value, accepted)}")
+
+# %% ../nbs/00a_core.ipynb #c0a7ed02
+def counted(n: int, noun: str) -> str:
+    "Return \"1 image\", \"2 images\"."
+    if n == 1: return f"1 {noun}"
+    if noun.endswith("y") and noun[-2] not in "aeiou": return f"{n:,} {noun[:-1]}ies"
+    return f"{n:,} {noun}" + ("es" if noun.endswith("s") else "s")
 
 # %% ../nbs/00a_core.ipynb #a987b207
 def rng(

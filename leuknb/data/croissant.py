@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import sha256, write_atomic
+from ..core import counted, sha256, write_atomic
 from .datasets import Dataset
 from .folders import some
 from .inspection import Inspection, values_in_short
 from .sources import COLUMNS
-from .listing import counted, Layout
+from .listing import Layout
+
 
 # %% auto #0
 __all__ = ['FAR_FROM_EVEN', 'CONFORMS_TO', 'CONTEXT', 'LISTING', 'MEANING', 'FORMATS_BY_ENDING', 'PERSONAL', 'data_card',

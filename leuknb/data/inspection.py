@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import InputError, progress
+from ..core import counted, InputError, progress
 from ..settings import make_settings, Settings
 from .images import bits_filled, decode, FORMATS, open_image, resize, UnreadableImage
 from .sources import COLUMNS, locate, read_file
 from .tables import in_parts
 from .folders import some
 from .labels import positive_class
-from .listing import counted, Layout
+from .listing import Layout
 from .layouts import layout_of
 from .known_sets import with_known_set
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..core import InputError, nearest
+from ..core import counted, InputError, nearest
 from ..settings import Settings
 from .sources import ACCEPTED, COLUMNS, data_path, is_image_name, source_of, unsafe_name
 from .unpacking import shown
@@ -24,7 +24,7 @@ from .tables import (
 from .folders import masks_of, names_masks, names_split, read_tree, some, split_folders, Tree
 from .boxes import crop_boxes, find_annotations
 from .listing import (
-    counted, defused, Found, from_folders, from_paths, is_missing, Layout, listed_once, look_into, masks_by_content)
+    defused, Found, from_folders, from_paths, is_missing, Layout, listed_once, look_into, masks_by_content)
 
 # %% auto #0
 __all__ = ['FACTS', 'DEFAULT_GROUP', 'FILE_COLUMNS', 'CLASS_COLUMNS', 'PERSON_COLUMNS', 'read_layout', 'read_found', 'layout_of']

@@ -21,13 +21,8 @@ from .tables import TABLE_SUFFIXES
 from .folders import some, Tree
 
 # %% auto #0
-__all__ = ['PATTERN_SECONDS', 'counted', 'Found', 'look_into', 'masks_by_content', 'defused', 'from_paths', 'from_folders',
-           'listed_once', 'is_missing', 'Layout']
-
-# %% ../../nbs/01_data/15_listing.ipynb #06e7394c
-def counted(n: int, noun: str) -> str:
-    "Return a number with its noun: 1 file, 2 files."
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+__all__ = ['PATTERN_SECONDS', 'Found', 'look_into', 'masks_by_content', 'defused', 'from_paths', 'from_folders', 'listed_once',
+           'is_missing', 'Layout']
 
 # %% ../../nbs/01_data/15_listing.ipynb #39b0634d
 @dataclass

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import fingerprint, InputError, LeuknbError, rng, to_json, write_atomic
+from ..core import counted, fingerprint, InputError, LeuknbError, rng, to_json, write_atomic
 from ..settings import make_settings, Settings
 from ..plotting import theme
 from ..classification.estimators import model_name
@@ -23,7 +23,7 @@ from ..evaluation.comparison import (
     aligned, corrected_resampled_ttest, holm, mcnemar_exact, paired_difference, sentence, sign_flip_exact)
 from ..evaluation.schemes import cv_metrics, holdout_metrics
 from ..data.datasets import group_codes
-from ..reporting.text import counted, percent, span
+from ..reporting.text import percent, span
 from ..reporting.provenance import rerun_command
 from ..reporting.run import parameter_names, report_notebook, to_html, use_ipc
 

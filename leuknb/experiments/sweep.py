@@ -21,11 +21,11 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-from ..core import check_choice, check_writable, fingerprint, home, InputError, LeuknbError, to_json, write_atomic
+from ..core import (
+    check_choice, check_writable, counted, fingerprint, home, InputError, LeuknbError, to_json, write_atomic)
 from ..settings import make_settings, parse_changes, Settings
 from ..data.sources import SOURCES
 from ..features.distributed import connect, extract_on, run_tasks
-from ..reporting.text import counted
 from ..reporting.run import run_report
 from .compare import compare_folder
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from ..core import safe_cell, to_json, write_atomic
+from ..core import counted, safe_cell, to_json, write_atomic
 from ..settings import Settings
 from ..data.datasets import Dataset
 from ..auditing.quality import ISSUES
@@ -16,7 +16,7 @@ from ..auditing.audit import Audit, split_sides
 from ..auditing.plots import plot_shortcuts
 from .text import skipped_html
 from .html import figure_html, page_html, render, table_html, thumbnail_uri
-from .text import counted
+
 
 # %% auto #0
 __all__ = ['SHORTCUT_COLUMNS', 'audit_html', 'write_audit']

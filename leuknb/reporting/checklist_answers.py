@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ..settings import Settings
 from ..classification.estimators import model_name
-from .text import counted, percent
+from .text import percent
+from ..core import counted
 from .checklist_items import OF_PEOPLE
 
 # %% auto #0

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from ..classification.estimators import model_name
-from .text import counted, percent
+from .text import percent
+from ..core import counted
 from .checklist_items import OF_PEOPLE
 from .checklist_answers import (
     absent, answers, capital, grouping_words, headline_model, is_drawn, parameter_words, PARTS,

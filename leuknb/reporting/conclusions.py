@@ -12,7 +12,8 @@ import pandas as pd
 from .. import paper
 from ..classification.estimators import model_name
 from ..evaluation.intervals import effective_images
-from .text import counted, percent, span
+from .text import percent, span
+from ..core import counted
 
 # %% auto #0
 __all__ = ['detectable_difference_inputs', 'detectable_difference_html', 'compared_words', 'conclusions', 'limits']

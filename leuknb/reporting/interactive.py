@@ -15,7 +15,8 @@ from ..settings import Settings
 from ..classification.estimators import model_name
 from ..evaluation.metrics import PAPER_METRICS, rates
 from .html import json_block, render, thumbnail_uri
-from .text import counted, HEADINGS, percent, PROBE_WORDS
+from .text import HEADINGS, percent, PROBE_WORDS
+from ..core import counted
 
 # %% auto #0
 __all__ = ['STEPS', 'CAUTION', 'PARTS', 'ROWS', 'Steps', 'threshold_steps', 'counts_at', 'threshold_sets', 'threshold_html',

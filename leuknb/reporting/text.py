@@ -10,16 +10,16 @@ from html import escape
 import pandas as pd
 
 from .. import paper
+from ..core import counted
 from ..classification.estimators import model_name
 from ..evaluation.metrics import METRICS
 from ..evaluation.intervals import caution, clopper_pearson
 from .html import list_html, table_html
 
 # %% auto #0
-__all__ = ['HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'counted', 'question', 'data_words', 'headline',
-           'with_interval', 'models_table', 'models_caption', 'paper_beside', 'paper_table_html', 'lottery_words',
-           'cv_table', 'cv_caption', 'comparisons_html', 'calibration_table', 'probe_table', 'audit_findings_html',
-           'skipped_html']
+__all__ = ['HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'question', 'data_words', 'headline', 'with_interval',
+           'models_table', 'models_caption', 'paper_beside', 'paper_table_html', 'lottery_words', 'cv_table',
+           'cv_caption', 'comparisons_html', 'calibration_table', 'probe_table', 'audit_findings_html', 'skipped_html']
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
 def percent(
@@ -37,13 +37,6 @@ def span(
     "Return an interval as \"79.1 to 98.4 %\"; \"no interval\" where there is none."
     if interval is None or any(v is None or v != v for v in interval): return "no interval"
     return f"{100 * interval[0]:.{digits}f} to {100 * interval[1]:.{digits}f} %"
-
-# %% ../../nbs/08_reporting/02_text.ipynb #44c88a04
-def counted(n: int, noun: str) -> str:
-    "Return \"1 image\", \"2 images\"."
-    if n == 1: return f"1 {noun}"
-    if noun.endswith("y") and noun[-2] not in "aeiou": return f"{n:,} {noun[:-1]}ies"
-    return f"{n:,} {noun}" + ("es" if noun.endswith("s") else "s")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #dc3e9491
 def question(metrics: dict) -> str:

@@ -62,7 +62,7 @@ def test_chapters_and_their_order_are_those_of_the_numbered_folders():
     pages = [str(builder.page_of(p)) for _, paths in builder.chapters() for p in paths]
     assert pages[0] == "core.ipynb" and pages[-1] == "cli.ipynb" and len(set(pages)) == len(pages)
     assert pages.index("evaluation/metrics.ipynb") < pages.index("evaluation/intervals.ipynb")
-    assert builder.page_of("00d_paper.ipynb").name == "paper.ipynb"
+    assert builder.page_of("00e_paper.ipynb").name == "paper.ipynb"
     assert str(builder.page_of("02_features/05_extraction.ipynb")) == "features/extraction.ipynb"
 
 

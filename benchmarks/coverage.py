@@ -24,7 +24,7 @@ from scipy import stats
 
 from audit_studies import STUDIES as AUDIT_STUDIES
 
-from leuknb.evaluation import comparison, intervals, metrics, thresholds
+from leuknb.evaluation import intervals, metrics, paired_tests, thresholds
 from leuknb.core import rng, to_json, write_atomic
 
 from machine import parse
@@ -209,16 +209,16 @@ def tests(studies, seed):
                 three = [shift * y + np.sqrt(0.5) * (common + draw_scores(generator, 0 * y, groups)) for _ in range(3)]
                 a, b, c = ((s > shift / 2) == (y == 1) for s in three)
                 only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
-                low["mcnemar_exact"].append(comparison.mcnemar_exact(only_a, only_b))
-                low["mcnemar_exact mid-p"].append(comparison.mcnemar_exact(only_a, only_b, mid_p=True))
+                low["mcnemar_exact"].append(paired_tests.mcnemar_exact(only_a, only_b))
+                low["mcnemar_exact mid-p"].append(paired_tests.mcnemar_exact(only_a, only_b, mid_p=True))
                 if grouped:
                     lead = np.round(np.bincount(groups, a.astype(float) - b)).astype(int)
-                    low["sign_flip_exact"].append(comparison.sign_flip_exact(lead))
-                    low["sign_flip_exact mid-p"].append(comparison.sign_flip_exact(lead, mid_p=True))
-                low["delong_test"].append(comparison.delong_test(y, three[0], three[1], g)["p"])
-                low["cochran_q"].append(comparison.cochran_q(np.column_stack([a, b, c]), g, resamples=499, seed=i)[1])
+                    low["sign_flip_exact"].append(paired_tests.sign_flip_exact(lead))
+                    low["sign_flip_exact mid-p"].append(paired_tests.sign_flip_exact(lead, mid_p=True))
+                low["delong_test"].append(paired_tests.delong_test(y, three[0], three[1], g)["p"])
+                low["cochran_q"].append(paired_tests.cochran_q(np.column_stack([a, b, c]), g, resamples=499, seed=i)[1])
                 worse = (three[1] > shift / 2 + 0.5) == (y == 1)
-                d = comparison.paired_difference(a, worse, g)
+                d = paired_tests.paired_difference(a, worse, g)
                 truth = stats.norm.cdf(shift / 2) - (stats.norm.cdf(shift / 2 + 0.5)
                                                      + stats.norm.cdf(shift / 2 - 0.5)) / 2
                 covered.append(holds(d, truth)); widths.append(d.high - d.low)
@@ -238,9 +238,9 @@ def corrected_t(studies, seed):
                 y = half_of_each(generator, groups)
                 test = fold_masks(generator, y, groups)
                 a, b = (cross_validate(draw_features(generator, y, groups), y, test)[1] for _ in range(2))
-                p["corrected_resampled_t"].append(comparison.corrected_resampled_ttest(a - b, 4, 1,
+                p["corrected_resampled_t"].append(paired_tests.corrected_resampled_ttest(a - b, 4, 1,
                     groups.max() + 1)["p"])
-                p["corrected t, folds - 1"].append(comparison.corrected_resampled_ttest(a - b, 4, 1)["p"])
+                p["corrected t, folds - 1"].append(paired_tests.corrected_resampled_ttest(a - b, 4, 1)["p"])
                 p["uncorrected t"].append(stats.ttest_rel(a, b).pvalue if np.ptp(a - b) > 0 else 1.0)
             for method, values in p.items():
                 yield row("corrected_t", n, grouped, method, "rejects a true null", np.array(values) <= 0.05, REJECT)

@@ -20,7 +20,7 @@ from ..core import InputError, nearest
 from ..paper import COUNTS
 from ..evaluation.metrics import PAPER_METRICS, RATES
 from ..evaluation.intervals import clopper_pearson
-from ..evaluation.comparison import holm
+from ..evaluation.paired_tests import holm
 
 # %% auto #0
 __all__ = ['ALIASES', 'SIZES', 'MOST', 'Printed', 'printed', 'fitting', 'as_table', 'read_table', 'rates_of', 'paper_table',

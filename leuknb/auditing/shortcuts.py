@@ -21,7 +21,7 @@ from ..classification.fitting import run_folds
 from ..evaluation.splits import cv_splits, random_splits
 from ..evaluation.metrics import auroc_of_columns, auroc_shares
 from ..evaluation.intervals import clustered_variance, metric_intervals
-from ..evaluation.comparison import holm, permutation_p
+from ..evaluation.paired_tests import holm, permutation_p
 from ..evaluation.permutation import shuffled
 
 # %% auto #0

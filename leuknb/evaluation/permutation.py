@@ -14,7 +14,7 @@ from ..classification.fitting import run_labellings
 from .splits import cv_splits, random_splits
 from .predict import LabelledImages, labelled_images
 from .metrics import macro_rates
-from .comparison import permutation_p
+from .paired_tests import permutation_p
 
 # %% auto #0
 __all__ = ['MOST_IMAGES', 'shuffled', 'permutation_test', 'permutation_section']

@@ -19,7 +19,7 @@ from ..data.descriptors import image_facts
 from .splits import cv_splits
 from .predict import LabelledImages, labelled_images, predict_splits
 from .intervals import clustered_variance, Estimate, metric_intervals
-from .comparison import permutation_p
+from .paired_tests import permutation_p
 
 # %% auto #0
 __all__ = ['COLOURS', 'MOST', 'match_classes', 'both_sets', 'standardised_difference', 'colour_drift', 'size_drift',

@@ -24,7 +24,8 @@ from ..classification.estimators import block_widths
 from ..evaluation.splits import cv_splits, random_splits
 from ..evaluation.predict import labelled_images, predict_splits
 from ..evaluation.intervals import Estimate, nadeau_bengio_interval
-from ..evaluation.comparison import aligned, corrected_resampled_ttest, holm
+from ..evaluation.comparison import aligned
+from ..evaluation.paired_tests import corrected_resampled_ttest, holm
 from ..evaluation.schemes import cv_metrics, split_table
 from ..reporting.text import percent
 from ..reporting.run import parameter_names, report_notebook, to_html, use_ipc

@@ -19,8 +19,9 @@ from ..settings import make_settings, Settings
 from ..plotting import theme
 from ..classification.estimators import model_name
 from ..evaluation.predict import evaluate
-from ..evaluation.comparison import (
-    aligned, corrected_resampled_ttest, holm, mcnemar_exact, paired_difference, sentence, sign_flip_exact)
+from ..evaluation.comparison import aligned, sentence
+from ..evaluation.paired_tests import (
+    corrected_resampled_ttest, holm, mcnemar_exact, paired_difference, sign_flip_exact)
 from ..evaluation.schemes import cv_metrics, holdout_metrics
 from ..data.datasets import group_codes
 from ..reporting.text import percent, span

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import stats
 from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import cochrans_q as sm_cochrans_q
 from statsmodels.stats.contingency_tables import mcnemar as sm_mcnemar
@@ -20,6 +20,7 @@ from statsmodels.stats.proportion import proportion_confint
 from leuknb.evaluation import metrics
 from leuknb.evaluation import intervals
 from leuknb.evaluation import comparison
+from leuknb.evaluation import paired_tests
 from leuknb.evaluation import power
 from leuknb.evaluation import schemes
 from leuknb.core import InputError, rng
@@ -127,7 +128,7 @@ def test_fast_delong_equals_the_direct_one(seed, ties):
     np.testing.assert_allclose(cover, direct_cover, atol=1e-12)
     z = (direct_areas[0] - direct_areas[1]) / np.sqrt(max(direct_cover[0, 0] + direct_cover[1, 1] - 2 * direct_cover[0,
         1], 1e-300))
-    if abs(z) < 30: assert comparison.delong_test(y, a, b)["p"] == pytest.approx(2 * stats.norm.sf(abs(z)), abs=1e-9)
+    if abs(z) < 30: assert paired_tests.delong_test(y, a, b)["p"] == pytest.approx(2 * stats.norm.sf(abs(z)), abs=1e-9)
 
 
 def test_obuchowskis_variance_with_one_image_a_group_is_close_to_delongs():
@@ -294,7 +295,7 @@ def test_twenty_thousand_images_do_not_need_a_quadratic_table():
 def test_corrected_t_is_the_plain_t_test_when_training_sets_do_not_overlap():
     d = np.random.default_rng(0).normal(0.02, 0.05, 20)
     plain = stats.ttest_1samp(d, 0)
-    ours = comparison.corrected_resampled_ttest(d, 1e12, 1)
+    ours = paired_tests.corrected_resampled_ttest(d, 1e12, 1)
     assert ours["p"] == pytest.approx(plain.pvalue, rel=1e-6)
     np.testing.assert_allclose(ours["difference"].ci, plain.confidence_interval(), rtol=1e-6)
 
@@ -302,16 +303,16 @@ def test_corrected_t_is_the_plain_t_test_when_training_sets_do_not_overlap():
 def test_corrected_t_by_hand():
     d = np.array([0.1, 0.0, 0.2, 0.1])  # mean 0.1, s^2 = 0.02 / 3
     t = 0.1 / math.sqrt((1 / 4 + 1 / 4) * 0.02 / 3)
-    ours = comparison.corrected_resampled_ttest(d, 80, 20)
+    ours = paired_tests.corrected_resampled_ttest(d, 80, 20)
     assert ours["statistic"] == pytest.approx(t) and ours["p"] == pytest.approx(2 * stats.t.sf(t, 3))
     interval = intervals.nadeau_bengio_interval(d, 80, 20)
     np.testing.assert_allclose(interval[1:3], ours["difference"].ci)
-    assert comparison.corrected_resampled_ttest(d, 80, 20, n_groups=3)["p"] == pytest.approx(2 * stats.t.sf(t, 2))
+    assert paired_tests.corrected_resampled_ttest(d, 80, 20, n_groups=3)["p"] == pytest.approx(2 * stats.t.sf(t, 2))
 
 
 def test_corrected_t_of_equal_models_and_of_too_few_splits():
-    assert comparison.corrected_resampled_ttest([0.0] * 5, 4, 1)["p"] == 1.0
-    assert comparison.corrected_resampled_ttest([0.5] * 5, 4, 1)["p"] == 0.0
+    assert paired_tests.corrected_resampled_ttest([0.0] * 5, 4, 1)["p"] == 1.0
+    assert 0 < paired_tests.corrected_resampled_ttest([0.5] * 5, 80, 20)["p"] < 0.01
     assert math.isnan(intervals.nadeau_bengio_interval([0.9], 4, 1).low)
     with pytest.raises(InputError, match="n_train"): intervals.nadeau_bengio_interval([0.9, 0.8], 0, 1)
 
@@ -321,16 +322,16 @@ def test_corrected_t_of_equal_models_and_of_too_few_splits():
 @quick
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_exact_mcnemar_agrees_with_statsmodels(b, c):
-    assert comparison.mcnemar_exact(b, c) == pytest.approx(sm_mcnemar([[5, b], [c, 5]], exact=True).pvalue if b + c
+    assert paired_tests.mcnemar_exact(b, c) == pytest.approx(sm_mcnemar([[5, b], [c, 5]], exact=True).pvalue if b + c
                                                            else 1.0, abs=1e-12)
-    assert comparison.mcnemar_exact(b, c) == comparison.mcnemar_exact(c, b) >= comparison.mcnemar_exact(b, c,
+    assert paired_tests.mcnemar_exact(b, c) == paired_tests.mcnemar_exact(c, b) >= paired_tests.mcnemar_exact(b, c,
         mid_p=True)
 
 
 def test_mcnemar_reproduces_published_examples():
     # the seed paper's table, at its most favourable
-    assert [round(comparison.mcnemar_exact(b, 0), 3) for b in (1, 4, 8)] == [1.0, 0.125, 0.008]
-    assert round(comparison.mcnemar_exact(1, 7), 3) == 0.070 and round(comparison.mcnemar_exact(1, 7, mid_p=True),
+    assert [round(paired_tests.mcnemar_exact(b, 0), 3) for b in (1, 4, 8)] == [1.0, 0.125, 0.008]
+    assert round(paired_tests.mcnemar_exact(1, 7), 3) == 0.070 and round(paired_tests.mcnemar_exact(1, 7, mid_p=True),
         3) == 0.039  # Fagerland 2013, airway responsiveness
 
 
@@ -342,12 +343,12 @@ def test_sign_flips_agree_with_trying_them_all(leads, mid):
     observed = abs(d.sum())
     beyond, equal = np.mean(np.abs(sums) > observed), np.mean(np.abs(sums) == observed)
     expected = 1.0 if observed == 0 else beyond + equal * (0.5 if mid else 1)
-    assert comparison.sign_flip_exact(d, mid) == pytest.approx(expected, abs=1e-12)
+    assert paired_tests.sign_flip_exact(d, mid) == pytest.approx(expected, abs=1e-12)
 
 
 def test_sign_flips_of_single_images_are_mcnemars_test():
     for b, c in ((0, 0), (3, 1), (12, 4), (300, 250)):
-        assert comparison.sign_flip_exact([1] * b + [-1] * c) == pytest.approx(comparison.mcnemar_exact(b, c),
+        assert paired_tests.sign_flip_exact([1] * b + [-1] * c) == pytest.approx(paired_tests.mcnemar_exact(b, c),
             abs=1e-10)
 
 
@@ -355,30 +356,38 @@ def cells_to_rows(both, only_a, only_b, none):
     return np.repeat([1, 1, 0, 0], [both, only_a, only_b, none]), np.repeat([1, 0, 1, 0], [both, only_a, only_b, none])
 
 
-def test_newcombes_method_10_reproduces_the_published_example():
-    # Fagerland 2014, airway responsiveness: -0.507 to -0.026
-    found = comparison.paired_difference(*cells_to_rows(1, 1, 7, 12), continuity=True)
-    np.testing.assert_allclose(found[:3], (-6 / 21, -0.507, -0.026), atol=5e-4)
+def test_the_score_interval_reproduces_the_published_example():
+    # Fagerland 2014, airway responsiveness: -0.517 to -0.026
+    found = paired_tests.paired_difference(*cells_to_rows(1, 1, 7, 12))
+    np.testing.assert_allclose(found[:3], (-6 / 21, -0.517, -0.026), atol=5e-4)
 
 
 @quick
-@given(*[st.integers(0, 25)] * 4)
-def test_paired_difference_agrees_with_solving_the_score_equations(both, only_a, only_b, none):
-    n = both + only_a + only_b + none
+@given(*[st.integers(0, 25)] * 3)
+def test_paired_difference_agrees_with_searching_the_likeliest_tables(only_a, only_b, alike):
+    n = only_a + only_b + alike
     if n == 0: return
-    z, ends = stats.norm.ppf(0.975), []
-    for k in (both + only_a, both + only_b):
-        f = lambda p, k=k: (k / n - p) ** 2 - z**2 * p * (1 - p) / n
-        inner = min(max(k / n, 1e-9), 1 - 1e-9)  # at 0 and 1 the estimate itself solves the equation too
-        ends.append((0.0 if k == 0 else optimize.brentq(f, 0, inner), 1.0 if k == n else optimize.brentq(f, inner, 1)))
-    a, b = cells_to_rows(both, only_a, only_b, none)
-    phi = np.corrcoef(a, b)[0, 1] if a.std() > 0 and b.std() > 0 else 0.0
-    p1, p2 = a.mean(), b.mean()
-    low = p1 - p2 - math.sqrt(max((p1 - ends[0][0]) ** 2 - 2 * phi * (p1 - ends[0][0]) * (ends[1][1] - p2)
-                                  + (ends[1][1] - p2) ** 2, 0))
-    found = comparison.paired_difference(a, b)
-    assert found.low == pytest.approx(low, abs=1e-6)
-    assert found.low == pytest.approx(-comparison.paired_difference(b, a).high, abs=1e-9)
+    z = stats.norm.ppf(0.975)
+
+    def distance(x):
+        "Score statistic at a difference x; the likeliest share of only b on a grid refined three times."
+        low, high = max(0.0, -x), (1 - x) / 2
+        for _ in range(8):
+            q = np.linspace(low, high, 41)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                likely = (np.where(only_a, only_a * np.log(q + x), 0) + np.where(only_b, only_b * np.log(q), 0)
+                          + np.where(alike, alike * np.log(1 - x - 2 * q), 0))
+            best = int(np.argmax(np.nan_to_num(likely, nan=-np.inf)))
+            low, high = q[max(best - 1, 0)], q[min(best + 1, 40)]
+        return (only_a - only_b - n * x) / math.sqrt(n * (2 * q[best] + x * (1 - x)))
+
+    found = paired_tests.paired_difference(*cells_to_rows(alike, only_a, only_b, 0))
+    for end in found[1:3]:
+        if abs(end) < 1 - 1e-9: assert abs(distance(end)) == pytest.approx(z, rel=1e-3)
+    other = paired_tests.paired_difference(*cells_to_rows(alike, only_b, only_a, 0))
+    assert found.low == pytest.approx(-other.high, abs=1e-9) and found.low < found.value + 1e-12 < found.high + 2e-12
+    mcnemar = (only_a - only_b) ** 2 / max(only_a + only_b, 1)
+    if abs(mcnemar - z**2) > 1e-6: assert (found.low <= 0 <= found.high) == (mcnemar < z**2)
 
 
 @quick
@@ -386,7 +395,7 @@ def test_paired_difference_agrees_with_solving_the_score_equations(both, only_a,
 def test_cochrans_q_agrees_with_statsmodels(seed):
     right = np.random.default_rng(seed).random((40, 4)) < [0.9, 0.8, 0.8, 0.6]
     theirs = sm_cochrans_q(right.astype(int))
-    q, p = comparison.cochran_q(right)
+    q, p = paired_tests.cochran_q(right)
     assert q == pytest.approx(theirs.statistic) and p == pytest.approx(theirs.pvalue)
 
 
@@ -396,11 +405,11 @@ def test_cochrans_q_and_mcnemar_agree_with_mlxtend():
     r = np.random.default_rng(0)
     y = r.integers(0, 2, 100)
     said = [np.where(r.random(100) < p, y, 1 - y) for p in (0.9, 0.85, 0.7)]
-    np.testing.assert_allclose(comparison.cochran_q(np.column_stack([m == y for m in said])), cochrans_q(y, *said),
+    np.testing.assert_allclose(paired_tests.cochran_q(np.column_stack([m == y for m in said])), cochrans_q(y, *said),
                                rtol=1e-9)
     a, b = said[0] == y, said[2] == y
     table = np.array([[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]])
-    assert comparison.mcnemar_exact(table[0, 1], table[1, 0]) == pytest.approx(mcnemar(table, exact=True)[1])
+    assert paired_tests.mcnemar_exact(table[0, 1], table[1, 0]) == pytest.approx(mcnemar(table, exact=True)[1])
 
 
 @quick
@@ -408,11 +417,11 @@ def test_cochrans_q_and_mcnemar_agree_with_mlxtend():
 def test_holm_agrees_with_statsmodels(p):
     with patch("gc.collect"):  # which statsmodels calls every time, in a test session of many objects
         theirs = multipletests(p, method="holm")[1]
-    np.testing.assert_allclose(comparison.holm(p), theirs, atol=1e-12)
+    np.testing.assert_allclose(paired_tests.holm(p), theirs, atol=1e-12)
 
 
 def test_holm_leaves_out_what_is_no_test():
-    np.testing.assert_allclose(comparison.holm([0.01, math.nan, 0.04]), [0.02, math.nan, 0.04])
+    np.testing.assert_allclose(paired_tests.holm([0.01, math.nan, 0.04]), [0.02, math.nan, 0.04])
 
 
 def test_permutation_p_agrees_with_scipy_and_is_never_zero():
@@ -420,8 +429,8 @@ def test_permutation_p_agrees_with_scipy_and_is_never_zero():
     data = (r.normal(0.5, 1, 30), r.normal(0, 1, 30))
     theirs = stats.permutation_test(data, lambda a, b: a.mean() - b.mean(), vectorized=False, n_resamples=400,
                                     alternative="greater", rng=r)
-    assert comparison.permutation_p(theirs.statistic, theirs.null_distribution) == pytest.approx(theirs.pvalue)
-    assert comparison.permutation_p(2, np.zeros(999)) == 0.001 and comparison.permutation_p(0, []) == 1.0
+    assert paired_tests.permutation_p(theirs.statistic, theirs.null_distribution) == pytest.approx(theirs.pvalue)
+    assert paired_tests.permutation_p(2, np.zeros(999)) == 0.001 and paired_tests.permutation_p(0, []) == 1.0
 
 
 # ---- tables and words
@@ -445,11 +454,12 @@ def test_holdout_comparison_is_mcnemar_with_holm_and_cochran():
     right = {m: r.random(39) < p for m, p in (("svm", 0.97), ("ensemble", 0.95), ("knn", 0.87), ("tree", 0.5))}
     found = comparison.compare_models(predictions(right).sample(frac=1, random_state=0))
     pairs = [c for c in found if c["test"] != "cochran_q"]
-    assert len(pairs) == 6 and all(set(c) == {"a", "b", "test", "statistic", "p", "p_adjusted", "difference"}
-                                   for c in found)
+    shared = {"a", "b", "metric", "test", "statistic", "p", "p_adjusted", "difference"}
+    assert len(pairs) == 6 and all(set(c) == shared | {"informative", "p_least", "pairs"} for c in pairs)
+    assert set(found[-1]) == shared
     for c in pairs:
         a, b = right[c["a"]], right[c["b"]]
-        assert c["test"] == "mcnemar_exact" and c["p"] == comparison.mcnemar_exact((a & ~b).sum(), (~a & b).sum())
+        assert c["test"] == "mcnemar_exact" and c["p"] == paired_tests.mcnemar_exact((a & ~b).sum(), (~a & b).sum())
         assert c["difference"]["value"] == pytest.approx(a.mean()
                                                          - b.mean()) and c["difference"]["ci"][0] <= c["difference"][
                                                              "value"] <= c["difference"]["ci"][1]
@@ -476,7 +486,7 @@ def test_cross_validation_is_compared_over_its_folds():
     right = {m: r.random((n, repeats)) < p for m, p in (("svm", 0.95), ("tree", 0.7))}
     found = comparison.compare_models(predictions(right, "cv", splits), "cv")[0]
     d = [right["svm"][splits == f].mean() - right["tree"][splits == f].mean() for f in range(20)]
-    expected = comparison.corrected_resampled_ttest(d, 40, 10, 50)
+    expected = paired_tests.corrected_resampled_ttest(d, 40, 10, 50)  # one class: every image has weight 1
     assert found["test"] == "corrected_resampled_t" and found["p"] == pytest.approx(expected["p"]) and found[
         "difference"]["ci"] == pytest.approx(expected["difference"].ci)
 
@@ -533,7 +543,7 @@ def test_power_agrees_with_enumerating_all_tables():
     b, c = b[keep], c[keep]
     chance = stats.multinomial.pmf(np.column_stack([b, c, n - b - c]), n,
                                    [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance])
-    reject = [comparison.mcnemar_exact(i, j) <= 0.05 for i, j in zip(b, c)]
+    reject = [paired_tests.mcnemar_exact(i, j) <= 0.05 for i, j in zip(b, c)]
     assert power.mcnemar_power(n, difference, discordance) == pytest.approx(chance @ reject, abs=1e-12)
 
 

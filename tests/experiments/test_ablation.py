@@ -13,7 +13,7 @@ from leuknb.core import InputError
 from leuknb.settings import make_settings, PRESETS, SyntheticSettings
 from leuknb.data.datasets import load_dataset
 from leuknb.features.extraction import extract
-from leuknb.evaluation.comparison import corrected_resampled_ttest
+from leuknb.evaluation.paired_tests import corrected_resampled_ttest
 
 FEW = make_settings(synthetic=SyntheticSettings(n_images=12, images_per_patient=2))
 QUICK = Design(2, 1, 2)

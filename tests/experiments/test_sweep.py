@@ -19,7 +19,7 @@ from leuknb.experiments import compare
 from leuknb.experiments import sweep
 from leuknb.core import InputError
 from leuknb.settings import make_settings, Settings
-from leuknb.evaluation.comparison import corrected_resampled_ttest, mcnemar_exact
+from leuknb.evaluation.paired_tests import corrected_resampled_ttest, mcnemar_exact
 
 QUICK = make_settings(image_size=64, n_splits=0, cv_folds=3, cv_repeats=1, permutations=0, bootstrap=100, audit=False,
                       cases=0, classifiers=["svm"],

@@ -9,13 +9,16 @@ import argparse
 import io
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
-from leuknb.data.descriptors import image_facts
+from leuknb.data.descriptors import Facts, image_facts
 from leuknb.auditing.shortcuts import judge_probes, run_probes
 from leuknb.auditing.audit import run_audit
+from leuknb.evaluation.permutation import permutation_test
 from leuknb.core import rng, sha256
 from leuknb.settings import make_settings, SyntheticSettings, View
 from leuknb.data.datasets import load_dataset
@@ -120,7 +123,88 @@ def clean(studies: int, seed: int):
     yield line("clean", 195, "warned", told, 0.0, 0.05)
 
 
-STUDIES = {"duplicates": duplicates, "shortcut": shortcut, "clean": clean}
+FEW = (8, 10, 12, 14, 40)  # patients, half of each class
+EACH = 10  # images of a patient
+
+
+def patient_labels(patients: int):
+    "Group and class of each image: the classes take turns among the patients."
+    return (np.repeat([f"p{i:02}" for i in range(patients)], EACH).astype(object),
+            np.repeat(np.arange(patients) % 2, EACH))
+
+
+def shared_noise(generator, patients: int, *shape):
+    "Numbers [images, *shape] of unit variance, of which the images of a patient share half."
+    own = generator.normal(size=(patients * EACH, *shape))
+    return np.sqrt(0.5) * (np.repeat(generator.normal(size=(patients, *shape)), EACH, 0) + own)
+
+
+def drawn_facts(patients: int, planted: str | None, seed: int):
+    """What the probes see of images that never were, and the set they belong to: every patient looks a little alike,
+    and with "file" or "colour" planted that one tells the classes apart without a mistake.
+    """
+    r, (groups, y) = rng(seed, "facts", patients), patient_labels(patients)
+    noise = lambda *shape: shared_noise(r, patients, *shape)
+    n = len(y)
+    size = np.exp(10.5 + 0.1 * noise() + (3 * y if planted == "file" else 0))
+    t = pd.DataFrame({"width": 480, "height": 360, "bytes": size, "bytes_per_pixel": size / (480 * 360),
+                      "aspect_ratio": 4 / 3, "jpeg_quality": 90.0, "progressive": 0, "exif_entries": 0,
+                      "colour_profile": 0, "dpi": 72, "format": "JPEG", "mode": "RGB", "camera": ""}, index=range(n))
+    for c in "rgb":
+        t[f"colour_mean_{c}"] = noise() + (12 * y if planted == "colour" else 0)
+        t[f"colour_sd_{c}"], t[f"border_mean_{c}"] = noise(), noise()
+    t["border_grain"] = noise()
+    tiny = np.clip(128 + 30 * noise(8, 8, 3), 0, 255).astype(np.uint8)
+    label = np.where(y == 1, "abnormal", "normal").astype(object)
+    usable = pd.DataFrame({"file_name": [f"{i:04}.jpg" for i in range(n)], "label": label, "group": groups})
+    return Facts(t, np.zeros((n, 123), np.float32), np.zeros((n, 32, 32), np.uint8), tiny), SimpleNamespace(
+        labels=label, classes=["abnormal", "normal"], positive="abnormal", usable=usable, groups=groups, grouped=True)
+
+
+def told_of(patients: int, planted: str | None, seed: int) -> list[dict]:
+    "The warnings of the probes, in a run that asks for no permutation test and no cross-validation."
+    facts, data = drawn_facts(patients, planted, seed)
+    return judge_probes(run_probes(facts, data, make_settings(permutations=0, cv_repeats=0)))[0]
+
+
+def few_patients(studies: int, seed: int):
+    "A perfect shortcut, and none, with few patients: is the one mentioned, and the other let pass?"
+    code = {"file": "LKB201", "colour": "LKB203"}
+    for patients in FEW:
+        for planted in code:
+            told = [told_of(patients, planted, seed + i) for i in range(min(studies, MOST))]
+            named = [any("size" in w["text"] or "Colour" in w["text"] for w in ws) for ws in told]
+            yield line("few patients", patients, f"perfect {planted} mentioned", named, 1.0, 1.0)
+            yield line("few patients", patients, f"perfect {planted} warned of by its code",
+                       [any(w["code"] == code[planted] for w in ws) for ws in told],
+                       0.0 if patients < 10 else 1.0, 1.0)
+        told = [told_of(patients, None, seed + 700 + i) for i in range(min(4 * studies, 10 * MOST))]
+        yield line("few patients", patients, "nothing planted, a shortcut warned of",
+                   [any(w["code"] != "LKB205" for w in ws) for ws in told], 0.0, 0.05)
+        yield line("few patients", patients, "nothing planted, not judged (LKB205)",
+                   [any(w["code"] == "LKB205" for w in ws) for ws in told], 0.0, 0.0 if patients >= 10 else 1.0)
+
+
+def label_permutation(studies: int, seed: int):
+    "The permutation test of a linear machine: how often p is at most 0.05 where labels mean nothing, and where a lot."
+    settings = make_settings(positive="abnormal", classifiers=["svm"], permutations=99)
+    for patients in (6, 10, 12, 20):
+        groups, y = patient_labels(patients)
+        table = pd.DataFrame({"file_name": [f"{i:04}.png" for i in range(len(y))], "group": groups,
+                              "label": np.where(y == 1, "abnormal", "normal")})
+        for effect, band in ((0.0, (0.0, 0.0) if patients < 8 else (0.03, 0.06)),
+                             (6.0, (0.0, 0.0) if patients < 8 else (0.95, 1.0))):
+            p = []
+            for i in range(min(4 * studies, 10 * MOST) if effect == 0 else min(studies, MOST)):
+                X = shared_noise(rng(seed, "permuted", patients, effect, i), patients, 8) + effect * y[:, None]
+                fewer = settings.model_copy(update={"cv_folds": min(5, patients // 2), "seed": i})
+                p.append(permutation_test(X, table, fewer, n_jobs=1)["p"] <= 0.05)
+            yield line("permutation", patients, "p <= 0.05, " + ("no effect" if effect == 0 else "perfect model"), p,
+                       *band)
+
+
+STUDIES = {"few patients": few_patients, "permutation": label_permutation, "duplicates": duplicates,
+           "shortcut": shortcut, "clean": clean}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])

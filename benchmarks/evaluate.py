@@ -84,7 +84,8 @@ def compare_labellings(X, y, splits, n, part):
     fold = np.empty(len(y), int)
     for f, (_, test) in enumerate(splits): fold[test] = f
     labellings = np.stack([shuffled(y, fold, None, rng(0, "permutation", i)) for i in range(n)])
-    ours_wall, ours_cpu, ours = timed(lambda: run_labellings(X, labellings, splits, study_classifier("svm", len(X))))
+    svm = study_classifier("svm", len(X))
+    ours_wall, ours_cpu, ours = timed(lambda: run_labellings(X, [(labellings, splits)], svm))
     wall, cpu, plain = timed(lambda: plain_labellings(X, labellings[:part], splits, "svm"))
     assert np.array_equal(ours[:part], plain), "the permutation test differs from scikit-learn"
     factor = n / part

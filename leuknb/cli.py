@@ -16,6 +16,7 @@ import typer
 
 from .core import check_choice, check_writable, InputError, LeuknbError
 from .settings import make_settings, parse_changes, PRESETS
+from .warning_codes import warning_line
 
 # %% auto #0
 __all__ = ['app', 'RESEARCH', 'Data', 'Preset', 'Changes', 'Dask', 'ModelFolder', 'Weights', 'Force', 'cache', 'main', 'report',
@@ -288,10 +289,10 @@ def _audit_data(data: str, changes: list[str], out: Path | None, force: bool) ->
     _tell_layout(settings)
     found = leuknb.audit(settings.data, out, force, **settings.model_dump(exclude={"data", "out"}))
     _tell_skipped(found.skipped)
-    for warning in found.warnings: typer.echo(f"- {warning}")
-    if not found.warnings: typer.echo("nothing found that must be looked at")
+    for w in found.warnings: typer.echo(warning_line(w))
+    if not found.exit_code: typer.echo("nothing found that must be looked at")
     typer.echo(found.folder / "audit.html")
-    return bool(found.warnings)
+    return bool(found.exit_code)
 
 # %% ../nbs/11_cli.ipynb #92b782fd
 @app.command()

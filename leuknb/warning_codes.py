@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .core import check_choice
 
 # %% auto #0
-__all__ = ['CODES', 'WarningCode', 'warning', 'check_codes', 'acknowledged', 'unacknowledged']
+__all__ = ['CODES', 'WarningCode', 'warning', 'check_codes', 'acknowledged', 'warning_line', 'unacknowledged']
 
 # %% ../nbs/00b_warning_codes.ipynb #8473ba1f
 class WarningCode(NamedTuple):
@@ -125,6 +125,13 @@ def acknowledged(
 ) -> list[dict]:  # those whose code was, with "acknowledged": true
     "Return the warnings, marked where their code is acknowledged."
     return [{**w, "acknowledged": True} if w["code"] in codes else w for w in warnings]
+
+
+def warning_line(
+    w: dict,  # of `warning`, perhaps marked by `acknowledged`
+) -> str:
+    "Return a warning in one line: its code, its text, and that it is acknowledged where it is."
+    return f"{w['code']}: {w['text']}" + (" (acknowledged)" if w.get("acknowledged") else "")
 
 
 def unacknowledged(

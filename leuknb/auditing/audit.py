@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..core import InputError
 from ..settings import Settings
+from ..warning_codes import acknowledged, unacknowledged, warning, warning_line
 from ..data.datasets import Dataset, groups as belonging
 from ..data.descriptors import Facts, image_facts
 from ..evaluation.intervals import Estimate
@@ -76,7 +77,7 @@ class Audit:
     balance: pd.DataFrame  # images and groups of each class
     clusters: np.ndarray  # [n_usable] cluster of copies of each image, "" where it has none
     groups: np.ndarray | None  # [n_usable] patients joined with copies; None when every image stands alone
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[dict] = field(default_factory=list)  # code, text; acknowledged where the settings say so
     remarks: list[str] = field(default_factory=list)
     metrics: dict = field(default_factory=dict)
     folder: Path | None = None  # where it was written
@@ -84,14 +85,16 @@ class Audit:
 
     @property
     def exit_code(self) -> int:
-        "0 when the data are clean, 3 when something must be looked at."
-        return 3 if self.warnings else 0
+        "0 when the data are clean or all that was found is acknowledged, 3 when something must be looked at."
+        return 3 if unacknowledged(self.warnings) else 0
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{escape(w)}</li>" for w in self.warnings)
+        items = "".join(f"<li>{escape(warning_line(w))}</li>" for w in self.warnings)
+        said = "To look at before training:" if self.exit_code else "Nothing found that must be looked at."
         where = f"<p>Written to <code>{escape(str(self.folder))}</code>.</p>" if self.folder else ""
-        return (f"<p><b>{'To look at before training:' if items else 'Nothing found that must be looked at.'}</b></p>"
-                f"<ul>{items}</ul>{self.shortcuts.to_html(index=False, float_format='{:.2f}'.format)}{where}")
+        return (f"<p><b>{said}</b></p>"
+                f"<ul>{items}</ul>"
+                f"{self.shortcuts.to_html(index=False, float_format='{:.2f}'.format, na_rep='')}{where}")
 
 # %% ../../nbs/05_auditing/03_audit.ipynb #5dc83618
 @dataclass(frozen=True)
@@ -168,28 +171,28 @@ def _count(n: int, one: str, many: str) -> str: return f"{n:,} {one if n == 1 el
 
 
 def _data_warnings(duplicates: pd.DataFrame, leaks: pd.DataFrame, quality: pd.DataFrame, exact: int,
-                   near: int) -> list[str]:
+                   near: int) -> list[dict]:
     "Warnings about copies, leaks and unusable pictures; label conflicts first."
     out, conflicts = [], duplicates[duplicates["conflict"]]
     if len(conflicts):
         first = conflicts[conflicts["cluster"] == conflicts["cluster"].iloc[0]]
         named = "; ".join(f"{r.file_name} as {r.label}" for r in first.head(3).itertuples())
         n = conflicts["cluster"].nunique()
-        out.append(f"{_count(n, 'picture bears', 'pictures bear')} more than one label ({named}). "
-                   "Either a label is wrong, or the picture shows cells of both kinds and cannot have one.")
+        out.append(warning("LKB101", f"{_count(n, 'picture bears', 'pictures bear')} more than one label ({named}). "
+                           "Either a label is wrong, or the picture shows cells of both kinds and cannot have one."))
     for (what, where), part in leaks.groupby(["what", "where"], sort=False):
         things = _count(len(part), "cluster of copies lies",
                         "clusters of copies lie") if what == "copies" else _count(len(part), "group lies", "groups lie")
-        out.append(f"{things} on both sides of {where} ({part['images'].sum():,} images). What is tested there has "
-                   f"been seen in training.")
+        out.append(warning("LKB102", f"{things} on both sides of {where} ({part['images'].sum():,} images). What is "
+                           f"tested there has been seen in training."))
     if exact + near:
-        out.append(f"{_count(exact + near, 'image is a copy', 'images are copies')} of another ({exact:,} identical, "
-                   f"{near:,} altered). "
-                   "Copies must stay on one side of every split.")
+        out.append(warning("LKB103", f"{_count(exact + near, 'image is a copy', 'images are copies')} of another "
+                           f"({exact:,} identical, {near:,} altered). Copies must stay on one side of every split."))
     bad = quality[quality["issue"].isin(UNUSABLE)]
     if len(bad):
         kinds = ", ".join(f"{n} {issue}" for issue, n in bad["issue"].value_counts(sort=False).items())
-        out.append(f"{_count(bad['file_name'].nunique(), 'picture', 'pictures')} may be unusable ({kinds}).")
+        out.append(warning("LKB104", f"{_count(bad['file_name'].nunique(), 'picture', 'pictures')} may be unusable "
+                           f"({kinds})."))
     return out
 
 # %% ../../nbs/05_auditing/03_audit.ipynb #2c12c377
@@ -203,10 +206,7 @@ def look_for_copies(dataset: Dataset, settings: Settings = Settings()) -> Copied
     return Copied(facts, found, _joined(dataset, found.cluster))
 
 # %% ../../nbs/05_auditing/03_audit.ipynb #74e87b36
-def _behind(probed, dataset: Dataset) -> tuple[int, str]:
-    "How many units the probes' intervals rest on, and what they are."
-    if probed.n_groups == probed.n_images: return probed.n_images, "images"
-    return probed.n_groups, "patients" if dataset.grouped else "copy groups"
+def _known(p: float) -> float | None: return None if np.isnan(p) else float(p)
 
 
 def _over_section(over: dict, behind: tuple[int, str]) -> dict:
@@ -233,21 +233,18 @@ def run_audit(
     facts, copies, groups = copied.facts, copied.found, copied.groups
     duplicates, clusters = _duplicate_table(dataset, copies)
     leaks = find_leaks(dataset, clusters, model_predictions)
-    probed = run_probes(facts, dataset, settings, groups, X,
-                        model_predictions)
+    probed = run_probes(facts, dataset, settings, groups, X, model_predictions)
     quality = find_quality(facts, dataset, X)
     found, remarks = judge_probes(probed)
     data = _data_warnings(duplicates, leaks, quality, copies.exact, copies.near)
-    usable = data[-1:] if len(quality[quality["issue"].isin(UNUSABLE)]) else []
-    warned = data[: len(data) - len(usable)] + found + usable
-    behind = _behind(probed, dataset)
-    shortcuts = [{"probe": r.probe, "auroc": Estimate(r.auroc, r.low, r.high, *behind).to_dict(), "p": r.p,
-                  "p_adjusted": r.p_adjusted} for r in probed.table.itertuples()]
+    warned = acknowledged(sorted(data + found, key=lambda w: w["code"] == "LKB104"), settings.acknowledge)
+    behind = probed.n_groups, probed.units
+    shortcuts = [{"probe": r.probe, "auroc": Estimate(r.auroc, r.low, r.high, *behind).to_dict(), "p": _known(r.p),
+                  "p_adjusted": _known(r.p_adjusted)} for r in probed.table.itertuples()]
     metrics = {"exact_duplicates": copies.exact, "near_duplicates": copies.near,
                "label_conflicts": int(duplicates.loc[duplicates["conflict"], "cluster"].nunique()),
                "leaks": len(leaks), "shortcuts": shortcuts,
-               "warnings": [{"code": None, "text": w} for w in warned]} | (
-                   {"over_best_probe": _over_section(probed.over, behind)} if probed.over else {})
+               "warnings": warned} | ({"over_best_probe": _over_section(probed.over, behind)} if probed.over else {})
     conflicts = duplicates[duplicates["conflict"]].reset_index(drop=True)
     return Audit(duplicates, conflicts, leaks, probed.table, probed.over, quality, _balance(dataset), clusters, groups,
                  warned, remarks, metrics)

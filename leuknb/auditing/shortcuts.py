@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..core import InputError, rng
+from ..core import counted, InputError, rng
 from ..settings import Settings
+from ..warning_codes import warning
 from ..data.datasets import Dataset, group_codes
 from ..data.descriptors import Facts
 from ..classification.estimators import study_classifier
@@ -22,11 +23,11 @@ from ..evaluation.splits import cv_splits, random_splits
 from ..evaluation.metrics import auroc_of_columns, auroc_shares
 from ..evaluation.intervals import clustered_variance, metric_intervals
 from ..evaluation.paired_tests import holm, permutation_p
-from ..evaluation.permutation import shuffled
+from ..evaluation.permutation import labelling_counts, shuffled
 
 # %% auto #0
-__all__ = ['PROBES', 'FILE_WORDS', 'MOST_IMAGES', 'REPEATS', 'PROBE_SVM', 'LEAST', 'TOO_GOOD', 'probe_features',
-           'least_squares_aurocs', 'Probed', 'run_probes', 'judge_probes']
+__all__ = ['PROBES', 'FILE_WORDS', 'PERMUTATIONS', 'MOST_IMAGES', 'FOLDS', 'REPEATS', 'PROBE_SVM', 'LEAST', 'TOO_GOOD', 'STRONG',
+           'probe_features', 'least_squares_aurocs', 'exchanged_labellings', 'Probed', 'run_probes', 'judge_probes']
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #9658587e
 PROBES = {"file": "file facts", "colour": "colour means and spreads", "border": "border, cell removed",
@@ -70,70 +71,93 @@ def probe_features(
     return {name: c.loc[:, c.nunique() > 1].astype(float) for name, c in columns.items()}
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #265342a2
-def _auroc_interval(y, scores, area, shares, groups, level=0.95) -> list[float]:
-    """Logit interval; where it is not defined (AUROC 0 or 1), the score interval of the statistics page, mean over
-    classes.
-    """
-    variance, g = clustered_variance(shares, groups)
-    se, df = math.sqrt(variance), max(g - 1, 1)
-    if 0 < area < 1 and se > 1e-12:
-        half = stats.t.ppf(0.5 + level / 2, df) * se / (area * (1 - area))
-        return [float(v) for v in 1 / (1 + np.exp(-(np.log(area / (1 - area)) + np.array([-half, half]))))]
-    mean = scores.mean(1)
-    there = [c for c in range(mean.shape[1]) if 0 < (y == c).sum() < len(y)]
-    ends = [metric_intervals((y == c).astype(int), (mean.argmax(1) == c).astype(int), mean[:, c], groups,
-                             "score")["auroc"] for c in there]
-    return [float(np.mean([e.low for e in ends])), float(np.mean([e.high for e in ends]))]
+def _auroc_interval(y: np.ndarray, scores: np.ndarray, groups) -> tuple[float, float]:
+    "Ends of the interval of a mean AUROC from scores [n, repeats, k]: the means over the classes that are there."
+    called = scores.argmax(2)
+    there = [c for c in range(scores.shape[2]) if 0 < (y == c).sum() < len(y)]
+    ends = [metric_intervals((y == c).astype(int), (called == c).astype(int), scores[:, :, c], groups, "score")["auroc"]
+            for c in (there[-1:] if scores.shape[2] == 2 else there)]
+    return float(np.mean([e.low for e in ends])), float(np.mean([e.high for e in ends]))
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #79409327
 def least_squares_aurocs(
     X: np.ndarray,  # [n, n_features]
     labellings: np.ndarray,  # [m, n] class numbers
-    splits: list[tuple[np.ndarray, np.ndarray]],  # folds that cover every image once
+    groups: np.ndarray | None,  # [n] left out one after the other; None: every image for itself
     n_classes: int,
-) -> np.ndarray:  # [m] cross-validated AUROC, mean over classes
-    """Return the AUROC of cross-validated ridge regression on the labels, for many labellings at once.
+) -> np.ndarray:  # [m] AUROC over left-out groups, mean over classes
+    """Return the AUROC of ridge regression on the labels with each group left out, for many labellings at once.
 
-    Hoerl and Kennard 1970, doi 10.1080/00401706.1970.10488634.
+    What the others say of group g is (I - H_gg)^-1 (H y - H_gg y)_g, H the hat matrix of all; columns and labels are
+    centred over all images. Hoerl and Kennard 1970, doi 10.1080/00401706.1970.10488634.
     """
-    classes = range(1, 2) if n_classes == 2 else range(n_classes)
-    total = np.zeros(len(labellings))
+    codes, n_groups = group_codes(groups, len(X))
+    sd = X.std(0)
+    Z = (X - X.mean(0)) / np.where(sd > 0, sd, 1)
+    W = np.linalg.solve(Z.T @ Z + Z.shape[1] * np.eye(Z.shape[1]), Z.T)
+    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    classes, total = range(1, 2) if n_classes == 2 else range(n_classes), np.zeros(len(labellings))
     for c in classes:
         wanted = (labellings.T == c).astype(float)
-        scores = np.empty(wanted.shape)
-        for train, test in splits:
-            mean, sd = X[train].mean(0), X[train].std(0)
-            A, B = ((X[rows] - mean) / np.where(sd > 0, sd, 1) for rows in (train, test))
-            scores[test] = B @ np.linalg.solve(A.T @ A + X.shape[1] * np.eye(X.shape[1]),
-                                               A.T @ (wanted[train] - wanted[train].mean(0)))
+        centred = wanted - wanted.mean(0)
+        scores = Z @ (W @ centred)
+        for g in members:
+            H = Z[g] @ W[:, g]
+            scores[g] = np.linalg.solve(np.eye(len(g)) - H, scores[g] - H @ centred[g])
         total += auroc_of_columns(np.round(scores, 9), wanted)
     return total / len(classes)
 
+# %% ../../nbs/05_auditing/02_shortcuts.ipynb #5020e48d
+PERMUTATIONS = 1000  # exchanged labellings that are drawn; those that come twice count once
+
+
+def exchanged_labellings(
+    y: np.ndarray,  # [n] class numbers
+    groups: np.ndarray | None,  # [n] groups; None: every image for itself
+    seed: int = 0,
+) -> np.ndarray:  # [m, n], the true labelling first, all different
+    """Return the true labelling and others, drawn without replacement from all ways to exchange the labels among
+    groups.
+
+    Phipson and Smyth 2010, doi 10.2202/1544-6115.1585.
+    """
+    blocks, generator = np.zeros(len(y), int), rng(seed, "probe")
+    drawn = np.stack([y, *(shuffled(y, blocks, groups, generator) for _ in range(PERMUTATIONS))])
+    _, first = np.unique(drawn, axis=0, return_index=True)
+    return drawn[np.sort(first)]
+
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #14856b98
 MOST_IMAGES = 3000  # looked at by the probes
-REPEATS = 3  # of the cross-validation, at most; the intervals hardly gain from more
+FOLDS = 5  # of the cross-validation, fewer where a class has fewer groups
+REPEATS = 3  # of it; the intervals hardly gain from more
 
 
 @dataclass(frozen=True)
 class Probed:
     "Cross-validated scores of the probes, and of a model when one was given, on the same images."
-    table: pd.DataFrame  # probe, auroc, low, high, p, p_adjusted, strongest, strongest_auroc
+    # probe, auroc, low, high, p, p_adjusted, strongest, strongest_auroc; p is NaN for a probe with nothing to see
+    table: pd.DataFrame
     # the model against the best probe: model, auroc, ci, probe, difference, difference_ci, p; empty without a model
     over: dict
     n_images: int
     n_groups: int  # patients or groups of copies behind the intervals; n_images when every image stands for itself
+    units: str = "images"  # what the groups are: images, patients, copy groups
+    groups_of: dict[str, int] = field(default_factory=dict)  # class -> groups that bear it, also of classes left out
+    smallest_p: float | None = None  # the least p that exchanging the labels allows; None where nothing was probed
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #659175c1
-def _folds(labels, groups, settings: Settings):
-    "The folds of the evaluation, fewer where groups or images are short; None when a class cannot be split."
+def _folds(labels, groups, seed: int):
+    "Stratified folds, repeated, and their number: as many as can be filled; None where not even two can."
+    for folds in range(min(FOLDS, *_groups_of(labels, groups).values()), 1, -1):
+        try: return cv_splits(labels, groups, folds, REPEATS, seed), folds
+        except InputError: continue
+    return None
+
+
+def _groups_of(labels, groups) -> dict[str, int]:
+    "How many groups bear each class."
     codes, _ = group_codes(groups, len(labels))
-    per_class = [len(set(codes[labels == c])) for c in set(labels)]
-    folds = min(settings.cv_folds, *per_class)
-    if folds < 2: return None
-    try:
-        return cv_splits(labels, groups, folds, min(max(settings.cv_repeats, 1), REPEATS),
-                         settings.seed), folds
-    except InputError: return None
+    return {c: len(set(codes[labels == c])) for c in sorted(set(labels))}
 
 
 # converges on few, nearly collinear columns, where the solver of "svm" may not end
@@ -146,8 +170,9 @@ def _svm_scores(X: np.ndarray, y: np.ndarray, splits, folds: int, n_classes: int
     name, params = classifier
     machine = study_classifier(name, len(X), params)
     scores = np.zeros((len(y), len(splits) // folds, n_classes))
-    for split, _, part, _ in run_folds(X, y, splits, [machine], settings.seed, "probe",
-                                       n_classes=n_classes, what="probing for shortcuts"):
+    few = len(X) * X.shape[1] < 10**6  # threads would wait for each other longer than they fit
+    for split, _, part, _ in run_folds(X, y, splits, [machine], settings.seed, "probe", n_classes=n_classes,
+                                       n_jobs=1 if few else None, what="probing for shortcuts"):
         scores[splits[split][1], split // folds] = part
     return scores
 
@@ -162,13 +187,13 @@ def _strongest(columns: pd.DataFrame, y: np.ndarray, n_classes: int) -> tuple[st
 
 
 def _probe(name, columns, y, groups, splits, folds, n_classes, labellings, settings) -> tuple[dict, np.ndarray]:
-    row = {"probe": name, "auroc": 0.5, "low": 0.5, "high": 0.5, "p": 1.0}
+    row = {"probe": name, "auroc": 0.5, "low": 0.5, "high": 0.5, "p": math.nan}
     row["strongest"], row["strongest_auroc"] = _strongest(columns, y, n_classes)
     if not columns.shape[1]: return row, np.zeros(len(y))
     scores = _svm_scores(columns.to_numpy(), y, splits, folds, n_classes, settings)
     row["auroc"], shares = auroc_shares(y, scores)
-    row["low"], row["high"] = _auroc_interval(y, scores, row["auroc"], shares, groups)
-    areas = least_squares_aurocs(columns.to_numpy(), labellings, splits[:folds], n_classes)
+    row["low"], row["high"] = _auroc_interval(y, scores, groups)
+    areas = least_squares_aurocs(columns.to_numpy(), labellings, groups, n_classes)
     return row | {"p": permutation_p(areas[0], areas[1:])}, shares
 
 
@@ -200,39 +225,50 @@ def _over_best(model: str, scores, y, groups, table: pd.DataFrame, shares) -> di
     difference = area - float(table["auroc"][best])
     half = float(stats.t.ppf(0.975, df)) * se
     p = float(2 * stats.t.sf(abs(difference) / se, df)) if se > 1e-12 else 1.0
-    return {"model": model, "auroc": area, "ci": _auroc_interval(y, scores, area, own, groups),
+    return {"model": model, "auroc": area, "ci": list(_auroc_interval(y, scores, groups)),
             "probe": table["probe"][best], "difference": difference,
             "difference_ci": [float(max(difference - half, -1.0)), float(min(difference + half, 1.0))], "p": p}
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #d59830f9
+_COLUMNS = ["probe", "auroc", "low", "high", "p", "p_adjusted", "strongest", "strongest_auroc"]
+
+
+def _probed_images(labels, groups, seed: int) -> np.ndarray:
+    "Indices of the images of classes that two groups bear, at most about `MOST_IMAGES`, whole groups; perhaps none."
+    kept = [c for c, n in _groups_of(labels, groups).items() if n > 1]
+    some = np.flatnonzero(np.isin(labels, kept)) if len(kept) > 1 else np.zeros(0, int)
+    if len(some) <= MOST_IMAGES: return some
+    part = random_splits(labels[some], None if groups is None else groups[some], 1, MOST_IMAGES / len(some), seed,
+                         "probes")
+    return some[part[0][1]]
+
+
+def _unit(dataset: Dataset, groups) -> str:
+    if group_codes(groups, len(dataset.labels))[1] == len(dataset.labels): return "images"
+    return "patients" if dataset.grouped else "copy groups"
+
+
 def run_probes(
     facts: Facts,
     dataset: Dataset,
-    settings: Settings = Settings(),  # cv_folds, cv_repeats, permutations, seed, classifiers are looked at
+    settings: Settings = Settings(),  # seed; classifiers and params for the model that is compared
     groups: np.ndarray | None = None,  # [n] what must not straddle a fold; None: the dataset's groups
     X: np.ndarray | None = None,  # [n, n_features] features of a model to compare the probes with
     predictions: pd.DataFrame | None = None,  # or its predictions, scheme "cv"
 ) -> Probed:
     "Return how well each probe tells the classes apart, and how much a model adds over the best of them."
-    labels = dataset.labels
-    groups = dataset.groups if groups is None else np.asarray(groups)
+    labels, groups = dataset.labels, dataset.groups if groups is None else np.asarray(groups)
+    about = {"units": _unit(dataset, groups), "groups_of": _groups_of(labels, groups)}
+    some = _probed_images(labels, groups, settings.seed)
+    labels, groups = labels[some], None if groups is None else groups[some]
+    found = _folds(labels, groups, settings.seed) if len(some) else None
+    if found is None: return Probed(pd.DataFrame(columns=_COLUMNS), {}, 0, 0, **about)
+    splits, folds = found
     classes = [c for c in dataset.classes if c in set(labels)]
     if dataset.positive in classes and len(classes) == 2:
         classes = [c for c in classes if c != dataset.positive] + [dataset.positive]
-    some = np.arange(len(labels))
-    if len(some) > MOST_IMAGES:
-        some = random_splits(labels, groups, 1, MOST_IMAGES / len(labels), settings.seed, "probes")[0][1]
-    labels, groups = labels[some], None if groups is None else groups[some]
-    found = _folds(labels, groups, settings) if len(classes) > 1 else None
-    if found is None:
-        return Probed(pd.DataFrame(columns=["probe", "auroc", "low", "high", "p", "p_adjusted", "strongest",
-                                            "strongest_auroc"]), {}, 0, 0)
-    splits, folds = found
     y = np.array([classes.index(v) for v in labels])
-    fold = np.empty(len(y), int)
-    for i, (_, test) in enumerate(splits[:folds]): fold[test] = i
-    labellings = np.stack([y, *(shuffled(y, fold, groups, rng(settings.seed, "probe", i))
-                                for i in range(settings.permutations))])
+    labellings = exchanged_labellings(y, groups, settings.seed)
     rows, shares = zip(*(_probe(name, c.iloc[some], y, groups, splits, folds, len(classes), labellings, settings)
                          for name, c in probe_features(facts).items()))
     table = pd.DataFrame(rows)
@@ -243,13 +279,17 @@ def run_probes(
     if model is None and X is not None:
         same = "svm", settings.params.get("svm", {})
         model = "svm", _svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings, same)
+    ways, alike = labelling_counts(y, groups)
     return Probed(table, {} if model is None else _over_best(*model, y, groups, table, shares), len(y),
-                  group_codes(groups, len(y))[1])
+                  group_codes(groups, len(y))[1], smallest_p=max(alike / ways, 1 / (1 + PERMUTATIONS)), **about)
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #bd010237
 # lower end of the interval above which a trace is a shortcut
 LEAST = {"file": 0.75, "border": 0.65, "colour": 0.60, "thumbnail": 0.60}
 TOO_GOOD = 0.90  # lower end above which colours or a thumbnail are more than biology
+# estimate from which a trace is one however wide its interval: few patients cannot lift a lower end
+STRONG = {"file": 0.90, "border": 0.90, "colour": 0.97, "thumbnail": 0.97}
+_CODE = {"file": "LKB201", "border": "LKB202", "colour": "LKB203", "thumbnail": "LKB204"}
 _MEANING = {"file": "These accuracies may measure the camera.",
             "border": "These accuracies may measure the slide or the microscope.",
             "colour": "These accuracies may measure the stain or the lamp.",
@@ -271,21 +311,56 @@ def _subject(row) -> str:
     return f"{row.strongest[0].upper()}{row.strongest[1:]} alone"
 
 
+def _tells(row) -> str:
+    verb = "tell" if _subject(row).startswith(("Colour", "Facts")) else "tells"
+    return f"{_subject(row)} {verb} the classes apart: {_said(row)}."
+
+
+def _alarming(row, over: dict) -> bool:
+    "Whether what a probe found, chance excluded, could carry a study."
+    if row.auroc >= STRONG[row.probe]: return True
+    unbeaten = bool(over) and over["probe"] == row.probe and over["difference_ci"][0] <= 0
+    return row.low > LEAST[row.probe] and (row.probe in ("file", "border") or row.low > TOO_GOOD or unbeaten)
+
+
+def _left_out(probed: Probed) -> list[str]:
+    "Why classes, or all of them, were not probed."
+    alone, one = [c for c, n in probed.groups_of.items() if n < 2], probed.units.removesuffix("s")
+    rest = "; the other classes were" if len(probed.table) else ""
+    if alone:
+        return [f"Whether something other than the cells tells {', '.join(alone)} apart could not be judged: a class "
+                f"of a single {one} cannot be learnt and tested at once{rest}."]
+    return [] if len(probed.table) else [f"Shortcuts could not be judged: the {probed.units} cannot be parted so that "
+                                         "every class is both learnt and tested."]
+
+
+def _too_few(probed: Probed) -> list[str]:
+    "That even a perfect probe could be chance, where it could, and which came closest."
+    tested = int(probed.table["p"].notna().sum())
+    if not tested or probed.smallest_p * tested <= 0.05: return []
+    counts = ", ".join(f"{n} {c}" for c, n in probed.groups_of.items())
+    best = next(probed.table.sort_values("auroc", ascending=False, kind="stable").itertuples())
+    return [f"{counted(probed.n_groups, probed.units.removesuffix('s'))} ({counts}) are too few to judge shortcuts: "
+            f"even what tells the classes apart perfectly could be chance (p of {counted(tested, 'probe')} cannot fall "
+            f"below {min(probed.smallest_p * tested, 1):.2g}). Closest to one: {_subject(best)} {_said(best)}."]
+
+
+def _not_judged(probed: Probed) -> list[dict]:
+    "Warnings that the question stays open, wholly or for a class; none where there is no question."
+    if len(probed.groups_of) < 2: return []
+    return [warning("LKB205", text) for text in _left_out(probed) + _too_few(probed)]
+
+
 def judge_probes(
     probed: Probed,
-) -> tuple[list[str], list[str]]:  # warnings, remarks
+) -> tuple[list[dict], list[str]]:  # warnings with their codes, remarks
     "Return what the probes mean: warnings for the first screen, and remarks."
-    out: tuple[list[str], list[str]] = [], []
-    over = probed.over
+    found, remarks, over = _not_judged(probed), [], probed.over
     for row in probed.table.sort_values("auroc", ascending=False, kind="stable").itertuples():
-        if row.p_adjusted > 0.05 or row.low <= 0.5: continue
-        unbeaten = bool(over) and over["probe"] == row.probe and over["difference_ci"][0] <= 0
-        warn = row.low > LEAST[row.probe] and (row.probe in ("file", "border") or row.low > TOO_GOOD or unbeaten)
-        verb = "tell" if _subject(row).startswith(("Colour", "Facts")) else "tells"
-        rest = (_MEANING if warn else _HARMLESS)[row.probe]
-        out[0 if warn else 1].append(f"{_subject(row)} {verb} the classes apart: {_said(row)}. {rest}")
-    if over: out[1].append(_ranking(over))
-    return out
+        if not row.p_adjusted <= 0.05: continue
+        if _alarming(row, over): found.append(warning(_CODE[row.probe], f"{_tells(row)} {_MEANING[row.probe]}"))
+        elif row.low > 0.5: remarks.append(f"{_tells(row)} {_HARMLESS[row.probe]}")
+    return found, remarks + ([_ranking(over)] if over else [])
 
 
 def _ranking(over: dict) -> str:

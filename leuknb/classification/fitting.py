@@ -298,31 +298,28 @@ def _prepared(pipeline: Pipeline, rows, train, test, shared):
 
 def run_labellings(
     X: np.ndarray,  # [n, n_features]
-    labellings: np.ndarray,  # [n_labellings, n] class numbers
-    splits: list[tuple[np.ndarray, np.ndarray]],  # folds that cover every image once
+    # labellings [n_labellings, n] (class numbers) and the folds they share, which cover every image once
+    batches: list[tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]],
     classifier: Classifier,  # from `study_classifier`
     seed: int = 0,
     copies=(),  # augmented copies of X, for training rows only
     n_classes: int | None = None,
     n_jobs: int | None = None,
     what: str = "permuting labels",
-) -> np.ndarray:  # [n_labellings, n] out-of-fold predicted class numbers
-    "Return the out-of-fold predictions of one classifier under many labellings of the same images and the same folds."
-    labellings, n, m = np.asarray(labellings), len(X), len(copies)
-    n_classes = n_classes or int(labellings.max()) + 1
-    rows, predicted = stack(X, copies), np.empty(labellings.shape, int)
+) -> np.ndarray:  # [all labellings, n] out-of-fold predicted class numbers
+    "Return the out-of-fold predictions of one classifier under many labellings of the same images, batch by batch."
+    n, m, rows = len(X), len(copies), stack(X, copies)
+    n_classes = n_classes or 1 + max(int(np.max(labellings)) for labellings, _ in batches)
+    predicted = [np.empty(np.shape(labellings), int) for labellings, _ in batches]
 
-    def chunk(which, fold, tables):  # the tables of this fold alone: they travel to a cluster's workers
-        train, (last, A, B) = splits[fold][0], tables
-        return which, fold, np.stack([_fitted_scores(clone(last), A, np.tile(labellings[i][train], m + 1), B,
-                                                     n_classes)[1] for i in which])
+    def one(b, fold, train, test, labels):
+        pipeline = _seeded(classifier, {}, seed, "cv", fold)
+        last, A, B = _prepared(pipeline, rows, with_copies(train, n, m), test, shared)
+        return b, test, np.stack([_fitted_scores(clone(last), A, np.tile(y, m + 1), B, n_classes)[1] for y in labels])
 
     with one_thread_each():
         shared = shared_distances([classifier], rows, n)
-        tables = [_prepared(_seeded(classifier, {}, seed, "cv", f), rows, with_copies(train, n, m), test, shared)
-                  for f, (train, test) in enumerate(splits)]
-        parts = np.array_split(np.arange(len(labellings)), -(-len(labellings) // 25))
-        jobs = [(which, f, tables[f]) for which in parts for f in range(len(splits))]
-        for which, f, called in _side_by_side(chunk, jobs, n_jobs, what):
-            predicted[np.ix_(which, splits[f][1])] = called
-    return predicted
+        jobs = [(b, f, train, test, np.asarray(labellings)[:, train]) for b, (labellings, splits) in enumerate(batches)
+                for f, (train, test) in enumerate(splits)]
+        for b, test, called in _side_by_side(one, jobs, n_jobs, what): predicted[b][:, test] = called
+    return np.concatenate(predicted)

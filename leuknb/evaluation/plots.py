@@ -17,6 +17,7 @@ from .comparison import aligned
 from .power import reach
 from .schemes import (
     class_scores_of, classes_of, grouped_gap, models_of, of_scheme, SCHEMES, split_table)
+from .permutation import p_words
 from .calibration import brier, ece, ece_by_chance, reliability_curve
 from .thresholds import decision_curve, operating_point, share_below
 from .shift import standardised
@@ -373,15 +374,14 @@ def plot_permutation(
     import matplotlib.pyplot as plt
 
     theme()
-    null, seen, n = 100 * np.asarray(result["null"]), 100 * result["observed"], result["n_images"]
+    null, seen, n = 100 * np.asarray(result["null"], float), 100 * result["observed"], result["n_images"]
     fig, ax = plt.subplots(figsize=(8, 3.2))
-    low, high = min(null.min(), seen), max(null.max(), seen)
+    low, high = min([*null, seen]), max([*null, seen])
     step = max(100 / n, (high - low) / 60)  # at least one image wide, so that no bin is empty by arithmetic
     ax.hist(null, bins=np.arange(low - step / 2, high + 1.5 * step, step), color="0.72", edgecolor="w", lw=0.4,
             label=f"{len(null):,} shuffled labellings")
-    p = result["p"]
     ax.axvline(seen, color=_colours([result["classifier"]])[result["classifier"]], lw=2.5,
-               label=f"true labels: {seen:.1f} %, p {'=' if p > 1 / (1 + len(null)) else '≤'} {p:.2g}")
+               label=f"true labels: {seen:.1f} %, {p_words(result)}")
     ax.set(xlabel=f"cross-validated {_metric_name(result['metric'])} of {n} images, percent", ylabel="labellings",
            title=_titled(f"Do the labels matter? {model_name(result['classifier'])} on shuffled labels", synthetic))
     ax.yaxis.get_major_locator().set_params(integer=True)

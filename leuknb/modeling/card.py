@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..warning_codes import warning_line
 from ..classification.estimators import model_name
 from .out_of_distribution import ACCEPTED
 from .conformal import COVERAGE
@@ -107,7 +108,7 @@ def _when_silent(c: dict) -> list[str]:
 def _audit_lines(audit: dict) -> list[str]:
     nothing = "- Nothing that must be looked at." if audit["done"] else "- No audit was made (audit=false)."
     return ["## What the audit of the training data found", "",
-            *([f"- {_plain_line(w)}" for w in audit["warnings"]] or [nothing]), ""]
+            *([f"- {_plain_line(warning_line(w))}" for w in audit["warnings"]] or [nothing]), ""]
 
 
 _LIMITS = ["## Limits", "",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..core import counted, safe_cell, to_json, write_atomic
 from ..settings import Settings
+from ..warning_codes import unacknowledged
 from ..data.datasets import Dataset
 from ..auditing.quality import ISSUES
 from ..auditing.audit import Audit, split_sides
@@ -43,7 +44,7 @@ def audit_html(
                   clusters=[pictured(rows) for _, rows in shown],
                   n_clusters=int(audit.duplicates["cluster"].max()) if len(audit.duplicates) else 0,
                   quality=[(issue, ISSUES[issue], len(rows), pictured(rows)) for issue, rows in found],
-                  has_split=bool(split_sides(dataset, None)))
+                  has_split=bool(split_sides(dataset, None)), n_open=len(unacknowledged(audit.warnings)))
     return page_html(f"Audit of {dataset.name}", body)
 
 

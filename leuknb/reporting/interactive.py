@@ -274,9 +274,9 @@ def _reliability(metrics):
 
 
 def _permutation(metrics):
-    null = metrics["permutation"]["null"]
-    return (f"A histogram of what shuffled labels reach: {percent(null['mean'])} on average, {percent(null['max'])} at "
-            f"most; a line marks what the true labels reach.")
+    null, metric = metrics["permutation"]["null"], metrics["permutation"]["metric"].replace("_", " ")
+    return (f"A histogram of the {metric} that shuffled labels reach: {percent(null['mean'])} on average, "
+            f"{percent(null['max'])} at most; a line marks what the true labels reach.")
 
 
 def _shortcuts(metrics):

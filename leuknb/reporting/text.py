@@ -11,6 +11,7 @@ import pandas as pd
 
 from .. import paper
 from ..core import counted
+from ..warning_codes import warning_line
 from ..classification.estimators import model_name
 from ..evaluation.metrics import METRICS
 from ..evaluation.intervals import caution, clopper_pearson
@@ -246,10 +247,13 @@ PROBE_WORDS = {"file": "file facts (size, format, bytes, EXIF)", "colour": "colo
                "border": "the border, the cell removed", "thumbnail": "an 8 x 8 thumbnail"}
 
 
+def _p(value: float) -> str: return "not computed" if value != value else f"{value:.3f}"
+
+
 def probe_table(findings) -> pd.DataFrame:
     "Return one row a shortcut probe: AUROC, interval, p-values, its strongest single fact."
     rows = {PROBE_WORDS.get(r.probe, r.probe): {"AUROC": with_interval("auroc", r.auroc, (r.low, r.high)),
-                                                "p": f"{r.p:.3f}", "p adjusted": f"{r.p_adjusted:.3f}",
+                                                "p": _p(r.p), "p adjusted": _p(r.p_adjusted),
                                                 "strongest fact": r.strongest}
             for r in findings.shortcuts.itertuples()}
     return pd.DataFrame(rows).T.rename_axis("shown only")
@@ -262,7 +266,7 @@ def audit_findings_html(findings) -> str:  # of an audit.Audit
              f"{counted(m['near_duplicates'], 'altered copy')} among the images; "
              f"{counted(m['label_conflicts'], 'picture')} under two labels; {counted(m['leaks'], 'leak')} across a "
              f"split."]
-    return list_html([*(w["text"] for w in m["warnings"]), *findings.remarks,
+    return list_html([*map(warning_line, m["warnings"]), *findings.remarks,
                       *words]) + table_html(probe_table(findings),
         "The classifier shown no cell: AUROC, its 95 % interval, and the permutation p-value (adjusted by Holm over "
         "the probes).")

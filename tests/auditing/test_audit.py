@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -85,9 +86,9 @@ def test_rotated_reencoded_and_relabelled_copies_are_caught_conflicts_first(plan
     audit = auditing.run_audit(planted, QUICK)
     assert audit.exit_code == 3 and audit.metrics["label_conflicts"] == 2
     assert audit.metrics["exact_duplicates"] + audit.metrics["near_duplicates"] == 4
-    assert "more than one label" in audit.warnings[0] and audit.duplicates["conflict"].tolist()[:4] == [True] * 4
+    assert audit.warnings[0]["code"] == "LKB101" and audit.duplicates["conflict"].tolist()[:4] == [True] * 4
     assert audit.metrics["leaks"] == 4 and set(audit.leaks["what"]) == {"copies"}
-    assert any("both sides of column 'split'" in w for w in audit.warnings)
+    assert any(w["code"] == "LKB102" and "both sides of column 'split'" in w["text"] for w in audit.warnings)
 
 
 def test_copies_become_groups_that_no_fold_divides(planted):
@@ -118,8 +119,8 @@ def test_a_file_fact_that_follows_the_label_is_warned_of_in_words(batch, tmp_pat
     files = [jpeg(rgb, 92 if y else 75) for rgb, y in zip(batch.rgb, batch.y)]
     audit = auditing.run_audit(write(tmp_path, files, np.where(batch.y == 1, "abnormal", "normal"), batch.groups),
                                QUICK)
-    assert any("alone tells the classes apart: AUROC 1.00" in w and "may measure the camera" in w
-               for w in audit.warnings)
+    assert any("alone tells the classes apart: AUROC 1.00" in w["text"] and "may measure the camera" in w["text"]
+               and w["code"] == "LKB201" for w in audit.warnings)
     assert {s["probe"]: s["p"] for s in audit.metrics["shortcuts"]}["file"] < 0.02
 
 
@@ -127,7 +128,8 @@ def test_files_that_are_all_equal_give_chance_and_no_crash(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
     audit = auditing.run_audit(write(tmp_path, [image] * 20, ["normal", "abnormal"] * 10, form="BMP"),
                                make_settings(permutations=20, cv_repeats=1, data="x"))
-    assert {s["auroc"] for s in audit.metrics["shortcuts"]} <= {0.5} and audit.metrics["label_conflicts"] == 1
+    assert {(s["auroc"]["value"], s["p"]) for s in audit.metrics["shortcuts"]} <= {(0.5, None)}
+    assert audit.metrics["label_conflicts"] == 1
     assert audit.metrics["exact_duplicates"] == 19
 
 
@@ -136,6 +138,8 @@ def test_a_class_of_one_group_cannot_be_probed_and_does_not_crash(batch, tmp_pat
                  np.where(batch.y[:24] == 1, "A", "N"))
     audit = auditing.run_audit(data, QUICK)
     assert audit.metrics["shortcuts"] == [] and "Not probed" in audit_page.audit_html(audit, data)
+    assert [w["code"] for w in audit.warnings] == ["LKB205"] and audit.exit_code == 3
+    assert "tells abnormal, normal apart could not be judged" in audit.warnings[0]["text"]
 
 
 def test_several_classes_are_probed_with_the_macro_auroc(real_data):
@@ -168,7 +172,89 @@ def test_the_camera_of_the_confounded_set_is_warned_of_and_the_honest_set_is_not
         told[name] = audit.warnings
         colour = {s["probe"]: s for s in audit.metrics["shortcuts"]}["colour"]
         assert colour["p"] < 0.02  # informative on both
-    assert any("border" in w for w in told["confound195"]) and told["blast195"] == []
+    assert any("border" in w["text"] for w in told["confound195"]) and told["blast195"] == []
+
+
+def facts_of(patients, planted=None, each=10, seed=0, labels=None):
+    """Facts of files that never were, and their set: patients look a little alike; a planted "file" or "colour" tells
+    the classes apart without a mistake.
+    """
+    r, y = np.random.default_rng(seed), np.repeat(np.arange(patients) % 2 if labels is None else labels, each)
+    noise = lambda *shape: (np.repeat(r.normal(size=(patients, *shape)), each, 0) + r.normal(size=(len(y), *shape)))
+    size = np.exp(10 + 0.1 * noise() + (3 * (y == 1) if planted == "file" else 0))
+    t = pd.DataFrame({"width": 480, "height": 360, "bytes": size, "bytes_per_pixel": size / 172800, "aspect_ratio": 1.5,
+                      "jpeg_quality": 90.0, "progressive": 0, "exif_entries": 0, "colour_profile": 0, "dpi": 72,
+                      "format": "JPEG", "mode": "RGB", "camera": "", "border_grain": noise()})
+    for c in "rgb":
+        t[f"colour_mean_{c}"] = noise() + (20 * y if planted == "colour" else 0)
+        t[f"colour_sd_{c}"], t[f"border_mean_{c}"] = noise(), noise()
+    tiny = np.clip(128 + 20 * noise(8, 8, 3), 0, 255).astype(np.uint8)
+    facts = descriptors.Facts(t, np.zeros((len(y), 123), np.float32), np.zeros((len(y), 32, 32), np.uint8), tiny)
+    names = np.array(["normal", "abnormal", "other"], object)
+    usable = pd.DataFrame({"file_name": [f"{i:04}.jpg" for i in range(len(y))], "label": names[y],
+                           "group": np.repeat([f"p{i:02}" for i in range(patients)], each)})
+    groups = usable["group"].to_numpy(object)
+    return facts, SimpleNamespace(labels=names[y], classes=sorted(set(names[y])), positive="abnormal", usable=usable,
+                                  groups=groups, grouped=True)
+
+
+def alarms(*drawn, settings=QUICK): return shortcuts.judge_probes(shortcuts.run_probes(*drawn, settings))[0]
+
+
+@pytest.mark.parametrize("patients, code", [(8, "LKB205"), (10, "LKB201"), (12, "LKB201"), (14, "LKB201"),
+                                            (40, "LKB201")])
+def test_a_perfect_shortcut_is_mentioned_with_few_patients(patients, code):
+    for seed in range(3):
+        told = alarms(*facts_of(patients, "file", seed=seed))
+        assert [w["code"] for w in told if "File size alone" in w["text"]] == [code]
+
+
+def test_a_clean_set_of_few_patients_raises_no_shortcut_alarm():
+    told = [alarms(*facts_of(12, seed=seed)) for seed in range(12)]
+    assert sum(map(bool, told)) <= 3  # 5 % are expected; 4 or more of 12 have a probability of 0.2 %
+    assert [w["code"] for w in alarms(*facts_of(8, seed=1))] == ["LKB205"]
+
+
+@pytest.mark.parametrize("silencer", [{"permutations": 0}, {"permutations": 50}, {"cv_repeats": 0, "n_splits": 0},
+                                      {"cv_folds": 2}, {"classifiers": ["tree"]}])
+def test_no_setting_of_something_else_silences_an_alarm(silencer):
+    drawn = facts_of(10, "file")
+    told = alarms(*drawn, settings=make_settings(**silencer))
+    assert told == alarms(*drawn, settings=make_settings()) and told[0]["code"] == "LKB201"
+
+
+def test_a_class_of_one_patient_is_named_and_the_others_are_probed():
+    told = alarms(*facts_of(21, "file", labels=[0, 1] * 10 + [2]))
+    assert [w["code"] for w in told] == ["LKB205", "LKB201"] and "other" in told[0]["text"]
+
+
+def test_a_p_value_is_of_whole_patients():
+    probed = shortcuts.run_probes(*facts_of(10, "file", each=40))
+    assert probed.smallest_p == pytest.approx(2 / 252)
+    assert 2 / 252 <= probed.table.set_index("probe").loc["file", "p"] <= 2 / 200  # of 252 labellings some are missed
+
+
+def test_ridge_regression_leaves_out_whole_groups():
+    r = np.random.default_rng(0)
+    X, y, groups = r.normal(size=(50, 6)), r.integers(0, 3, 50), r.integers(0, 9, 50)
+    Z, want = (X - X.mean(0)) / X.std(0), []
+    for c in range(3):
+        score = np.empty(50)
+        for g in set(groups):
+            A, wanted = Z[groups != g], ((y == c) - (y == c).mean())[groups != g]
+            score[groups == g] = Z[groups == g] @ np.linalg.solve(A.T @ A + 6 * np.eye(6), A.T @ wanted)
+        want.append(roc_auc_score(y == c, score))
+    assert shortcuts.least_squares_aurocs(X, y[None], groups, 3)[0] == pytest.approx(np.mean(want))
+
+
+def test_an_acknowledged_warning_is_listed_and_ends_with_0(planted):
+    codes = ["LKB101", "LKB102", "LKB103"]
+    audit = auditing.run_audit(planted, QUICK.model_copy(update={"acknowledge": codes}))
+    assert audit.exit_code == 0 and {w["code"] for w in audit.warnings} == set(codes)
+    assert all(w["acknowledged"] for w in audit.metrics["warnings"])
+    page = audit_page.audit_html(audit, planted)
+    assert "LKB101" in page and page.count("(acknowledged)") == len(audit.warnings) and "to look at" not in page
+    assert auditing.run_audit(planted, QUICK.model_copy(update={"acknowledge": codes[:2]})).exit_code == 3
 
 
 @pytest.mark.parametrize("issue, change", [

@@ -68,7 +68,7 @@ def test_weighed_blocks_give_what_scikit_learn_s_pipeline_gives_in_every_fold_an
     X, params = (X * rng(1, "scales").uniform(0.01, 50, 60)).astype(dtype), {"C": 1.0, "blocks": [7, 50, 3]}
     assert kind(make_classifier("svm", **params), len(X)) == "gram"
     splits = splitting.cv_splits(y, folds=3)
-    permuted = run_labellings(X, np.stack([y, y[::-1]]), splits, study_classifier("svm", len(X), params), seed=2)
+    permuted = run_labellings(X, [(np.stack([y, y[::-1]]), splits)], study_classifier("svm", len(X), params), seed=2)
     for s, _, scores, called in run_folds(X, y, splits, made(["svm"], len(X), {"svm": params}), scheme="cv"):
         train, test = splits[s]
         plain = make_classifier("svm", **params).fit(X[train], y[train])
@@ -107,7 +107,7 @@ def test_permuted_labellings_equal_a_plain_loop(name):
     X, y = features(60, 100)
     splits = splitting.cv_splits(y, folds=3)
     labellings = np.stack([rng(0, "l", i).permutation(y) for i in range(4)])
-    ours = run_labellings(X, labellings, splits, study_classifier(name, len(X)), seed=2)
+    ours = run_labellings(X, [(labellings, splits)], study_classifier(name, len(X)), seed=2)
     for f, (train, test) in enumerate(splits):
         for i, labels in enumerate(labellings):
             plain = make_classifier(name, seed=stream_seed(2, name, "cv", f)).fit(X[train], labels[train])

@@ -359,51 +359,6 @@ def test_grouped_against_ungrouped_counts_what_recognising_patients_was_worth():
     assert gap["difference"].value == pytest.approx(gap["ungrouped"] - gap["grouped"]) and gap["difference"].low > 0.1
 
 
-# permutation test
-
-@given(patients, st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
-def test_shuffling_respects_folds_and_patients(people, seed):
-    labels, groups = cohort(people, seed)
-    y = (labels == "blast").astype(int)
-    fold = np.unique(groups, return_inverse=True)[1] % 3
-    moved = permutation.shuffled(y, fold, groups, rng(seed, "shuffle"))
-    for g in set(groups):
-        mine = groups == g
-        if len(set(y[mine])) == 1: assert len(set(moved[mine])) == 1  # one label stays one label
-        else: assert sorted(moved[mine]) == sorted(y[mine])  # several are shuffled inside
-    alone = permutation.shuffled(y, fold, None, rng(seed, "shuffle"))
-    for f in range(3): assert alone[fold == f].sum() == y[fold == f].sum()
-
-
-def test_the_permutation_test_judges_the_first_repeat_of_the_cross_validation():
-    X, table, s, p = evaluated()
-    result = permutation.permutation_test(X, table, s)
-    t = p[(p.scheme == "cv") & (p.model == "svm") & (p.split < 5)]
-    assert result["observed"] == pytest.approx((t.label == t.predicted).mean())
-    assert result["p"] == pytest.approx((1 + (result["null"] >= result["observed"] - 1e-12).sum()) / 21)
-    assert len(result["null"]) == 20 and "null" in permutation.permutation_section(result)
-    one = permutation.permutation_test(X, table, s, n_jobs=1)
-    np.testing.assert_array_equal(one["null"], result["null"])
-
-
-def test_labels_drawn_by_lot_give_ordinary_p_values():
-    X, _ = features(48, 30)
-    s = make_settings(positive="blast", classifiers=["knn"], permutations=19, cv_folds=3)
-    p = []
-    for i in range(30):
-        label = rng(i, "lot").permutation(np.repeat(["blast", "mature"], 24))
-        p.append(permutation.permutation_test(X, pd.DataFrame({"file_name": [str(j) for j in range(48)],
-                                                               "label": label}), s)["p"])
-    assert 0.3 < np.mean(p) < 0.75 and np.mean(np.array(p) <= 0.1) <= 0.3
-
-
-def test_large_sets_are_permuted_on_a_part_with_whole_patients():
-    X, table = study(patients=240, each=4, d=5)
-    s = make_settings(positive="abnormal", permutations=5)
-    assert 380 <= permutation.permutation_test(X, table, s)["n_images"] <= 420
-
-
 # figures
 
 @pytest.mark.parametrize("k", [2, 4])

@@ -42,8 +42,9 @@ def full_metrics(groups=39):
             "cv": {"scheme": "grouped", "n_folds": 5, "n_repeats": 10, "kept_apart": "patients" if groups else None,
                    "models": {"svm": {"accuracy": estimate, "auroc": estimate}}},
             "comparisons": [{"a": "svm", "b": "knn", "p": 0.2, "p_adjusted": 0.2}],
-            "permutation": {"classifier": "svm", "metric": "accuracy", "n_permutations": 1000, "observed": 0.9,
-                            "null": {"mean": 0.5}, "p": 0.001},
+            "permutation": {"classifier": "svm", "metric": "balanced_accuracy", "n_permutations": 1000, "observed": 0.9,
+                            "p": 0.001, "smallest_p": 0.001, "n_labellings": None,
+                            "null": {"mean": 0.5}},
             "calibration": {"svm": {"brier": 0.07, "ece": 0.04, "operating_points": {"0.95": {}, "0.99": {}}}},
             "audit": {"exact_duplicates": 0, "near_duplicates": 0, "label_conflicts": 0, "leaks": 0, "warnings": [],
                       "shortcuts": [{"probe": "file", "auroc": {"value": 0.52, "ci": [0.44, 0.6]}, "p": 0.4}]}}
@@ -131,7 +132,7 @@ def test_unnamed_patients_are_left_to_the_authors():
 
 def test_leaks_warnings_and_unusable_files_are_named_and_left_open():
     m = full_metrics()
-    m["audit"] |= {"leaks": 2, "warnings": ["file size tells the classes apart"]}
+    m["audit"] |= {"leaks": 2, "warnings": [{"code": "LKB201", "text": "file size tells the classes apart"}]}
     m["dataset"]["n_skipped"] = 3
     assert "2 leaks" in row("CLAIM", "20", m)["answer"] and row("CLAIM", "20", m)["status"] == PARTLY
     assert "3 files could not be used" in row("STARD-AI", "20", m)["answer"] and row("STARD-AI", "20",

@@ -11,15 +11,16 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-from ..core import check_choice, InputError, rng
+from ..core import check_choice, InputError
 from ..data.datasets import group_codes
 from .metrics import as_binary, count_beaten, placements, rates, ratio, areas
 
 # %% auto #0
-__all__ = ['METHODS', 'NONE', 'Estimate', 'two_sided_quantile', 'clopper_pearson', 'wilson', 'delong_covariance',
-           'delong_interval', 'jackknife_variance', 'metric_values', 'clustered_variance', 'effective_interval',
-           'metric_intervals', 'proportion_interval', 'effective_images', 'bca', 'cluster_bootstrap', 'corrected_mean',
-           'nadeau_bengio_interval', 'caution']
+__all__ = ['TRAINING_SHARE', 'METHODS', 'NONE', 'Estimate', 'two_sided_quantile', 'clopper_pearson', 'wilson',
+           'delong_covariance', 'delong_interval', 'fold_of_groups', 'metric_values', 'jackknife_variance',
+           'variance_over_repeats', 'repeated_variance', 'clustered_variance', 'intraclass_correlation', 'group_means',
+           'effective_number', 'effective_interval', 'metric_intervals', 'proportion_interval', 'effective_images',
+           'corrected_mean', 'nadeau_bengio_interval', 'caution']
 
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #c6f69791
 class Estimate(NamedTuple):
@@ -157,16 +158,29 @@ def delong_interval(
     low, high = 1 / (1 + np.exp(-(np.log(area / (1 - area)) + np.array([-half, half]))))
     return Estimate(area, float(low), float(high), n, units, name)
 
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #4320e0c2
+def fold_of_groups(
+    fold,  # [n, repeats] the fold, or the split, that held an image out; None where it is not known
+    codes: np.ndarray,  # [n] group of each image, 0 to groups - 1
+) -> np.ndarray | None:  # [groups, repeats]; None where it is not known or a group was divided
+    "Return in which fold each group was held out."
+    if fold is None: return None
+    fold = np.asarray(fold).reshape(len(codes), -1)
+    first = np.unique(codes, return_index=True)[1]
+    return fold[first] if (fold == fold[first][codes]).all() else None
+
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #36cc4e7b
 class _Layout(NamedTuple):
     y: np.ndarray  # [n] bool
+    predicted: np.ndarray  # [n, repeats] bool
     score: np.ndarray | None  # [n, repeats]
     codes: np.ndarray  # [n] group of each image
     n_groups: int
     counts: np.ndarray  # [4, groups, repeats] tp, fn, fp, tn
+    fold: np.ndarray | None  # [groups, repeats] the fold that held a group out; None where none is known
 
 
-def _layout(y, predicted, score=None, groups=None) -> _Layout:
+def _layout(y, predicted, score=None, groups=None, fold=None) -> _Layout:
     "Arrays checked and brought into shape, confusion counts summed by group."
     y, predicted = as_binary(y, predicted)
     if not len(y): raise InputError("an empty set of predictions has no metrics: give at least one image")
@@ -175,16 +189,20 @@ def _layout(y, predicted, score=None, groups=None) -> _Layout:
             "predicted is not accepted: use one 0 (normal) or 1 (abnormal) for each image, or for each image and "
             "repeat")
     predicted = predicted.reshape(len(y), -1).astype(bool)
-    if score is not None:
-        score = np.asarray(score, float)
-        score = score.reshape(len(score), -1)
-        if score.shape != predicted.shape:
-            raise InputError("score and predicted are not accepted: give them the same shape, [n] or [n, repeats]")
-        if np.isnan(score).any(): raise InputError("score is not accepted: it holds NaN")
+    score = None if score is None else _checked_score(score, predicted)
     codes, n_groups = group_codes(groups, len(y))
     cells = (y[:, None] & predicted, y[:, None] & ~predicted, ~y[:, None] & predicted, ~y[:, None] & ~predicted)
     counts = np.stack([np.column_stack([np.bincount(codes, c, n_groups) for c in cell.T]) for cell in cells])
-    return _Layout(y, score, codes, n_groups, counts)
+    return _Layout(y, predicted, score, codes, n_groups, counts, fold_of_groups(fold, codes))
+
+
+def _checked_score(score, predicted):
+    score = np.asarray(score, float)
+    score = score.reshape(len(score), -1)
+    if score.shape != predicted.shape:
+        raise InputError("score and predicted are not accepted: give them the same shape, [n] or [n, repeats]")
+    if np.isnan(score).any(): raise InputError("score is not accepted: it holds NaN")
+    return score
 
 
 def _over_repeats(values):
@@ -211,20 +229,11 @@ def _auroc_left_out(lay: _Layout, score):
 
 
 def _left_out(lay: _Layout) -> dict:
-    "metric -> [groups + 1] values without each group, and of all images at the end, each the mean over repeats."
+    "metric -> [groups + 1, repeats] values without each group, and of all images at the end."
     total = lay.counts.sum(1, keepdims=True)
-    out = {m: _over_repeats(v) for m, v in rates(*np.concatenate([total - lay.counts, total], axis=1)).items()}
-    if lay.score is not None:
-        out["auroc"] = _over_repeats(np.column_stack([_auroc_left_out(lay, s) for s in lay.score.T]))
+    out = rates(*np.concatenate([total - lay.counts, total], axis=1))
+    if lay.score is not None: out["auroc"] = np.column_stack([_auroc_left_out(lay, s) for s in lay.score.T])
     return out
-
-
-def jackknife_variance(values, contributes):
-    "Jackknife variance of `values[-1]` from the leave-outs of groups that contribute, and their number."
-    kept = values[:-1][contributes]
-    kept = kept[~np.isnan(kept)]
-    g = len(kept)
-    return ((g - 1) / g * np.sum((kept - kept.mean()) ** 2) if g > 1 else math.nan), g
 
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #6345b4d2
 def metric_values(
@@ -247,6 +256,66 @@ def _mean_areas(lay: _Layout) -> dict:
     each = [areas(lay.y, s) for s in lay.score.T]
     return {m: float(np.mean([e[m] for e in each])) for m in each[0]}
 
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #8031ed06
+def jackknife_variance(values, contributes):
+    "Jackknife variance of `values[-1]` from the leave-outs of groups that contribute, and their number."
+    kept = values[:-1][contributes]
+    kept = kept[~np.isnan(kept)]
+    g = len(kept)
+    return ((g - 1) / g * np.sum((kept - kept.mean()) ** 2) if g > 1 else math.nan), g
+
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #91b4d8ce
+TRAINING_SHARE = 2 / 3  # of the training variance that is added; between 0.5 and 0.75 simulation sees no difference
+
+
+def _training_variance(u, size, fold, values) -> float:
+    "Variance of a metric that new training sets would bring, from what images of one fold deviate by in common."
+    repeats = u.shape[1]
+    _, cell = np.unique(fold + np.arange(repeats) * (fold.max() + 1), return_inverse=True)
+    folds = (cell.max() + 1) / repeats
+    total = lambda v: np.bincount(cell.ravel(), v.ravel())
+    together = lambda v: (total(v) ** 2 - total(v**2)).sum()  # of pairs of different groups in one fold
+    pairs = together(size)
+    if pairs <= 0: return 0.0
+    # the shares of a repeat add up to 0: what all have in common is put back, or pairs would look opposed
+    own = u - u.mean(1, keepdims=True) + size / size.sum(0) * (values - values.mean())
+    own = own * math.sqrt(repeats / (repeats - 1))
+    return max((folds - 1) * together(own) * size.sum(0).mean() ** 2 / pairs, 0.0)
+
+
+def variance_over_repeats(
+    u: np.ndarray,  # [groups, repeats] by how much each group moves the metric of a repeat; columns add up to 0
+    values: np.ndarray,  # [repeats] the metric
+    size: np.ndarray,  # [groups, repeats] images of each group that the metric counts
+    fold: np.ndarray | None = None,  # [groups, repeats] the fold that held a group out; None: nothing was trained anew
+) -> float:
+    """Return the variance of a metric averaged over repeats of a cross-validation, or of one set of predictions.
+
+    max(A, B), A the mean over repeats of sum u^2, B = sum (mean u)^2 + `TRAINING_SHARE` x the training variance: (K -
+    1) x the covariance of two groups' deviations within one fold, for the whole set (delete-d jackknife: Shao and Wu
+    1989, doi:10.1214/aos/1176347263). A single repeat cannot show it: A K / (K - 1), the limit of Nadeau and Bengio.
+    """
+    one = float((u**2).sum(0).mean())
+    if fold is None: return one
+    if u.shape[1] < 2:
+        folds = len(np.unique(fold))
+        return one * folds / (folds - 1) if folds > 1 else one
+    return max(one, float((u.mean(1) ** 2).sum()) + TRAINING_SHARE * _training_variance(u, size, fold, values))
+
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #1391f906
+def repeated_variance(
+    left: np.ndarray,  # [groups + 1, repeats] the metric without each group, and of all at the end
+    size: np.ndarray,  # [groups, repeats] images of each group that the metric counts
+    fold: np.ndarray | None = None,  # [groups, repeats] as for `variance_over_repeats`
+) -> tuple[float, int]:  # variance, and how many groups contribute
+    "Return the jackknife variance of a metric averaged over repeats. Repeats that leave it 0/0 are left out."
+    there, known = size.any(1), ~np.isnan(left[:-1][size.any(1)]).any(0)
+    kept, g = left[:-1][there][:, known], int(there.sum())
+    if g < 2 or not kept.size: return math.nan, g
+    u = math.sqrt((g - 1) / g) * (kept.mean(0) - kept)
+    fold = None if fold is None else fold[there][:, known]
+    return variance_over_repeats(u, left[-1][known], size[there][:, known], fold), g
+
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #5fc79574
 def clustered_variance(
     shares,  # [n] how far each image moves a number; they add up to 0
@@ -260,41 +329,89 @@ def clustered_variance(
     u = np.bincount(codes, shares, g)
     return float(g / max(g - 1, 1) * (u**2).sum()), g
 
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #930dc813
+def intraclass_correlation(
+    values,  # [n] or [n, repeats] a number of each image, such as: the model is right
+    classes,  # [n] class numbers; the correlation is that within classes
+    groups,  # [n] patients
+) -> float:  # in [0, 1]; NaN where nothing varies; 0 where no two images share class and patient
+    """Return the correlation between images of one patient and class, pooled over the classes, from the analysis of
+    variance: (MSB - MSW) / (MSB + (m0 - 1) MSW), the mean over repeats, negative ones taken as 0.
+
+    Donner 1986, doi:10.2307/1403259.
+    """
+    v = np.asarray(values, float).reshape(len(classes), -1)
+    codes, classes = group_codes(groups, len(v))[0], np.unique(classes, return_inverse=True)[1]
+    n_classes = classes.max() + 1
+    _, cell, m = np.unique(codes * n_classes + classes, return_inverse=True, return_counts=True)
+    if len(m) == len(v): return 0.0
+    v = v - group_means(v, classes)[classes]
+    mean = group_means(v, cell)
+    between = (m[:, None] * mean**2).sum(0) / max(len(m) - n_classes, 1)
+    within = ((v - mean[cell]) ** 2).sum(0) / (len(v) - len(m))
+    m0 = (len(v) - (m**2).sum() / len(v)) / max(len(m) - 1, 1)
+    found = ratio(np.maximum(between - within, 0), between + (m0 - 1) * within)
+    return float(np.clip(found[~np.isnan(found)].mean(), 0, 1)) if (~np.isnan(found)).any() else math.nan
+
+
+def group_means(
+    values: np.ndarray,  # [n, k]
+    codes: np.ndarray,  # [n] group of each row, 0 to groups - 1
+) -> np.ndarray:  # [groups, k]
+    "Return the mean of each column in each group."
+    return np.column_stack([np.bincount(codes, v) for v in values.T]) / np.bincount(codes)[:, None]
+
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #5591c3ab
+def effective_number(
+    size,  # [groups] or [groups, repeats] images of each group
+    icc: float,  # correlation within a group; NaN: not known
+) -> float:  # at most the number of images
+    """Return how many independent images some images in groups are worth: n / (1 + (sum m^2 / sum m - 1) icc).
+
+    Kish 1965, Survey Sampling; for counts of clustered images Rao and Scott 1992, doi:10.2307/2532311. Where nothing
+    tells images from patients (icc NaN) they count as sqrt(images x groups).
+    """
+    size = np.asarray(size, float).reshape(len(size), -1).mean(1)
+    size = size[size > 0]
+    n = size.sum()
+    if not n: return math.nan
+    if math.isnan(icc): return float(min(math.sqrt(n * len(size)), n))
+    return float(n / (1 + (max((size**2).sum() / n, 1) - 1) * icc))
+
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #b8d5200a
 def effective_interval(
     value: float,  # a proportion, or an average of proportions
     variance: float,  # of it, from the jackknife over groups or from their shares
-    n: int,  # images
+    most: float,  # independent images that it is worth at most: `effective_number`
     n_groups: int,  # groups whose leave-outs gave the variance
     level: float = 0.95,  # confidence
     df: int | None = None,  # of Student's t; None: n_groups - 1
 ) -> tuple[float, float]:  # (low, high) in [0, 1]
     """Return Wilson's interval for the number of independent images that a proportion is worth: value (1 - value) /
-    variance.
+    variance, at most `most`.
 
-    Where nothing varies (all right, all wrong) nothing tells images from patients, and they count as sqrt(images x
-    groups). One group: 0 to 1, since nothing can be said. NaN for NaN. Korn and Graubard 1998, Survey Methodology
-    24:193, for clustered proportions, with the score interval in place of the exact one.
+    One group: 0 to 1, since nothing can be said. NaN for NaN. Korn and Graubard 1998, Survey Methodology 24:193, for
+    clustered proportions, with the score interval in place of the exact one.
     """
     if math.isnan(value): return math.nan, math.nan
     if n_groups < 2: return 0.0, 1.0
     known = variance > 1e-15 and 0 < value < 1
-    worth = value * (1 - value) / variance if known else math.sqrt(n * n_groups)
+    worth = min(value * (1 - value) / variance, most) if known else most
     low, high = wilson(value * worth, worth, level, n_groups - 1 if df is None else df)
     return float(low), float(high)
 
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #1d68c259
-def _effective_wilson(values, n, contributes, level, single):
-    """Ends for the proportion `values[-1]`:
-
-    Wilson's for the effective number of its `n` images; values: [groups + 1], leave-outs first.
-    """
-    p = float(values[-1])
+def _rate_ends(p, left, size, icc, lay: _Layout, level):
+    "Ends for the proportion p: Wilson's for the effective number of its images; left [groups + 1, repeats]."
+    n = size.sum(0).mean()
     if not n > 0 or math.isnan(p): return math.nan, math.nan
-    if single: return tuple(map(float, wilson(p * n, n, level)))
-    variance, g = jackknife_variance(values, contributes)
-    # degrees of freedom of all patients: those of one class alone would be too timid (see the study below)
-    return effective_interval(p, variance, n, g, level, len(values) - 2)
+    if _single(lay): return tuple(map(float, wilson(p * n, n, level)))
+    variance, g = repeated_variance(left, size, lay.fold)
+    # degrees of freedom of all patients, which is how many the correlation was estimated from
+    return effective_interval(p, variance, effective_number(size, icc), g, level, lay.n_groups - 1)
+
+
+def _single(lay: _Layout) -> bool: return lay.n_groups == len(lay.y) and lay.counts.shape[2] == 1
 
 
 def _mover(a, b, correlation):
@@ -314,12 +431,12 @@ def _auroc_model_variance(area, n1, n0):
     return area * (1 - area) / (n1 * n0) * (1 + m * (1 - area) / (2 - area) + m * area / (1 + area))
 
 
-def _auroc_score_ends(area, variance, n1, n0, q, fallback=1.0):
+def _auroc_score_ends(area, variance, n1, n0, q):
     """The two areas at distance q standard errors, the standard error taken at that area and scaled to the variance
-    found at the estimate.
+    found at the estimate where that is the larger one.
     """
     at = _auroc_model_variance(area, n1, n0)
-    scale = variance / at if at > 1e-15 and variance > 1e-15 else fallback
+    scale = max(variance / at, 1.0) if at > 1e-15 and variance > 1e-15 else 1.0
     gap = lambda t: (area - t) ** 2 - q**2 * scale * _auroc_model_variance(t, n1, n0)
     low = 0.0 if area <= 0 else optimize.brentq(gap, 0, min(area, 1 - 1e-9))
     high = 1.0 if area >= 1 else optimize.brentq(gap, max(area, 1e-9), 1)
@@ -342,37 +459,39 @@ def _behind(lay: _Layout) -> dict:  # metric -> [groups, repeats] images that it
             "npv": tn + fn, "f1": tp + fp + fn}
 
 
-def _score_ends(lay: _Layout, left: dict, level, single) -> dict:
+def _score_ends(lay: _Layout, left: dict, level) -> dict:
     "metric -> ends of the score interval for the effective number of images."
-    ends = {}
-    for m, d in _behind(lay).items():
-        values = left[m] / (2 - left[m]) if m == "f1" else left[m]
-        ends[m] = _effective_wilson(values, d.sum(0).mean(), d.any(1), level, single)
+    ends, value = {}, {m: float(_over_repeats(v[-1])) for m, v in left.items()}
+    icc = intraclass_correlation(lay.predicted == lay.y[:, None], lay.y, lay.codes)
+    for m, size in _behind(lay).items():
+        proportion = (lambda f: f / (2 - f)) if m == "f1" else (lambda v: v)
+        ends[m] = _rate_ends(proportion(value[m]), proportion(left[m]), size, icc, lay, level)
     ends["f1"] = tuple(2 * e / (1 + e) for e in ends["f1"])
-    a, b = (Estimate(float(left[m][-1]), *ends[m]) for m in ("sensitivity", "specificity"))
+    a, b = (Estimate(value[m], *ends[m]) for m in ("sensitivity", "specificity"))
     ends["balanced_accuracy"] = _mover(a, b, _correlation(left["sensitivity"][:-1], left["specificity"][:-1]))
-    if "auroc" in left and not math.isnan(left["auroc"][-1]): ends["auroc"] = _auroc_ends(lay, left["auroc"], level)
+    if not math.isnan(value.get("auroc", math.nan)): ends["auroc"] = _auroc_ends(lay, left["auroc"], level)
     return ends
 
 
 def _auroc_ends(lay: _Layout, left, level) -> tuple[float, float]:
-    "Newcombe's score interval of the AUROC, scaled to the jackknife variance of its leave-outs [groups + 1]."
-    tp, fn, fp, tn = lay.counts
-    variance = jackknife_variance(left, np.ones(lay.n_groups, bool))[0]
+    "Newcombe's score interval of the AUROC for the effective numbers of both classes; left [groups + 1, repeats]."
+    place = np.column_stack([placements(lay.y, s) for s in lay.score.T])
+    icc, (tp, fn, fp, tn) = intraclass_correlation(place, lay.y, lay.codes), lay.counts
+    variance = repeated_variance(left, tp + fn + fp + tn, lay.fold)[0]
     df = ((tp + fn).any(1).sum() + (tn + fp).any(1).sum()) / 2 - 1  # patients of a class, in the mean
-    return _auroc_score_ends(float(left[-1]), variance, lay.y.sum(), (~lay.y).sum(), two_sided_quantile(level, df),
-                             math.sqrt(len(lay.y) / lay.n_groups))
+    return _auroc_score_ends(float(_over_repeats(left[-1])), variance, effective_number(tp + fn, icc),
+                             effective_number(tn + fp, icc), two_sided_quantile(level, df))
 
 
 def _correlation(a, b):
     "Correlation of two sets of leave-outs, 0 where one does not vary."
-    known = ~np.isnan(a) & ~np.isnan(b)
+    known = ~np.isnan(a) & ~np.isnan(b)  # [groups, repeats]
     a, b = a[known], b[known]
     if len(a) < 2 or a.std() < 1e-12 or b.std() < 1e-12: return 0.0
     return float(np.clip(np.corrcoef(a, b)[0, 1], -1, 1))
 
 
-METHODS = ("auto", "score", "exact", "bca", "percentile")
+METHODS = ("auto", "score", "exact")
 NONE = "none"  # the method of a metric that has a value and no interval
 
 
@@ -381,37 +500,30 @@ def metric_intervals(
     predicted,  # [n] or [n, repeats] 0 or 1
     score=None,  # the same shape, for the AUROC
     groups=None,  # [n] patients; None: every image its own
-    # score, exact, bca, percentile; auto: exact for one prediction an image without groups, else score
-    method: str = "auto",
+    method: str = "auto",  # score or exact; auto: exact for one prediction an image without groups, else score
     level: float = 0.95,  # confidence
-    resamples: int = 2000,  # of the bootstrap
-    seed: int = 0,  # of the bootstrap
     units: str = "patients",  # what the groups are
+    fold=None,  # the shape of predicted: the fold that held an image out; None: no model was trained anew
 ) -> dict:  # metric -> Estimate
     """Return every metric with its interval.
 
-    `score`: Wilson's interval; with groups or repeats for the effective number of images and Student's t with
-    (groups - 1) degrees of freedom; AUROC by Newcombe's score
-    interval scaled to the jackknife variance, with (patients of a class - 1) degrees of freedom; balanced accuracy
-    by MOVER. `exact`: Clopper-Pearson, for one prediction an image without groups
-    (balanced accuracy and AUROC keep `score`). A metric without any variance (all right) counts sqrt(images x
-    groups) images. `bca`, `percentile`: see `cluster_bootstrap`. A metric that is 0/0 has NaN everywhere. MCC and
-    AUPRC have no interval but that of the bootstrap (AUPRC none).
-    With a single group nothing can be said: 0 to 1. Raises `InputError` for misfitting arrays or `exact` where it
-    does not apply.
+    `score`: Wilson's interval; with groups or repeats for the effective number of images (`effective_number`,
+    `variance_over_repeats`) and Student's t with (groups - 1) degrees of freedom; AUROC by Newcombe's score interval
+    for the effective numbers of both classes, with (patients of a class - 1) degrees of freedom; balanced accuracy by
+    MOVER. `exact`: Clopper-Pearson, for one prediction an image without groups (balanced accuracy and AUROC keep
+    `score`). A metric that is 0/0 has NaN everywhere. MCC and AUPRC have no interval. With a single group nothing can
+    be said: 0 to 1. Raises `InputError` for misfitting arrays or `exact` where it does not apply.
     Korn and Graubard 1998, Survey Methodology 24:193; Newcombe 2006, doi:10.1002/sim.2324; Zou and Donner 2008,
     doi:10.1002/sim.3095.
     """
     check_choice(method, METHODS, "interval method")
-    if method in ("bca", "percentile"):
-        return cluster_bootstrap(y, predicted, score, groups, resamples, level, seed, method, units)
-    lay = _layout(y, predicted, score, groups)
-    left, single = _left_out(lay), lay.n_groups == len(lay.y) and lay.counts.shape[2] == 1
+    lay = _layout(y, predicted, score, groups, fold)
+    left, single = _left_out(lay), _single(lay)
     if method == "exact" and not single:
         raise InputError("method 'exact' is not accepted for grouped or repeated predictions: use 'score'")
     exact = _exact(lay, level) if single and method != "score" else {}
-    ends, behind = {**_score_ends(lay, left, level, single), **exact}, _behind(lay)
-    values = {m: float(v[-1]) for m, v in left.items()} | (_mean_areas(lay) if lay.score is not None else {})
+    ends, behind = {**_score_ends(lay, left, level), **exact}, _behind(lay)
+    values = {m: float(_over_repeats(v[-1])) for m, v in left.items()} | (_mean_areas(lay) if lay.score is not None else {})
     units = "images" if groups is None else units
     found = {}
     for m, value in values.items():
@@ -438,7 +550,8 @@ def proportion_interval(
     success = np.asarray(success, float)
     units = "images" if groups is None else units
     if not success.size: return Estimate(math.nan, units=units, method="undefined: no images")
-    means = success.reshape(len(success), -1).mean(1)
+    each = success.reshape(len(success), -1)
+    means = each.mean(1)
     codes, g = group_codes(groups, len(means))
     single = g == len(means) and success.size == len(means)
     if method == "exact" and not single:
@@ -446,10 +559,13 @@ def proportion_interval(
     if single and method != "score":
         return Estimate(float(means.mean()), *map(float, clopper_pearson(means.sum(), len(means), level)), g, units,
                         "exact")
-    size, total = np.bincount(codes, minlength=g), np.bincount(codes, means, g)
-    values = np.append(ratio(total.sum() - total, len(means) - size), means.mean())
-    return Estimate(float(means.mean()), *_effective_wilson(values, len(means), np.ones(g, bool), level, single),
-                    g, units, "score")
+    if single: return Estimate(float(means.mean()), *map(float, wilson(means.sum(), len(means), level)), g, units, "score")
+    size = np.repeat(np.bincount(codes, minlength=g)[:, None].astype(float), each.shape[1], 1)
+    totals = np.column_stack([np.bincount(codes, v, g) for v in each.T])
+    left = np.vstack([ratio(totals.sum(0) - totals, len(means) - size), each.mean(0)])
+    most = effective_number(size, intraclass_correlation(each, np.zeros(len(means), int), codes))
+    ends = effective_interval(float(means.mean()), repeated_variance(left, size)[0], most, g, level)
+    return Estimate(float(means.mean()), *ends, g, units, "score")
 
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #0b1566ac
 def effective_images(
@@ -457,10 +573,9 @@ def effective_images(
     groups,  # [n] patients
 ) -> float:  # in (0, n]
     """Return how many independent images would give the share of successes the variance it has: p (1 - p) /
-    jackknife variance over groups, at most n.
+    jackknife variance over groups, at most `effective_number`.
 
-    Without any variance sqrt(images x groups); of one group 1. Example: five equal images of each of 8 patients
-    count 7, 8 less the jackknife's one.
+    Of one group 1. Example: five equal images of each of 8 patients count 7, 8 less the jackknife's one.
     Korn and Graubard 1998, Survey Methodology 24:193.
     """
     means = np.asarray(success, float).reshape(len(success), -1).mean(1)
@@ -468,112 +583,8 @@ def effective_images(
     if g < 2: return 1.0
     total, size = np.bincount(codes, means, g), np.bincount(codes, minlength=g)
     variance = jackknife_variance(np.append(ratio(total.sum() - total, len(means) - size), 0), np.ones(g, bool))[0]
-    p = means.mean()
-    return float(min(p * (1 - p) / variance, len(means))) if variance > 1e-15 else math.sqrt(len(means) * g)
-
-# %% ../../nbs/04_evaluation/03_intervals.ipynb #84afd04e
-def _draws(generator, n_groups, resamples):
-    "Yield blocks [b, groups] of how often each group is drawn; a block holds at most four million numbers."
-    block = max(1, 4_000_000 // n_groups)
-    for start in range(0, resamples, block):
-        b = min(block, resamples - start)
-        picks = generator.integers(n_groups, size=(b, n_groups)) + np.arange(b)[:, None] * n_groups
-        yield np.bincount(picks.ravel(), minlength=b * n_groups).reshape(b, n_groups).astype(float)
-
-
-class _Sorted(NamedTuple):
-    "What weighted AUROCs of one score column need, computed once."
-    positive: np.ndarray  # group of each abnormal image
-    negative: np.ndarray  # group of each normal image, by score
-    below: np.ndarray  # for each abnormal image, normal ones strictly below
-    upto: np.ndarray  # and those below or equal
-
-
-def _sorted(lay: _Layout, score) -> _Sorted:
-    pool = np.flatnonzero(~lay.y)[np.argsort(score[~lay.y], kind="stable")]
-    place = [np.searchsorted(score[pool], score[lay.y], side) for side in ("left", "right")]
-    return _Sorted(lay.codes[lay.y], lay.codes[pool], *place)
-
-
-def _weighted_auroc(s: _Sorted, weights):
-    "[b] AUROC with image weights taken from group weights [b, groups]."
-    above = np.zeros((len(weights), len(s.negative) + 1))
-    np.cumsum(weights[:, s.negative], axis=1, out=above[:, 1:])
-    w = weights[:, s.positive]
-    wins = np.einsum("bi,bi->b", w, above[:, s.below] + above[:, s.upto]) / 2
-    return ratio(wins, w.sum(1) * above[:, -1])
-
-
-def _resampled(lay: _Layout, resamples, seed) -> dict:
-    "metric -> [resamples] values, each the mean over repeats."
-    flat = lay.counts.transpose(1, 0, 2).reshape(lay.n_groups, -1)
-    columns = [_sorted(lay, s) for s in lay.score.T] if lay.score is not None else []
-    blocks = []
-    for weights in _draws(rng(seed, "cluster_bootstrap"), lay.n_groups, resamples):
-        counts = (weights @ flat).reshape(-1, 4, lay.counts.shape[2]).transpose(1, 0, 2)
-        block = {m: _over_repeats(v) for m, v in rates(*counts).items()}
-        if columns: block["auroc"] = _over_repeats(np.column_stack([_weighted_auroc(s, weights) for s in columns]))
-        blocks.append(block)
-    return {m: np.concatenate([b[m] for b in blocks]) for m in blocks[0]}
-
-
-def bca(
-    estimate: float,  # the metric of all data
-    resampled,  # [resamples] the metric of each resample; NaN ones are left out
-    left_out,  # [groups] the metric without each group
-    level: float = 0.95,  # confidence
-    units: str = "patients",  # what the groups are
-) -> Estimate:
-    """Return the bias-corrected and accelerated bootstrap interval.
-
-    The ends are the percentiles Phi(z0 + (z0 + z) / (1 - a (z0 + z))), z0 the normal quantile of the share of
-    resamples below the estimate (ties half),
-    a = sum d^3 / (6 (sum d^2)^1.5), d = mean - leave-out. Percentile interval, and said, when z0 is infinite, d is
-    all 0, or the resamples agree.
-    Efron 1987, doi:10.1080/01621459.1987.10478410.
-    """
-    r, d = np.asarray(resampled, float), np.asarray(left_out, float)
-    lost, r, d = np.isnan(r).sum(), r[~np.isnan(r)], d[~np.isnan(d)]
-    said = f", {lost} resamples undefined" if lost else ""
-    tail = np.array([1 - _level(level), 1 + level]) / 2
-    make = lambda low, high, how: Estimate(float(estimate), low, high, len(d), units, how)
-    if math.isnan(estimate) or not r.size: return make(math.nan, math.nan, "undefined")
-    share, d = np.mean(r < estimate - 1e-12) + np.mean(np.abs(r - estimate) <= 1e-12) / 2, d.mean() - d if d.size else d
-    if not 0 < share < 1 or np.ptp(r) < 1e-12 or not np.sum(d**2) > 1e-24:
-        return make(*np.quantile(r, tail).tolist(), f"percentile (BCa undefined{said})")
-    z0, a = special.ndtri(share), np.sum(d**3) / (6 * np.sum(d**2) ** 1.5)
-    z = z0 + special.ndtri(tail)
-    return make(*np.quantile(r, special.ndtr(z0 + z / (1 - a * z))).tolist(), f"bca{said}")
-
-# %% ../../nbs/04_evaluation/03_intervals.ipynb #129cec7b
-def cluster_bootstrap(
-    y,  # [n] 0 or 1
-    predicted,  # [n] or [n, repeats] 0 or 1
-    score=None,  # the same shape, for the AUROC
-    groups=None,  # [n] patients; None: every image its own
-    resamples: int = 2000,  # how often the groups are drawn
-    level: float = 0.95,  # confidence
-    seed: int = 0,  # names the random stream
-    method: str = "bca",  # or percentile
-    units: str = "patients",  # what the groups are
-) -> dict:  # metric -> Estimate
-    """Return every metric with its bootstrap interval over groups, all metrics from the same resamples.
-
-    Resamples in which a metric is 0/0 are left out and counted in `method`. Too short for few groups or rates near 1
-    (see the study below); then use
-    `metric_intervals`. Same seed, same ends. Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x; BCa: `bca`.
-    """
-    check_choice(method, ("bca", "percentile"), "bootstrap method")
-    lay = _layout(y, predicted, score, groups)
-    left = _left_out(lay)
-    if lay.n_groups < 2:
-        return {m: Estimate(float(v[-1]), n=1, units=units, method="undefined: one group") for m, v in left.items()}
-    drawn, units = _resampled(lay, resamples, seed), "images" if groups is None else units
-    out = {m: bca(v[-1], drawn[m], v[:-1], level, units) for m, v in left.items()}
-    if method == "bca": return out
-    tail = [(1 - _level(level)) / 2, (1 + level) / 2]
-    return {m: Estimate(i.value, *np.nanquantile(drawn[m], tail).tolist(), i.n, units, "percentile")
-            if np.isfinite(drawn[m]).any() else i for m, i in out.items()}
+    p, most = means.mean(), effective_number(size, intraclass_correlation(means, np.zeros(len(means), int), codes))
+    return float(min(p * (1 - p) / variance, most)) if variance > 1e-15 else most
 
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #72c05b8b
 def corrected_mean(values, n_train, n_test, n_groups):

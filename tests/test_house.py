@@ -24,7 +24,7 @@ LONG = {
     "cli": "one short function for each command",
     "data.smears": "one drawing, from the cell to the slide",
     "features.distributed": "workers, shards and their failures are one protocol",
-    "evaluation.intervals": "every interval and its bootstrap, which share their resampling",
+    "evaluation.intervals": "every interval rests on one idea, the effective number of images",
     "explanation.evidence": "one map in three ways, each a check of the others",
     "experiments.compare": "one comparison, read from top to bottom",
 }

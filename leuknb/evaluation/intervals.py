@@ -19,8 +19,8 @@ from .metrics import as_binary, count_beaten, placements, rates, ratio, areas
 __all__ = ['TRAINING_SHARE', 'METHODS', 'NONE', 'Estimate', 'two_sided_quantile', 'clopper_pearson', 'wilson',
            'delong_covariance', 'delong_interval', 'fold_of_groups', 'metric_values', 'jackknife_variance',
            'variance_over_repeats', 'repeated_variance', 'clustered_variance', 'intraclass_correlation', 'group_means',
-           'effective_number', 'effective_interval', 'metric_intervals', 'proportion_interval', 'effective_images',
-           'corrected_mean', 'nadeau_bengio_interval', 'caution']
+           'effective_number', 'effective_interval', 'mover', 'metric_intervals', 'proportion_interval',
+           'effective_images', 'corrected_mean', 'nadeau_bengio_interval', 'caution']
 
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #c6f69791
 class Estimate(NamedTuple):
@@ -158,7 +158,7 @@ def delong_interval(
     low, high = 1 / (1 + np.exp(-(np.log(area / (1 - area)) + np.array([-half, half]))))
     return Estimate(area, float(low), float(high), n, units, name)
 
-# %% ../../nbs/04_evaluation/03_intervals.ipynb #4320e0c2
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #93f7d4ff
 def fold_of_groups(
     fold,  # [n, repeats] the fold, or the split, that held an image out; None where it is not known
     codes: np.ndarray,  # [n] group of each image, 0 to groups - 1
@@ -256,7 +256,7 @@ def _mean_areas(lay: _Layout) -> dict:
     each = [areas(lay.y, s) for s in lay.score.T]
     return {m: float(np.mean([e[m] for e in each])) for m in each[0]}
 
-# %% ../../nbs/04_evaluation/03_intervals.ipynb #8031ed06
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #bc1ffbdc
 def jackknife_variance(values, contributes):
     "Jackknife variance of `values[-1]` from the leave-outs of groups that contribute, and their number."
     kept = values[:-1][contributes]
@@ -264,7 +264,7 @@ def jackknife_variance(values, contributes):
     g = len(kept)
     return ((g - 1) / g * np.sum((kept - kept.mean()) ** 2) if g > 1 else math.nan), g
 
-# %% ../../nbs/04_evaluation/03_intervals.ipynb #91b4d8ce
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #b069af24
 TRAINING_SHARE = 2 / 3  # of the training variance that is added; between 0.5 and 0.75 simulation sees no difference
 
 
@@ -302,7 +302,7 @@ def variance_over_repeats(
         return one * folds / (folds - 1) if folds > 1 else one
     return max(one, float((u.mean(1) ** 2).sum()) + TRAINING_SHARE * _training_variance(u, size, fold, values))
 
-# %% ../../nbs/04_evaluation/03_intervals.ipynb #1391f906
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #d9a2ed5b
 def repeated_variance(
     left: np.ndarray,  # [groups + 1, repeats] the metric without each group, and of all at the end
     size: np.ndarray,  # [groups, repeats] images of each group that the metric counts
@@ -329,7 +329,7 @@ def clustered_variance(
     u = np.bincount(codes, shares, g)
     return float(g / max(g - 1, 1) * (u**2).sum()), g
 
-# %% ../../nbs/04_evaluation/03_intervals.ipynb #930dc813
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #ce4f4277
 def intraclass_correlation(
     values,  # [n] or [n, repeats] a number of each image, such as: the model is right
     classes,  # [n] class numbers; the correlation is that within classes
@@ -361,7 +361,7 @@ def group_means(
     "Return the mean of each column in each group."
     return np.column_stack([np.bincount(codes, v) for v in values.T]) / np.bincount(codes)[:, None]
 
-# %% ../../nbs/04_evaluation/03_intervals.ipynb #5591c3ab
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #b364c5b4
 def effective_number(
     size,  # [groups] or [groups, repeats] images of each group
     icc: float,  # correlation within a group; NaN: not known
@@ -400,6 +400,23 @@ def effective_interval(
     low, high = wilson(value * worth, worth, level, n_groups - 1 if df is None else df)
     return float(low), float(high)
 
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #39d5cbd0
+def mover(
+    estimates: list[Estimate],  # of rates
+    correlation: float = 0.0,  # of any two of them
+) -> tuple[float, float]:  # (low, high) in [0, 1]
+    """Return the ends of the mean of some rates from their own ends: mean - sqrt(sum d_i^2 + 2 r sum d_i d_j) / k,
+    d_i the
+    distance of each to its lower end; the upper end alike.
+
+    Method of variance estimates recovery, Zou and Donner 2008, doi:10.1002/sim.3095.
+    """
+    k, middle = len(estimates), sum(e.value for e in estimates) / len(estimates)
+    def reach(d): return math.sqrt(max((1 - correlation) * sum(x**2 for x in d) + correlation * sum(d) ** 2, 0)) / k
+
+    return (max(middle - reach([e.value - e.low for e in estimates]), 0.0),
+            min(middle + reach([e.high - e.value for e in estimates]), 1.0))
+
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #1d68c259
 def _rate_ends(p, left, size, icc, lay: _Layout, level):
     "Ends for the proportion p: Wilson's for the effective number of its images; left [groups + 1, repeats]."
@@ -412,15 +429,6 @@ def _rate_ends(p, left, size, icc, lay: _Layout, level):
 
 
 def _single(lay: _Layout) -> bool: return lay.n_groups == len(lay.y) and lay.counts.shape[2] == 1
-
-
-def _mover(a, b, correlation):
-    "Ends of (a + b) / 2 from two estimates with their ends. Zou and Donner 2008, doi:10.1002/sim.3095."
-    down = [v.value - v.low for v in (a, b)]
-    up = [v.high - v.value for v in (a, b)]
-    half = [math.sqrt(max(x**2 + y**2 + 2 * correlation * x * y, 0)) / 2 for x, y in (down, up)]
-    middle = (a.value + b.value) / 2
-    return max(middle - half[0], 0.0), min(middle + half[1], 1.0)
 
 
 def _auroc_model_variance(area, n1, n0):
@@ -468,7 +476,7 @@ def _score_ends(lay: _Layout, left: dict, level) -> dict:
         ends[m] = _rate_ends(proportion(value[m]), proportion(left[m]), size, icc, lay, level)
     ends["f1"] = tuple(2 * e / (1 + e) for e in ends["f1"])
     a, b = (Estimate(value[m], *ends[m]) for m in ("sensitivity", "specificity"))
-    ends["balanced_accuracy"] = _mover(a, b, _correlation(left["sensitivity"][:-1], left["specificity"][:-1]))
+    ends["balanced_accuracy"] = mover([a, b], _correlation(left["sensitivity"][:-1], left["specificity"][:-1]))
     if not math.isnan(value.get("auroc", math.nan)): ends["auroc"] = _auroc_ends(lay, left["auroc"], level)
     return ends
 
@@ -523,7 +531,8 @@ def metric_intervals(
         raise InputError("method 'exact' is not accepted for grouped or repeated predictions: use 'score'")
     exact = _exact(lay, level) if single and method != "score" else {}
     ends, behind = {**_score_ends(lay, left, level), **exact}, _behind(lay)
-    values = {m: float(_over_repeats(v[-1])) for m, v in left.items()} | (_mean_areas(lay) if lay.score is not None else {})
+    values = {m: float(_over_repeats(v[-1])) for m, v in left.items()} | (_mean_areas(lay) if lay.score is not None
+        else {})
     units = "images" if groups is None else units
     found = {}
     for m, value in values.items():
@@ -559,7 +568,8 @@ def proportion_interval(
     if single and method != "score":
         return Estimate(float(means.mean()), *map(float, clopper_pearson(means.sum(), len(means), level)), g, units,
                         "exact")
-    if single: return Estimate(float(means.mean()), *map(float, wilson(means.sum(), len(means), level)), g, units, "score")
+    if single:
+        return Estimate(float(means.mean()), *map(float, wilson(means.sum(), len(means), level)), g, units, "score")
     size = np.repeat(np.bincount(codes, minlength=g)[:, None].astype(float), each.shape[1], 1)
     totals = np.column_stack([np.bincount(codes, v, g) for v in each.T])
     left = np.vstack([ratio(totals.sum(0) - totals, len(means) - size), each.mean(0)])

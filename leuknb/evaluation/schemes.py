@@ -15,12 +15,15 @@ from ..core import check_choice, InputError
 from ..data.datasets import group_codes
 from .metrics import areas, auprc, auroc_shares, confusion, macro_rates, METRICS, rates
 from .intervals import (
-    clustered_variance, effective_interval, Estimate, metric_intervals, NONE)
+    effective_interval, effective_number, Estimate, fold_of_groups, group_means, intraclass_correlation,
+    metric_intervals,
+    mover, NONE, repeated_variance, variance_over_repeats)
 from .comparison import aligned
 
 # %% auto #0
 __all__ = ['SCHEMES', 'QUANTILES', 'KEPT_APART', 'classes_of', 'of_scheme', 'models_of', 'class_scores_of', 'model_metrics',
-           'plain', 'holdout_metrics', 'split_table', 'splits_metrics', 'given_metrics', 'cv_metrics', 'grouped_gap']
+           'plain', 'holdout_metrics', 'split_table', 'splits_metrics', 'given_metrics', 'cv_metrics', 'patient_votes',
+           'grouped_gap']
 
 # %% ../../nbs/04_evaluation/06_schemes.ipynb #dde0e638
 SCHEMES = {"holdout": "holdout", "splits": "random splits", "cv": "cross-validation",
@@ -63,35 +66,54 @@ def _two_class(who, positive, units) -> dict:
     counts = {"tp": y[:, None] & called, "fn": y[:, None] & (1 - called), "fp": (1 - y[:, None]) & called,
               "tn": (1 - y[:, None]) & (1 - called)}
     return {**{k: int(v.sum()) for k, v in counts.items()},
-            **metric_intervals(y, called, who.score, who.groups, units=units)}
+            **metric_intervals(y, called, who.score, who.groups, units=units, fold=who.split)}
 
 
-def _macro(y, called, scores, groups, k, units="patients") -> dict[str, Estimate]:
-    """Macro metrics: jackknife over groups for the rates. y [n], called [n, repeats] class numbers, scores [n,
-    repeats, n_classes].
+def _macro(who, y, called, scores, k, units="patients") -> dict[str, Estimate]:
+    """Macro metrics with the interval of the effective number of images. y [n], called [n, repeats] class numbers,
+    scores [n, repeats, n_classes].
     """
-    codes, g = group_codes(groups, len(y))
+    codes, g = group_codes(who.groups, len(y))
     counts = np.zeros((g, called.shape[1], k, k))
     for r in range(called.shape[1]): np.add.at(counts, (codes, r, y, called[:, r]), 1)
-    value, left = ({m: np.nanmean(v, -1) for m, v in macro_rates(c).items()}
-                   for c in (counts.sum(0), counts.sum(0) - counts))
-    variance = {m: (g - 1) / g * ((v - v.mean()) ** 2).sum() for m, v in left.items()}
-    value["auroc"], shares = auroc_shares(y, scores)
-    variance["auroc"] = clustered_variance(shares, groups)[0]
-    value["auprc"] = np.mean([auprc(y == c, s) for c in np.unique(y) for s in scores[:, :, c].T])
-    behind = {"n": g, "units": "images" if groups is None else units}
+    total, size, fold = counts.sum(0, keepdims=True), counts.sum((2, 3)), fold_of_groups(who.split, codes)
+    left = macro_rates(np.concatenate([total - counts, total]))
+    most = _macro_number(y, called == y[:, None], codes)
+    found = {m: (float(np.nanmean(v[-1])), repeated_variance(v, size, fold)[0]) for m, v in left.items()}
+    found["auroc"] = _macro_auroc(y, scores, codes, size, fold)
+    found["auprc"] = np.mean([auprc(y == c, s) for c in np.unique(y) for s in scores[:, :, c].T]), math.nan
+    behind = {"n": g, "units": "images" if who.groups is None else units}
     return {m: Estimate(float(v), **behind, method=NONE) if m in ("mcc", "auprc") else
-            Estimate(float(v), *effective_interval(float(v), variance[m], len(y), g), **behind, method="jackknife")
-            for m, v in value.items()}
+            Estimate(v, *effective_interval(v, variance, most, g), **behind, method="jackknife")
+            for m, (v, variance) in found.items()}
+
+
+def _macro_number(y, right, codes) -> float:
+    """How many independent images a mean over classes is worth at most: as many as give each class its share, k^2 /
+    sum 1 / n_c, n_c the effective number of class c, and never more than all.
+    """
+    icc = intraclass_correlation(right, y, codes)
+    classes = np.unique(y)
+    each = [effective_number(np.bincount(codes[y == c], minlength=codes.max() + 1), icc) for c in classes]
+    return min(len(classes) ** 2 / sum(1 / e for e in each), effective_number(np.bincount(codes), icc))
+
+
+def _macro_auroc(y, scores, codes, size, fold) -> tuple[float, float]:
+    "The macro AUROC and its variance."
+    area, shares = zip(*(auroc_shares(y, scores[:, [r]]) for r in range(scores.shape[1])))
+    g = codes.max() + 1
+    u = np.column_stack([np.bincount(codes, s, g) for s in shares]) * math.sqrt(g / max(g - 1, 1))
+    return float(np.mean(area)), variance_over_repeats(u, np.array(area), size, fold)
 
 
 def _many_class(who, scores, classes, units) -> dict:
     "Macro metrics, metrics per class and the confusion matrix of aligned predictions; scores [n, repeats, n_classes]."
     where = {c: i for i, c in enumerate(classes)}
     y, called = np.array([where[v] for v in who.label]), np.vectorize(where.get, otypes=[int])(who.predicted)
-    right = metric_intervals(np.ones(len(y), int), (called == y[:, None]).astype(int), None, who.groups, units=units)
+    right = metric_intervals(np.ones(len(y), int), (called == y[:, None]).astype(int), None, who.groups, units=units,
+                             fold=who.split)
     # the share called rightly is a proportion, whatever the classes
-    macro = _macro(y, called, scores, who.groups, len(classes), units) | {"accuracy": right["accuracy"]}
+    macro = _macro(who, y, called, scores, len(classes), units) | {"accuracy": right["accuracy"]}
     each = {c: _two_class(who._replace(label=np.where(y == i, c, ""), predicted=np.where(called == i, c, ""),
                                        score=scores[:, :, i]), c, units) for i, c in enumerate(classes)}
     matrix = sum(confusion(who.label, p, classes).to_numpy() for p in who.predicted.T).tolist()
@@ -226,6 +248,42 @@ def _cv_model(t, model, scheme, classes, units) -> dict:
     if "per_class" in found: out["per_class"] = {c: {m: v[m] for m in METRICS} for c, v in found["per_class"].items()}
     return out
 
+# %% ../../nbs/04_evaluation/06_schemes.ipynb #fb24d748
+def patient_votes(
+    predictions: pd.DataFrame,
+    positive: str | None,  # of two classes; None for more
+    scheme: str = "cv",  # or holdout
+    units: str = "patients",  # what the groups are: patients or copy groups
+) -> dict[str, dict[str, Estimate]]:  # model -> metric -> estimate; sensitivity and specificity of two classes
+    """Return the metrics with every patient one vote: means over patients of the share of their images (of a class)
+    called rightly.
+
+    Intervals: `effective_interval`, at most as many units as there are patients. Raises `InputError` where no
+    patient is named.
+    """
+    t = of_scheme(predictions, scheme)
+    classes = classes_of(t, positive)
+    return {m: _votes(aligned(t, m, scheme), classes, units) for m in models_of(t)}
+
+
+def _votes(who, classes, units) -> dict[str, Estimate]:
+    if who.groups is None: raise InputError("no patient is named: there is nothing to count by patient")
+    each = [_vote(who, who.label == c, units) for c in classes]
+    value = float(np.mean([e.value for e in each]))
+    found = {"accuracy": _vote(who, np.ones(len(who.label), bool), units),
+             "balanced_accuracy": Estimate(value, *mover(each), len(set(who.groups)), units, "MOVER")}
+    return found | ({"sensitivity": each[1], "specificity": each[0]} if len(classes) == 2 else {})
+
+
+def _vote(who, some, units) -> Estimate:
+    "The mean over patients of the share of some images that are called rightly."
+    codes, g = group_codes(who.groups[some], int(some.sum()))
+    share, fold = group_means(who.right[some].astype(float), codes), fold_of_groups(who.split[some], codes)
+    u = (share - share.mean(0)) / g * math.sqrt(g / max(g - 1, 1))
+    variance = variance_over_repeats(u, share.mean(0), np.ones(share.shape), fold)
+    value = float(share.mean())
+    return Estimate(value, *effective_interval(value, variance, g, g), g, units, "score")
+
 # %% ../../nbs/04_evaluation/06_schemes.ipynb #784938a9
 def grouped_gap(
     predictions: pd.DataFrame,  # with schemes cv and cv_ungrouped
@@ -235,17 +293,17 @@ def grouped_gap(
     """Return for each model the accuracy with groups kept together, without, and the difference (ungrouped less
     grouped) with its interval.
 
-    Each image's share of right calls over the repeats, once in either scheme; the interval takes groups as the
-    units: difference -+ t s, s^2 =
-    G / (G - 1) sum over groups of (sum of the group's (d - mean d))^2 / n^2, t with G - 1 degrees of freedom. Liang
-    and Zeger 1986, doi:10.1093/biomet/73.1.13.
+    d is what an image gains in a repeat; the interval takes groups as the units: difference -+ t s, s^2 = G / (G - 1)
+    sum over groups of (sum of the group's (d - mean d))^2 / n^2, the mean over repeats, t with G - 1 degrees of
+    freedom. Liang and Zeger 1986, doi:10.1093/biomet/73.1.13.
     """
     out = {}
     for m in models_of(of_scheme(predictions, "cv_ungrouped")):
         a, b = aligned(predictions, m, "cv"), aligned(predictions, m, "cv_ungrouped")
-        d = b.right.mean(1) - a.right.mean(1)
-        variance, g = clustered_variance(d - d.mean(), a.groups)
-        half = stats.t.ppf(0.5 + level / 2, g - 1) * math.sqrt(variance) / len(d)
+        d = b.right.astype(float) - a.right  # [n, repeats]
+        codes, g = group_codes(a.groups, len(d))
+        u = np.column_stack([np.bincount(codes, v - v.mean(), g) for v in d.T]) * math.sqrt(g / max(g - 1, 1)) / len(d)
+        half = stats.t.ppf(0.5 + level / 2, g - 1) * math.sqrt(variance_over_repeats(u, d.mean(0), np.ones(u.shape)))
         out[m] = {"grouped": float(a.right.mean()), "ungrouped": float(b.right.mean()),
                   "difference": Estimate(float(d.mean()), float(d.mean() - half), float(d.mean() + half), g, units)}
     return out

@@ -6,6 +6,8 @@ import io
 import json
 from functools import lru_cache
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -342,7 +344,8 @@ def test_macro_intervals_hold_the_truth_about_as_often_as_promised():
     for _ in range(draws):
         y = np.repeat(np.arange(k), n // k)
         called = np.where(g.random(n) < truth, y, (y + g.integers(1, k, n)) % k)
-        found = schemes._macro(y, called[:, None], np.eye(k)[called][:, None, :], None, k)
+        who = SimpleNamespace(groups=None, split=np.zeros((n, 1), int))
+        found = schemes._macro(who, y, called[:, None], np.eye(k)[called][:, None, :], k)
         for i, (m, true) in enumerate((("sensitivity", truth), ("specificity", 1 - (1 - truth) / (k - 1)),
                                        ("auroc", (truth + 1 - (1 - truth) / (k - 1)) / 2))):
             hits[i] += found[m].low <= true <= found[m].high
@@ -357,6 +360,19 @@ def test_grouped_against_ungrouped_counts_what_recognising_patients_was_worth():
     gap = schemes.grouped_gap(p)["knn"]
     assert gap["ungrouped"] > 0.95 and 0.25 < gap["grouped"] < 0.75
     assert gap["difference"].value == pytest.approx(gap["ungrouped"] - gap["grouped"]) and gap["difference"].low > 0.1
+
+
+def test_a_patient_with_half_of_the_images_has_one_vote_among_many():
+    table = study(patients=20, d=3)[1]
+    rows = table.assign(model="svm", scheme="cv", split=0, score=0.0, predicted=table.label)
+    heavy = rows[rows.group == rows.group.iloc[0]]
+    other = next(c for c in set(rows.label) if c != heavy.label.iloc[0])
+    many = pd.concat([heavy.assign(predicted=other, file_name=heavy.file_name + f"-{i}") for i in range(30)])
+    p = pd.concat([rows, many], ignore_index=True)
+    positive = sorted(set(rows.label))[0]
+    by_image = schemes.cv_metrics(p, positive)["models"]["svm"]["accuracy"]
+    by_patient = schemes.patient_votes(p, positive)["svm"]["accuracy"]
+    assert by_image["value"] < 0.5 < 0.93 < by_patient.value and (by_patient.n, by_patient.units) == (20, "patients")
 
 
 # figures

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from typing import Annotated, Any, get_args, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, ValidationError
@@ -14,7 +15,8 @@ from .core import check_choice, InputError, nearest
 from .warning_codes import check_codes
 
 # %% auto #0
-__all__ = ['Share', 'Count', 'View', 'Augmentation', 'PRESETS', 'SyntheticSettings', 'Settings', 'make_settings', 'parse_changes']
+__all__ = ['Share', 'Count', 'View', 'Augmentation', 'PRESETS', 'WITHDRAWN', 'SyntheticSettings', 'Settings', 'make_settings',
+           'parse_changes']
 
 # %% ../nbs/00c_settings.ipynb #7ad81863
 class SyntheticSettings(BaseModel):
@@ -87,7 +89,6 @@ class Settings(BaseModel):
     tune: bool = False  # choose parameters inside each training fold
     # shuffled labellings of the permutation test; 0 leaves it out
     permutations: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
-    bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 2000  # resamples behind each interval
     audit: bool = True  # look for duplicates, leaks and shortcuts
     acknowledge: list[str] = []  # codes of warnings that were looked into: they stay on the page, marked so
     # mistakes and surest images of the holdout that are explained; 0 leaves them out
@@ -136,15 +137,21 @@ def _complaint(error: dict, cls=Settings) -> str:
     return f"setting {name} = {error['input']!r} is not accepted: {error['msg'].lower()}{hint}"
 
 
+WITHDRAWN = {"bootstrap": "intervals need no resamples; leave it out"}  # settings that warn and do nothing
+
+
 def make_settings(
     preset: str = "demo",  # demo, paper or best
     **changes,  # settings that differ from the preset
 ) -> Settings:
     """Return the `Settings` of a preset with changes.
 
-    Raises `InputError` naming each bad value, what is accepted and the nearest name.
+    Raises `InputError` naming each bad value, what is accepted and the nearest name. A withdrawn setting warns.
     """
     check_choice(preset, PRESETS, "preset")
+    for name in WITHDRAWN.keys() & changes.keys():
+        warnings.warn(f"setting {name!r} is withdrawn: {WITHDRAWN[name]}", FutureWarning, stacklevel=2)
+    changes = {name: value for name, value in changes.items() if name not in WITHDRAWN}
     try: return Settings(**{**PRESETS[preset], **changes})
     except ValidationError as e: raise InputError("\n".join(_complaint(d) for d in e.errors())) from None
 

@@ -21,7 +21,7 @@ CHROMIUM = os.environ.get("LEUKNB_CHROMIUM") or shutil.which("chromium") or shut
     "chromium-browser") or shutil.which("google-chrome")
 
 # a whole report that takes seconds: as settings, and as words of the command line
-SMALL = {"image_size": 64, "n_splits": 4, "cv_repeats": 1, "cv_folds": 3, "permutations": 20, "bootstrap": 100,
+SMALL = {"image_size": 64, "n_splits": 4, "cv_repeats": 1, "cv_folds": 3, "permutations": 20,
          "cases": 2,
          "synthetic": {"n_images": 40, "images_per_patient": 2}}
 WORDS = [word for name, value in SMALL.items() if name != "synthetic" for word in ("--set", f"{name}={value}")]

@@ -68,7 +68,7 @@ def test_a_published_table_is_checked_and_an_impossible_row_ends_with_3(tmp_path
 
 
 def test_a_model_is_trained_asked_and_exported_from_the_command_line(tmp_path):
-    small = ["--set", "synthetic.n_images=60", "--set", "bootstrap=100", "--set", "audit=false", "--set",
+    small = ["--set", "synthetic.n_images=60", "--set", "audit=false", "--set",
              "image_size=64"]
     done = leuknb("train", "synthetic", "--out", "model", *small, cwd=tmp_path)
     assert done.returncode == 0 and "CARD.md" in done.stdout, done.stderr

@@ -15,7 +15,7 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.long
 # instead of the stored values, so that it takes seconds
-SMALL = {"n_splits": "20", "cv_repeats": "1", "permutations": "50", "bootstrap": "200"}
+SMALL = {"n_splits": "20", "cv_repeats": "1", "permutations": "50"}
 
 
 def free_port() -> int:

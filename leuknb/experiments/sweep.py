@@ -223,7 +223,7 @@ class Processes:
 
 # %% ../../nbs/09_experiments/01_sweep.ipynb #86864c6a
 AFTER = ("positive", "augmentations", "classifiers", "params", "test_size", "seed", "n_splits", "cv_folds",
-         "cv_repeats", "tune", "permutations", "bootstrap",
+         "cv_repeats", "tune", "permutations",
          # settings that shape no feature of an image; those of augmented copies are added below
          "audit", "external", "out")
 

@@ -21,7 +21,7 @@ from leuknb.core import InputError
 from leuknb.settings import make_settings, Settings
 from leuknb.evaluation.paired_tests import corrected_resampled_ttest, mcnemar_exact
 
-QUICK = make_settings(image_size=64, n_splits=0, cv_folds=3, cv_repeats=1, permutations=0, bootstrap=100, audit=False,
+QUICK = make_settings(image_size=64, n_splits=0, cv_folds=3, cv_repeats=1, permutations=0, audit=False,
                       cases=0, classifiers=["svm"],
                       synthetic={"n_images": 24, "images_per_patient": 2})
 OVER = [{"seed": 0}, {"seed": 1}, {"classifiers": ["nonsense"]}]

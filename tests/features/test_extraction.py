@@ -641,7 +641,7 @@ def test_the_preset_papers_numbers_on_the_simulator_do_not_move(tmp_path):
         if v.ndim > 1 else 0.01)) for k, v in backbones.build("alexnet").state_dict().items()}
     torch.save(drawn, tmp_path / "drawn.pth")
     settings = make_settings("paper", weights=str(tmp_path / "drawn.pth"), synthetic={"n_images": 24}, n_splits=0,
-                             cv_folds=2, cv_repeats=1, permutations=0, bootstrap=100)
+                             cv_folds=2, cv_repeats=1, permutations=0)
     recipe, dataset = extraction.recipe_of(settings), load_dataset(settings)
     assert (recipe["engine"], recipe["precision"], recipe["batch"]) == ("torch", "float32", 8)
     X, copied = (extraction.extract(dataset, settings, copy=k, store=tmp_path / "store") for k in (0, 1))

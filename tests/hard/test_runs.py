@@ -21,7 +21,7 @@ MARK = "zz_q"  # in every hostile label and patient, so that it can be found in 
 LABELS = [f"</td></table></style></script><script>alert('{MARK}')</script>",
           f"=abnormal {MARK} $\\frac{{ <img src=x onerror={MARK}()>"]
 PATIENT = f"\"><svg onload={MARK}()>"
-QUICK = [w for s in ("n_splits=2", "cv_repeats=1", "cv_folds=2", "permutations=0", "bootstrap=100", "cases=2",
+QUICK = [w for s in ("n_splits=2", "cv_repeats=1", "cv_folds=2", "permutations=0", "cases=2",
                      "classifiers=svm,tree") for w in ("--set", s)]
 TABLES = ("metrics.json", "predictions.csv", "dataset.csv")
 

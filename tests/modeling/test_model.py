@@ -34,7 +34,7 @@ from leuknb.modeling.model import BATCH, LIKE, Model, UNLIKE, UNREAD, write_pred
 from leuknb.modeling.out_of_distribution import Detector, fit_detector, patient_weights, upper_limit
 from leuknb.modeling.conformal import Conformal, fit_conformal, misfit
 
-SETTINGS = make_settings(audit=False, bootstrap=100, synthetic={"n_images": 80, "difficulty": 0.2})
+SETTINGS = make_settings(audit=False, synthetic={"n_images": 80, "difficulty": 0.2})
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def three_classes(tmp_path_factory):
 @pytest.mark.parametrize("classifier", ["svm", "ensemble"])
 def test_many_classes_without_patients_and_classifiers_that_are_not_linear(three_classes, tmp_path, classifier):
     params = {"ensemble": {"n_estimators": 8}}
-    settings = make_settings(data=str(three_classes), audit=False, bootstrap=100, cv_folds=3, classifiers=[classifier],
+    settings = make_settings(data=str(three_classes), audit=False, cv_folds=3, classifiers=[classifier],
                              params={k: v for k, v in params.items() if k == classifier})
     model = Model.load(train(settings, tmp_path / "model"))
     assert (model.linear is None) == (classifier == "ensemble") and model.positive is None
@@ -538,7 +538,7 @@ def test_onnx_says_the_same_as_leuknb_to_one_in_ten_thousand(model, smears):
 
 def test_onnx_of_alexnet_from_a_local_weights_file(three_classes, alexnet_weights, tmp_path):
     pytest.importorskip("onnxruntime"), pytest.importorskip("onnxscript")
-    settings = make_settings(data=str(three_classes), audit=False, bootstrap=100, cv_folds=3, backbone="alexnet",
+    settings = make_settings(data=str(three_classes), audit=False, cv_folds=3, backbone="alexnet",
                              layers=["pool5"], pooling="max", views=["identity", "rot90"], image_size=95,
                              weights=alexnet_weights, classifiers=["svm"])
     folder = train(settings, tmp_path / "model")

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_curve
 from ..core import rng
 from ..plotting import PALETTE, theme
 from ..classification.estimators import model_name
-from .metrics import accuracy, as_binary, auroc, confusion, PAPER_METRICS, TABLE_1
+from .metrics import as_binary, auroc, confusion, PAPER_METRICS
 from .comparison import aligned
 from .power import reach
 from .schemes import (
@@ -82,11 +82,11 @@ def plot_reliability(
         ax.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
         reach = np.abs(curve[["low", "high"]].to_numpy() - curve[["observed"]].to_numpy()).T
         ax.errorbar(curve.predicted, curve.observed, yerr=reach, fmt="o", color="#0173b2", capsize=3)
-        ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="predicted probability of abnormal", aspect="equal",
+        ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="predicted probability of positive", aspect="equal",
                title=f"{name}\nBrier {brier(y, p):.3f}, ECE {ece(y, p, n_bins):.3f} (by chance "
                      f"{ece_by_chance(p, n_bins):.3f})".strip())
         ax.title.set_fontsize(10)
-    axes[0, 0].set_ylabel("share seen abnormal")
+    axes[0, 0].set_ylabel("share seen positive")
     fig.suptitle("Reliability, 95 % intervals" + (" (synthetic data)" if synthetic else ""), fontsize=12)
     return fig
 
@@ -116,7 +116,7 @@ def plot_operating(
                     fmt="o", color=color, capsize=4,
                     label=f"sensitivity {100 * wanted:g} %: specificity {100 * at.value:.0f} % ({100 * at.low:.0f} "
                           f"to {100 * at.high:.0f})")
-    ax.set(xlabel="1 - specificity: healthy called abnormal", ylabel="sensitivity: abnormal found", xlim=(-0.02, 1.02),
+    ax.set(xlabel="1 - specificity: negative called positive", ylabel="sensitivity: positive found", xlim=(-0.02, 1.02),
            ylim=(-0.02, 1.02),
            title="Operating points, 95 % intervals" + (" (synthetic data)" if synthetic else ""))
     ax.legend(frameon=False, loc="lower right", fontsize=9)
@@ -130,7 +130,7 @@ def plot_decision_curve(
     prevalence: float | None = None,  # of abnormal where the model shall be used; None: as in these images
     synthetic: bool = False,  # said in the title
 ):  # matplotlib Figure
-    "Return the decision curves of one or several models with 95 % bands, beside calling everyone and no one abnormal."
+    "Return the decision curves of one or several models with 95 % bands, beside calling everyone and no one positive."
     import matplotlib.pyplot as plt
 
     theme()
@@ -140,8 +140,8 @@ def plot_decision_curve(
         curve = decision_curve(y, p, None, groups, prevalence)
         ax.plot(curve.threshold, curve.model, color=color, label=name)
         ax.fill_between(curve.threshold, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
-    ax.plot(curve.threshold, curve["all"], color="0.5", linestyle="--", label="call everyone abnormal")
-    ax.axhline(0, color="0.2", linewidth=1, label="call no one abnormal")
+    ax.plot(curve.threshold, curve["all"], color="0.5", linestyle="--", label="call everyone positive")
+    ax.axhline(0, color="0.2", linewidth=1, label="call no one positive")
     top = float(np.mean(y)) if prevalence is None else prevalence
     ax.set(ylim=(-0.15 * top, 1.15 * top), xlim=(0, 1), xlabel="threshold probability at which one acts",
            ylabel="net benefit per image",
@@ -177,6 +177,13 @@ def _whiskers(values, intervals):
     return np.nan_to_num(np.abs(np.stack([v - i[:, 0], i[:, 1] - v])))
 
 
+def _at_share(section: dict, metric: str) -> str:
+    "The share of positive images at which precision and NPV hold, to stand under their name."
+    found = next(iter(section["models"].values()))
+    if metric not in ("precision", "npv") or "tp" not in found: return ""
+    return f"\nat {100 * (found['tp'] + found['fn']) / section['n_test']:.0f} % positive"
+
+
 def plot_bars(
     section: dict,  # `holdout_metrics`
     synthetic: bool = False,  # said in the title
@@ -197,7 +204,8 @@ def plot_bars(
         ax.errorbar(x, values, _whiskers(values, 100 * np.array([_ends(found[k]) for k in metrics], float)), fmt="none",
                     ecolor="0.25", elinewidth=1.2, capsize=2.5)
     averaged = ", macro averages" if any("per_class" in v for v in section["models"].values()) else ""
-    ax.set(xticks=range(len(metrics)), xticklabels=[_metric_name(m) for m in metrics], ylabel="percent", ylim=(0, 105),
+    ax.set(xticks=range(len(metrics)), xticklabels=[_metric_name(m) + _at_share(section, m) for m in metrics],
+           ylabel="percent", ylim=(0, 105),
            yticks=range(0, 101, 20),
            title=_titled(f"Holdout of {section['n_test']} images{averaged}, 95 % intervals", synthetic))
     ax.grid(axis="x", visible=False)
@@ -290,10 +298,9 @@ def plot_lottery(
     predictions: pd.DataFrame,
     positive: str | None = None,  # of two classes; None for more
     synthetic: bool = False,  # said in the title
-    paper: bool = True,  # mark the paper's accuracies
 ):  # matplotlib Figure
     """Return the accuracies of all random splits, model by model: a dot for each split, a bar over the middle 95 %,
-    the paper's value and this run's holdout marked.
+    this run's holdout marked.
     """
     import matplotlib.pyplot as plt
 
@@ -307,7 +314,7 @@ def plot_lottery(
         low, high = np.quantile(values, [0.025, 0.975])
         ax.plot([low, high], [row + 0.13] * 2, color=colour, lw=4, solid_capstyle="butt")
         ax.plot([values.mean()], [row + 0.13], "|", color="k", ms=13, mew=2, label="mean" if not row else None)
-        _mark_tickets(ax, predictions, m, row, paper)
+        _mark_holdout(ax, predictions, m, row)
     ax.set(yticks=range(len(models)), yticklabels=[model_name(m, 12) for m in models], ylim=(len(models) - 0.55, -0.75),
            xlabel="accuracy of one split, percent",
            title=_titled(f"The split lottery: {table.split.nunique()} splits of the same images", synthetic))
@@ -324,22 +331,19 @@ def _stack_dots(ax, values, row, colour):
         ax.plot(np.full(n, v), row - 0.02 - 0.6 * np.arange(n) / top, ".", color=colour, ms=5, alpha=0.75, mew=0)
 
 
-def _mark_tickets(ax, predictions, model, row, paper):
-    "Diamonds: this run's holdout and the paper's value."
+def _mark_holdout(ax, predictions, model, row):
+    "A triangle at this run's holdout."
     held = predictions[(predictions.scheme == "holdout") & (predictions.model == model)]
     first = "holdout of this run" not in ax.get_legend_handles_labels()[1]
     if len(held):
         ax.plot([100 * (held.label == held.predicted).mean()], [row + 0.3], "^", color="k", ms=7,
                 label="holdout of this run" if first else None)
-    if paper and model in TABLE_1.index:
-        first = "the paper's single split" not in ax.get_legend_handles_labels()[1]
-        ax.plot([100 * accuracy(**TABLE_1.loc[model])], [row + 0.3], "D", mfc="w", mec="crimson", mew=1.8, ms=7,
-                label="the paper's single split" if first else None)
 
 # %% ../../nbs/04_evaluation/12_plots.ipynb #6981c7ed
 def plot_grouped(
     predictions: pd.DataFrame,  # with schemes cv and cv_ungrouped
     synthetic: bool = False,  # said in the title
+    units: str = "patients",  # what the groups are: patients or copy groups
 ):  # matplotlib Figure
     """Return, for every model, accuracy with groups split up and kept together, and the difference in points with
     its interval.
@@ -347,20 +351,21 @@ def plot_grouped(
     import matplotlib.pyplot as plt
 
     theme()
-    found = grouped_gap(predictions)
+    found = grouped_gap(predictions, units=units)
+    who = "patients" if units == "patients" else "copies"
     fig, ax = plt.subplots(figsize=(8, 0.9 + 0.7 * len(found)))
     for row, (m, colour) in enumerate(_colours(list(found)).items()):
         v = found[m]
         a, b, d = 100 * v["grouped"], 100 * v["ungrouped"], v["difference"]
         ax.plot([a, b], [row, row], color=colour, lw=2)
         ax.plot([b], [row], "o", mfc="w", mec=colour, mew=2, ms=9,
-                label="a patient's images may be on both sides" if not row else None)
-        ax.plot([a], [row], "o", color=colour, ms=9, label="patients kept together" if not row else None)
+                label=f"{who} may be on both sides" if not row else None)
+        ax.plot([a], [row], "o", color=colour, ms=9, label=f"{who} kept together" if not row else None)
         ax.annotate(f"{100 * d.value:+.1f} points ({100 * d.low:+.1f} to {100 * d.high:+.1f})", (1.02, row),
                     xycoords=("axes fraction", "data"), va="center", fontsize=10)
     ax.set(yticks=range(len(found)), yticklabels=[model_name(m, 12) for m in found], ylim=(len(found) - 0.5, -0.5),
            xlabel="cross-validated accuracy, percent",
-           title=_titled("How much of the score is recognising the patient", synthetic))
+           title=_titled(f"{who[:1].upper()}{who[1:]} kept together, and split up", synthetic))
     ax.grid(axis="y", visible=False)
     fig.legend(loc="outside lower center", ncols=2, frameon=False)
     return fig

@@ -64,9 +64,10 @@ class Run:
     def __repr__(self) -> str: return f"Run({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
-        from leuknb.reporting.text import headline
+        from leuknb.reporting.headline import first_screen
 
-        return (f'{headline(self.metrics)}{_picture(self.folder / "figures" / "examples.png")}'
+        screen = first_screen(self.metrics, make_settings(**self.settings))
+        return (f'{screen}{_picture(self.folder / "figures" / "examples.png")}'
                 f'<p>The whole report: <a href="{escape(str(self.page))}">{escape(str(self.page))}</a>, '
                 "or <code>.open()</code>; <code>.metrics</code>, <code>.predictions</code>, <code>.dataset</code> "
                 "are its numbers.</p>")

@@ -268,14 +268,14 @@ def _scaling(m, s):
             "where a classifier needs it."), ""
 
 # %% ../../nbs/08_reporting/05_checklist_answers.ipynb #36d6d0c8
-@answers("partition", "The models on the holdout", "dataset", "holdout")
+@answers("partition", "The paper's protocol", "dataset", "holdout")
 def _partition(m, s):
     left = "" if m["dataset"]["n_patients"] else UNNAMED
     drawn = f"At random within the classes ({100 * s.test_size:g} % held out, seed {s.seed})"
     return f"{drawn}: {m['holdout']['n_train']:,} to fit; tested by {scheme_words(m)}; {grouping_words(m, s)}.", left
 
 
-@answers("train_vs_test", "The models on the holdout", "holdout")
+@answers("train_vs_test", "The paper's protocol", "holdout")
 def _train_vs_test(m, s):
     found = "Both are random parts of the same images: same setting, same labels, same preparation."
     return (f"{found} Images of another source were tested as well.",
@@ -307,11 +307,11 @@ def _initialisation(m, s):
             left)
 
 
-@answers("selection", "The models on the holdout", "holdout")
+@answers("selection", "The paper's protocol", "holdout")
 def _selection(m, s):
     models = m["holdout"]["models"]
     if len(models) == 1: return "There is one model.", ""
-    return (f"All {len(models)} are reported; {headline_model(models, s)} is the headline since the settings name "
+    return (f"All {len(models)} are reported; {model_name(headline_model(models, s))} leads since the settings name "
             f"it first, not for its result.",
             "")
 
@@ -324,7 +324,7 @@ def _ensembling(m, s):
     return views + (trees if "ensemble" in s.classifiers else "No models are combined."), ""
 
 
-@answers("updating", "The models on the holdout", "holdout")
+@answers("updating", "The paper's protocol", "holdout")
 def _updating(m, s): return "No model was updated: each is fitted anew in this run.", ""
 
 
@@ -347,11 +347,11 @@ def _imbalance(m, s):
     return f"{found}, not recalibrated.", "say so beside every probability."
 
 
-@answers("untouched_test", "The models on the holdout", "holdout")
+@answers("untouched_test", "The paper's protocol", "holdout")
 def _untouched_test(m, s): return "Test images are taken as they come: never resampled, weighted or augmented.", ""
 
 
-@answers("numbers", "The models on the holdout", "dataset", "holdout")
+@answers("numbers", "The paper's protocol", "dataset", "holdout")
 def _numbers(m, s):
     h = m["holdout"]
     return (f"{h['n_train']:,} images to fit and {h['n_test']:,} held out, of {m['dataset']['n_images']:,} "

@@ -5,7 +5,8 @@
 # %% ../../nbs/08_reporting/06_checklist_results.ipynb #699818b6
 from __future__ import annotations
 
-from ..evaluation.permutation import permutation_sentence
+from ..classification.estimators import model_name
+from ..evaluation.warnings import headline_scheme
 from .text import percent
 from ..core import counted
 from .checklist_items import OF_PEOPLE
@@ -31,15 +32,24 @@ def _size_development(m, s):
     return f"{n:,} images to fit, {p:,} features: {p / n:.1f} features an image.", "judge whether that is enough."
 
 
-@answers("size_evaluation", "The smallest difference these images can show", "holdout")
+def _headline_words(m, s) -> str:
+    "The headline model's rates: cross-validated, or of the one holdout where there is no cross-validation."
+    models = m[headline_scheme(m)]["models"]
+    name = headline_model(models, s)
+    how = "cross-validated" if headline_scheme(m) == "cv" else f"one holdout of {m['holdout']['n_test']:,}"
+    rates = ", ".join(rate_words(models[name], k) for k in ("balanced_accuracy", "sensitivity", "specificity", "auroc")
+                      if k in models[name])
+    return f"{capital(model_name(name))} ({how}): {rates}"
+
+
+@answers("size_evaluation", "The smallest difference these images can show", "dataset", "holdout")
 def _size_evaluation(m, s):
-    h = m["holdout"]
-    name = headline_model(h["models"], s)
-    return (f"{h['n_test']:,} held out; {name}: {rate_words(h['models'][name], 'accuracy')}.",
-            "judge whether that interval is narrow enough for the use.")
+    tested = m["dataset"]["n_images"] if "cv" in m else m["holdout"]["n_test"]
+    return (f"{counted(tested, 'image')} tested; {_headline_words(m, s)}.",
+            "judge whether these intervals are narrow enough for the use.")
 
 
-@answers("apparent", "The models on the holdout", "holdout")
+@answers("apparent", "The paper's protocol", "holdout")
 def _apparent(m, s): return f"No number is of an image its model was fitted on: {scheme_words(m)}.", ""
 
 
@@ -58,10 +68,13 @@ def _overfitting(m, s):
     found = (f"The network is not trained on these images; {parameter_words(s)}; tests are on images kept out of the "
              f"fit.")
     if not p: return found, ""
-    return f"{found} {permutation_sentence(p)}", ""
+    return (f"{found} With labels shuffled ({counted(p['n_permutations'], 'time')}) {model_name(p['classifier'])} "
+            f"reaches "
+            f"{p['metric']} "
+            f"{percent(p['null']['mean'])} on average, with the true ones {percent(p['observed'])}."), ""
 
 # %% ../../nbs/08_reporting/06_checklist_results.ipynb #7d350635
-@answers("measures", "The models on the holdout", "dataset", "holdout")
+@answers("measures", "The paper's protocol", "dataset", "holdout")
 def _measures(m, s):
     averaged = "" if m["dataset"].get("positive") else " (averaged over the classes)"
     compared = "; models compared pair by pair, p-values by Holm" if m.get("comparisons") else ""
@@ -71,7 +84,7 @@ def _measures(m, s):
     return f"{found}.", absent(PARTS["calibration"])
 
 
-@answers("uncertainty", "The models on the holdout", "dataset", "holdout")
+@answers("uncertainty", "The paper's protocol", "dataset", "holdout")
 def _uncertainty(m, s):
     over = "patients" if m["dataset"]["n_patients"] else "images"
     tests = " Paired tests of the models, adjusted by Holm." if m.get("comparisons") else ""
@@ -80,23 +93,17 @@ def _uncertainty(m, s):
     return f"95 % intervals over {over} for every rate.{tests}{shuffled}", ""
 
 
-@answers("performance", "The models on the holdout", "holdout")
+@answers("performance", "The paper's protocol", "holdout")
 def _performance(m, s):
     h = m["holdout"]
     name = headline_model(h["models"], s)
-    crossed = m.get("cv", {}).get("models", {}).get(name, {})
-    again = f"; cross-validated {rate_words(crossed, 'accuracy')}" if "accuracy" in crossed else ""
-    return (f"{name}: {rate_words(h['models'][name], 'accuracy')} on "
-            f"{counted(h['n_test'], 'held-out image')}{again}.",
+    return (f"{_headline_words(m, s)}; on the one holdout of {counted(h['n_test'], 'image')} "
+            f"{rate_words(h['models'][name], 'accuracy')}.",
             "give performance in subgroups of people; this run has none.")
 
 
-@answers("accuracy", "The models on the holdout", "holdout")
-def _accuracy(m, s):
-    name = headline_model(m["holdout"]["models"], s)
-    r = m["holdout"]["models"][name]
-    return f"{name}: " + ", ".join(rate_words(r, k) for k in ("sensitivity", "specificity", "auroc", "accuracy")
-                                   if k in r) + ".", ""
+@answers("accuracy", "Cross-validation", "holdout")
+def _accuracy(m, s): return f"{_headline_words(m, s)}.", ""
 
 
 @answers("internal", "Cross-validation", "cv")
@@ -104,32 +111,33 @@ def _internal(m, s):
     cv = m["cv"]
     name = headline_model(cv["models"], s)
     kept = f"{cv['kept_apart']} kept apart" if cv["kept_apart"] else "images divided singly"
-    rates = ", ".join(rate_words(cv["models"][name], k) for k in ("accuracy", "balanced_accuracy", "auroc")
+    rates = ", ".join(rate_words(cv["models"][name], k) for k in ("balanced_accuracy", "accuracy", "auroc")
                       if k in cv["models"][name])
-    return f"{name}, {cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}, {kept}: {rates}.", ""
+    return f"{capital(model_name(name))}, {cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}, {kept}: {rates}.", ""
 
 
-@answers("external", "The models on the holdout", "external")
+@answers("external", "The paper's protocol", "external")
 def _external(m, s):
     return "Images of another source were tested.", "tell how they differ from those of the development."
 
 
-@answers("crosstable", "The models on the holdout", "holdout")
+@answers("crosstable", "The paper's protocol", "holdout")
 def _crosstable(m, s):
     name = headline_model(m["holdout"]["models"], s)
     r = m["holdout"]["models"][name]
-    counts = f" Of {name}: " + ", ".join(f"{k.upper()} {r[k]:,}"
+    counts = f" Of {model_name(name)}: " + ", ".join(f"{k.upper()} {r[k]:,}"
                                          for k in ("tp", "fn", "fp", "tn")) + "." if r.get("tp") is not None else ""
     return f"Confusion matrices of all models.{counts}", ""
 
 
-@answers("failures", "The models on the holdout", "holdout")
+@answers("failures", "The paper's protocol", "holdout")
 def _failures(m, s):
     h = m["holdout"]
     name = headline_model(h["models"], s)
     wrong = round((1 - h["models"][name]["accuracy"]["value"]) * h["n_test"])
     left = "look at them and tell what they have in common." if wrong else ""
-    return f"{name} is wrong on {wrong:,} of {h['n_test']:,} held-out images, named in predictions.csv.", left
+    return (f"{capital(model_name(name))} is wrong on {wrong:,} of {h['n_test']:,} held-out images, named in "
+            f"predictions.csv."), left
 
 # %% ../../nbs/08_reporting/06_checklist_results.ipynb #56a6c6de
 def _call(m) -> str: return "the classifier's own threshold" if m["dataset"].get("positive") else "the highest score"
@@ -145,7 +153,7 @@ def _output(m, s):
         if points else "."), ""
 
 
-@answers("cutoff", "The models on the holdout", "dataset", "holdout")
+@answers("cutoff", "The paper's protocol", "dataset", "holdout")
 def _cutoff(m, s):
     extra = (" Thresholds for a given sensitivity are exploratory: chosen and judged on the same out-of-fold scores."
              if "calibration" in m else "")
@@ -163,7 +171,8 @@ def _robustness(m, s):
     name = headline_model(m["splits"]["models"], s)
     a = m["splits"]["models"][name]["accuracy"]
     spread = f"accuracy {percent(a['min'])} to {percent(a['max'])}, mean {percent(a['mean'])}"
-    return f"{name} over {m['splits']['n_splits']:,} random splits: {spread}. {shortcut_words(m)}".strip(), ""
+    over = f"{capital(model_name(name))} over {m['splits']['n_splits']:,} random splits"
+    return f"{over}: {spread}. {shortcut_words(m)}".strip(), ""
 
 # %% ../../nbs/08_reporting/06_checklist_results.ipynb #7daaa9c7
 @answers("leakage", "What the data give away", "dataset", "holdout")
@@ -179,11 +188,11 @@ def _leakage(m, s):
 
 @answers("limitations", "Limits", "dataset", "holdout")
 def _limitations(m, s):
-    warned = m.get("audit", {}).get("warnings", [])
+    warned = m.get("headline", m.get("audit", {})).get("warnings", [])
     known = [f"{counted(m['holdout']['n_test'], 'image')} held out",
              "drawn images" if is_drawn(m) else "one source as far as the run knows",
              "" if m["dataset"]["n_patients"] else "patients not named",
-             f"{counted(len(warned), 'warning')} of the audit" if warned else ""]
+             f"{counted(len(warned), 'warning')} on the first screen" if warned else ""]
     return (f"As far as the run shows: {', '.join(filter(None, known))}.",
             "add what sampling, staining and labelling limit.")
 

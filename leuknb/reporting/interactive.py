@@ -15,7 +15,7 @@ from ..settings import Settings
 from ..classification.estimators import model_name
 from ..evaluation.metrics import PAPER_METRICS, rates
 from .html import json_block, render, thumbnail_uri
-from .text import HEADINGS, percent, PROBE_WORDS
+from .text import HEADINGS, headings, percent, PROBE_WORDS
 from ..core import counted
 
 # %% auto #0
@@ -241,9 +241,9 @@ def _of_models(metrics: dict, say) -> str:
 
 
 def _bars(metrics):
-    return "Bars for every model. " + _of_models(metrics,
-                                                 lambda r: ", ".join(f"{HEADINGS[k]} {percent(r[k]['value'])}"
-                                                     for k in PAPER_METRICS))
+    named = headings(metrics)
+    return "Bars for every model. " + _of_models(
+        metrics, lambda r: ", ".join(f"{named[k]} {percent(r[k]['value'])}" for k in PAPER_METRICS))
 
 
 def _confusions(metrics):
@@ -312,7 +312,7 @@ def _network(metrics):
 
 def _map(metrics):
     return (f"Points in a plane, one for each of {counted(metrics['dataset']['n_images'], 'image')} (2,000 at most), "
-            f"coloured by class: {', '.join(metrics['dataset']['classes'])}. Near means alike to the network.")
+            f"coloured by class: {', '.join(metrics['dataset']['classes'])}. Near neighbours are alike to the network.")
 
 
 _DESCRIPTIONS = {"bars": _bars, "confusions": _confusions, "roc": _roc, "lottery": _lottery,

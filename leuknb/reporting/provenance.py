@@ -49,7 +49,10 @@ def run_facts(
             "timings": study.timings}
 
 # %% ../../nbs/08_reporting/10_provenance.ipynb #110029fb
-def rerun_command(settings: Settings) -> str:
+def rerun_command(
+    settings: Settings,
+    verb: str = "report",  # or another command that takes data and settings: audit, train
+) -> str:
     "Return the command line that repeats a run: its data and every setting that is not the default."
     changed = {k: v for k, v in settings.model_dump(mode="json").items() if k not in ("data", "out")
                and v != Settings.model_fields[k].get_default()}
@@ -59,7 +62,7 @@ def rerun_command(settings: Settings) -> str:
     if "synthetic" in changed:
         usual = Settings().synthetic.model_dump()
         changed |= {f"synthetic.{k}": v for k, v in changed.pop("synthetic").items() if v != usual[k]}
-    words = ["leuknb", "report", *([] if settings.data == "synthetic" else [settings.data]),
+    words = ["leuknb", verb, *([] if settings.data == "synthetic" else [settings.data]),
              *(["--preset", preset] if preset else [])]
     for k, v in changed.items(): words += ["--set", f"{k}={v if isinstance(v, str) else json.dumps(v)}"]
     return shlex.join(words)
@@ -69,14 +72,8 @@ def rerun_html(
     settings: Settings,
     metrics: dict,
 ) -> str:
-    """Return how to repeat the run, what must come out the same, and for the quick default how to go on with the
-    better features.
-    """
-    better = settings.model_copy(update=PRESETS["best"])
-    quick = all(getattr(settings, k) == getattr(Settings(), k) for k in ("backbone", *PRESETS["best"]))
-    onwards = (f"<p>On real cells the preset <code>best</code> told classes apart better, with eight passes an image "
-               f"instead of one:</p><pre>{escape(rerun_command(better))}</pre>" if quick else "")
+    "Return how to repeat the run, and what must come out the same."
     return (f"<pre>{escape(rerun_command(settings))}</pre><p>The same settings on the same images (fingerprint "
             f"<code>{metrics['dataset']['fingerprint'][:12]}</code>) "
             f"write the same bytes of metrics.json, predictions.csv and dataset.csv. Versions, commit and seconds "
-            f"stand in run.json.</p>{onwards}")
+            f"stand in run.json.</p>")

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from ..core import fingerprint, home, package_versions, sha256, to_json, write_atomic
 from ..settings import make_settings, Settings
+from ..evaluation.warnings import number_warnings
+from .headline import headline_section
 from .provenance import run_facts
 
 # %% auto #0
-__all__ = ['EVALUATION', 'MADE_BY', 'DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'headline_section',
-           'shaping_code', 'evaluation_key', 'remembered', 'study_units', 'permutation_result', 'comparison_section',
-           'first_repeat', 'calibration_section', 'evaluation_sections', 'write_run']
+__all__ = ['EVALUATION', 'MADE_BY', 'DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'shaping_code', 'evaluation_key',
+           'remembered', 'study_units', 'permutation_result', 'comparison_section', 'first_repeat',
+           'calibration_section', 'evaluation_sections', 'write_run']
 
 # %% ../../nbs/08_reporting/12_study.ipynb #593f8f58
 @dataclass
@@ -108,7 +110,7 @@ class Study:
         with self.timed("audit"):
             self.findings = run_audit(self.dataset, self.settings, self.X, self.predictions, self.copies)
         self.metrics["audit"] = self.findings.metrics
-        self.metrics["headline"] = headline_section(self.metrics)
+        self.lead()
 
     def validate(self) -> None:
         "Fill `outside` and the section `external` of the metrics: the models of this set, tested on another."
@@ -124,6 +126,7 @@ class Study:
             self.outside = external_validation(self.X, self.dataset, self.X_other, self.other, self.settings,
                                                self.predictions, self.augmented)
         self.metrics["external"] = self.outside.metrics
+        self.lead()
         self.predictions = pd.concat([self.predictions, self.outside.predictions], ignore_index=True)
 
     def evaluate(self) -> None:
@@ -135,7 +138,13 @@ class Study:
             self.predictions = remembered(self.key, lambda: evaluate(self.X, self.dataset, self.settings,
                                                                       self.augmented, self.groups))
         self.metrics |= evaluation_sections(self)
-        self.metrics["headline"] = headline_section(self.metrics)
+        self.lead()
+
+    def lead(self) -> None:
+        "Fill the section `headline` of the metrics, with the warnings known so far."
+        d = self.dataset
+        numbers = number_warnings(self.metrics, d.labels, d.groups if d.grouped else None)
+        self.metrics["headline"] = headline_section(self.metrics, numbers, self.settings.acknowledge)
 
     def explain(self) -> None:
         """Fill `examples` and the section `explanations` of the metrics: mistakes and surest right answers of the
@@ -209,16 +218,6 @@ def show_html(html: str) -> None:
     from IPython.display import HTML, display
 
     display(HTML(html))
-
-# %% ../../nbs/08_reporting/12_study.ipynb #413996e9
-def headline_section(metrics: dict) -> dict:
-    """Return the `headline` section of metrics.json: the first model's accuracy on the holdout, sensitivity and
-    specificity beside it, and the warnings of the audit.
-    """
-    model, found = next(iter(metrics["holdout"]["models"].items()))
-    return {"model": model, "scheme": "holdout", "metric": "accuracy", "estimate": found["accuracy"],
-            "sensitivity": found["sensitivity"], "specificity": found["specificity"],
-            "warnings": metrics.get("audit", {}).get("warnings", [])}
 
 # %% ../../nbs/08_reporting/12_study.ipynb #7a4170b1
 EVALUATION = ("classifiers", "params", "test_size", "seed", "n_splits", "cv_folds", "cv_repeats", "tune",

@@ -14,13 +14,14 @@ from ..core import counted
 from ..warning_codes import warning_line
 from ..classification.estimators import model_name
 from ..evaluation.metrics import METRICS
-from ..evaluation.intervals import caution, clopper_pearson
+from ..evaluation.intervals import clopper_pearson
 from .html import list_html, table_html
 
 # %% auto #0
-__all__ = ['HEADINGS', 'NUMBERS', 'PROBE_WORDS', 'percent', 'span', 'question', 'data_words', 'headline', 'with_interval',
-           'models_table', 'models_caption', 'paper_beside', 'paper_table_html', 'lottery_words', 'cv_table',
-           'cv_caption', 'comparisons_html', 'calibration_table', 'probe_table', 'audit_findings_html', 'skipped_html']
+__all__ = ['HEADINGS', 'NUMBERS', 'SHARED', 'SCHEME_TITLES', 'TEST_WORDS', 'PROBE_WORDS', 'percent', 'span', 'question',
+           'data_words', 'with_interval', 'headings', 'models_table', 'models_caption', 'paper_beside',
+           'paper_table_html', 'lottery_words', 'cv_caption', 'grouped_words', 'pairs_table', 'pairs_words',
+           'comparisons_html', 'calibration_table', 'probe_table', 'audit_findings_html', 'skipped_html']
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
 def percent(
@@ -61,47 +62,6 @@ def data_words(metrics: dict) -> str:  # HTML
     return (f"Data: <b>{escape(d['name'])}</b>, {counted(d['n_images'], 'image')} ({counts}){groups}{skipped}. "
             f"Fingerprint <code>{d['fingerprint'][:12]}</code>.")
 
-# %% ../../nbs/08_reporting/02_text.ipynb #80a7ab7e
-def headline(metrics: dict) -> str:  # HTML
-    "Return the first screen: question, headline number and interval, data and origin, warnings, research use only."
-    name, estimate = metrics["headline"]["model"], metrics["headline"]["estimate"]
-    return (f"<h1>{escape(question(metrics))}</h1>{_synthetic_banner(metrics)}"
-            f'<div class="answer"><div class="number">{percent(estimate["value"])}</div><div class="words">accuracy '
-            f'of the {escape(model_name(name))} on '
-            f"{counted(metrics['holdout']['n_test'], 'held-out image')}<br>95 % interval "
-            f"<b>{span(estimate.get('ci'))}</b>{_beside(metrics, name)}</div></div>"
-            f"{_warnings(metrics)}<p>{data_words(metrics)}</p>"
-            '<p class="small"><b>Research use only.</b> Not a medical device: nothing here may decide about a '
-            'patient.</p>')
-
-
-def _synthetic_banner(metrics) -> str:
-    if not metrics["dataset"]["synthetic"]: return ""
-    return ('<div class="banner"><b>Synthetic data.</b> These images were drawn by a simulator. The numbers show that '
-            'the analysis works and say nothing about patients.</div>')
-
-
-def _beside(metrics, name) -> str:
-    "What the same model does in other splits, beside the one number."
-    words = ""
-    if "splits" in metrics:
-        a = metrics["splits"]["models"][name]["accuracy"]
-        words += (f"<br>over {metrics['splits']['n_splits']} random splits: mean {percent(a['mean'])}, "
-                  f"95 % of them from {span((a['quantiles']['0.025'], a['quantiles']['0.975']))}")
-    if "cv" in metrics and "accuracy" in metrics["cv"]["models"].get(name, {}):
-        a = metrics["cv"]["models"][name]["accuracy"]
-        kept = f", {metrics['cv']['kept_apart']} kept apart" if metrics["cv"]["kept_apart"] else ""
-        words += (f"<br>cross-validated{kept}: "
-                  f"{percent(a['value'])} ({span(a.get('ci'))})")
-    return words
-
-
-def _warnings(metrics) -> str:
-    found = metrics["headline"]["warnings"]
-    if not found: return ""
-    return '<div class="banner"><b>Before you believe this number:</b><ul>' + "".join(f"<li>{escape(w['text'])}</li>"
-        for w in found) + "</ul></div>"
-
 # %% ../../nbs/08_reporting/02_text.ipynb #3c231efd
 HEADINGS = {"npv": "NPV", "f1": "F1", "mcc": "MCC", "auroc": "AUROC", "auprc": "AUPRC"}
 HEADINGS = {m: HEADINGS.get(m, m.replace("_", " ")) for m in METRICS}
@@ -121,13 +81,32 @@ def with_interval(
     known = interval is not None and not any(v is None or v != v for v in interval)
     return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if known else "")
 
+# %% ../../nbs/08_reporting/02_text.ipynb #c12b0002
+SHARED = ("precision", "npv")  # hold at the share of positive images in the set only
+
+
+def headings(
+    metrics: dict,
+    section: str = "holdout",  # holdout, given or cv
+) -> dict[str, str]:  # metric -> heading
+    "Return the headings of a section's metrics; of those that hang on the share of positive images with that share."
+    positive, counts = metrics["dataset"]["positive"], metrics["dataset"]["counts"]
+    at = "at these shares of the classes"
+    if positive:
+        found = next(iter(metrics[section]["models"].values()))
+        tested = sum(found[k] for k in ("tp", "fn", "fp", "tn")) if "tp" in found else sum(counts.values())
+        share = 100 * (found["tp"] + found["fn"] if "tp" in found else counts[positive]) / tested
+        at = f"at {share:.{0 if share >= 10 else 1}f} % {positive}"
+    return {m: f"{h} ({at})" if m in SHARED else h for m, h in HEADINGS.items()}
+
 # %% ../../nbs/08_reporting/02_text.ipynb #b4cfbea8
 def models_table(
     metrics: dict,
-    section: str = "holdout",  # or given
+    section: str = "holdout",  # given or cv
 ) -> pd.DataFrame:
-    "Return one row a model: every metric of the holdout, each with its interval where it has one."
-    rows = {model_name(m): {HEADINGS[k]: with_interval(k, r[k]["value"], r[k].get("ci")) for k in METRICS if k in r}
+    "Return one row a model: every metric of a section, each with its interval where it has one."
+    named = headings(metrics, section)
+    rows = {model_name(m): {h: with_interval(k, r[k]["value"], r[k].get("ci")) for k, h in named.items() if k in r}
             for m, r in metrics[section]["models"].items()}
     return pd.DataFrame(rows).T.rename_axis("model")
 
@@ -137,8 +116,9 @@ def models_caption(metrics: dict) -> str:
     units = "patients as the units, since one patient's images are not independent" if metrics["dataset"][
         "n_patients"] else "every image its own unit"
     macro = "" if metrics["dataset"][
-        "positive"] else " Sensitivity, specificity, precision, F1 and AUROC are macro averages over the classes."
-    return f"This run's holdout, each metric with its 95 % interval ({units}).{macro}"
+        "positive"] else " All but accuracy and MCC are macro averages over the classes."
+    return (f"This run's holdout: one split, {counted(metrics['holdout']['n_test'], 'image')}. Each metric with its "
+            f"95 % interval where it has one ({units}).{macro}")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #0fecc1e5
 def paper_beside(metrics: dict) -> pd.DataFrame:
@@ -161,72 +141,96 @@ def paper_table_html(metrics: dict) -> str:
     table = paper_beside(metrics)
     if not len(table): return ""
     other_task = "" if metrics["dataset"]["positive"] else " Its task was another too: two classes."
-    return table_html(table,
-                      f"The paper's images are not these: read the rows side by side, do not subtract "
-                      f"them.{other_task}")
+    return table_html(table, f"The paper's numbers are of other images: they stand side by side, and a difference "
+                             f"between them says nothing about either.{other_task}")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #f918d8fe
-def lottery_words(
-    metrics: dict,
-    accuracies: dict,  # model -> accuracy of each random split: `schemes.split_table`, model by model
-) -> str:  # HTML
-    "Return what the random splits say of a single one, and where the paper's numbers would fall."
-    name = next(iter(metrics["holdout"]["models"]))
-    a, n = metrics["splits"]["models"][name]["accuracy"], metrics["splits"]["n_splits"]
-    words = (f"<p>The same images and the same {escape(model_name(name))}, split {n} times: accuracy from "
-             f"{percent(a['min'])} to {percent(a['max'])}, "
-             f"mean {percent(a['mean'])}. A single split is one draw from this.</p><ul>")
-    for model, reported in paper.ACCURACY.items():
-        if model in accuracies:
-            words += (f"<li>{escape(model_name(model))}: the paper's {percent(reported, 2)} "
-                      f"{_place(reported, accuracies[model])}</li>")
-    return words + "</ul>"
-
-
-def _place(value: float, draws) -> str:
-    "Where a value would lie among draws, in words."
-    below, at = sum(d < value - 1e-9 for d in draws), sum(abs(d - value) <= 1e-9 for d in draws)
-    if below == len(draws): return f"is above all {len(draws)} splits of this run"
-    if below + at == 0: return f"is below all {len(draws)} splits of this run"
-    return f"is above {100 * below / len(draws):.0f} % of the splits of this run" + (
-        f" and equals {100 * at / len(draws):.0f} %" if at else "")
-
-# %% ../../nbs/08_reporting/02_text.ipynb #e6c6971b
-def cv_table(metrics: dict) -> pd.DataFrame:
-    "Return one row a model: every cross-validated metric with its interval."
-    rows = {model_name(m): {h: with_interval(k, r[k]["value"], r[k].get("ci")) for k, h in HEADINGS.items() if k in r}
-            for m, r in metrics["cv"]["models"].items()}
-    return pd.DataFrame(rows).T.rename_axis("model")
+def lottery_words(metrics: dict) -> str:
+    "Return what the random splits say of a single one."
+    name, r = next(iter(metrics["splits"]["models"].items()))
+    a, n = r["accuracy"], metrics["splits"]["n_splits"]
+    return (f"The same images and the same {model_name(name)}, split {counted(n, 'time')}: accuracy from "
+            f"{percent(a['min'])} to {percent(a['max'])}, mean {percent(a['mean'])}. The middle 95 % of the splits lie "
+            f"from {span((a['quantiles']['0.025'], a['quantiles']['0.975']))}. That is the spread of splits which "
+            f"share most of their images, and no confidence interval: of other patients it says nothing.")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #913f3c74
 def cv_caption(metrics: dict) -> str:
     "Return how the cross-validation was done, as a caption."
     cv = metrics["cv"]
-    kept, n = cv["kept_apart"], next(iter(cv["models"].values()))["accuracy"]["n"]
-    units = f"{kept} kept apart, intervals over {kept}" if kept else "every image its own unit"
-    few = f" Caution: {caution(n)}." if kept == "patients" and caution(n) else ""
+    kept = cv["kept_apart"]
+    units = f"{kept} kept apart, and the units of the intervals" if kept else "every image its own unit"
     return (f"{cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}; {units}. Each metric with its 95 % "
-            f"interval.{few}")
+            f"interval where it has one.")
+
+# %% ../../nbs/08_reporting/02_text.ipynb #c12b0008
+def grouped_words(
+    gap: dict[str, dict],  # `schemes.grouped_gap`: model -> grouped, ungrouped, difference
+) -> str:
+    "Return of which models keeping patients (or copies) together changes the accuracy beyond its interval."
+    units = next(iter(gap.values()))["difference"].units
+    who = "patients" if units == "patients" else "copies"
+    sure = [f"{model_name(m)} ({100 * v['difference'].value:+.1f} points)" for m, v in gap.items()
+            if not v["difference"].low <= 0 <= v["difference"].high]
+    if not sure:
+        return (f"For no model does the interval of the difference exclude 0: these images do not show that splitting "
+                f"{who} up changes the accuracy.")
+    return (f"With {who} split up the accuracy differs by more than its interval for {', '.join(sure)}; the numbers of "
+            f"this report are those with {who} kept together.")
+
+# %% ../../nbs/08_reporting/02_text.ipynb #c12b0004
+def pairs_table(
+    rows: list[dict],  # comparisons of one scheme, as metrics.json keeps them
+) -> pd.DataFrame:
+    "Return one row a pair of models: the difference with its interval in points, p, and p adjusted by Holm."
+    def points(v): return "" if v is None or v != v else f"{100 * v:+.1f}"
+    def p(v): return "" if v is None or v != v else f"{v:.3f}" if v >= 0.001 else "< 0.001"
+
+    found = {f"{model_name(r['a'])} less {model_name(r['b'])}": {
+        "difference, points": points(r["difference"]["value"]),
+        "95 % interval": " to ".join(map(points, r["difference"].get("ci", []))) or "none",
+        "p": p(r["p"]), "p adjusted": p(r["p_adjusted"])} for r in rows if r["a"] != "all"}
+    return pd.DataFrame(found).T.rename_axis("pair")
+
+# %% ../../nbs/08_reporting/02_text.ipynb #c12b0006
+def pairs_words(
+    rows: list[dict],  # comparisons of one scheme, as metrics.json keeps them
+) -> str:
+    "Return in one sentence which pairs of models a list of tests tells apart; \"\" for no pair."
+    pairs = [r for r in rows if r["a"] != "all"]
+    if not pairs: return ""
+    told = [r for r in pairs if r["p_adjusted"] is not None and r["p_adjusted"] < 0.05]
+    if not told:
+        return ("of the two models the test cannot say which is better" if len(pairs) == 1 else
+                f"of the {len(pairs)} pairs of models the tests tell none apart")
+    better = [(r["a"], r["b"]) if r["difference"]["value"] > 0 else (r["b"], r["a"]) for r in told]
+    over = "; ".join(f"{model_name(a)} over {', '.join(model_name(b) for x, b in better if x == a)}"
+                     for a in dict.fromkeys(a for a, _ in better))
+    return f"the tests tell {len(told)} of {counted(len(pairs), 'pair')} of models apart: {over}"
 
 # %% ../../nbs/08_reporting/02_text.ipynb #3158e3dd
+SCHEME_TITLES = {"holdout": "On the holdout", "cv": "Over the cross-validation"}
+
+
 def comparisons_html(metrics: dict) -> str:
-    "Return the comparisons of all pairs of models, on the holdout and over the cross-validation, as sentences."
-    titles = {"holdout": "On the holdout (exact McNemar test; sign-flip test over patients where they are named)",
-              "cv": "Over the cross-validation (corrected resampled t-test)"}
+    "Return the comparisons of all pairs of models: of the holdout and of the cross-validation a sentence and a table."
     html = ""
-    for scheme, title in titles.items():
+    for scheme, title in SCHEME_TITLES.items():
         rows = [r for r in metrics["comparisons"] if r["scheme"] == scheme]
-        if rows:
-            html += f"<h3>{escape(title)}</h3>" + list_html([_named(r["words"])
-                                                             for r in sorted(rows,
-                                                                 key=lambda r: r["p"] if r["p"] is not None else 1)])
-    return (html
-            + '<p class="small">p-values are adjusted by Holm within each list; intervals of differences are 95 % and '
-              'not adjusted.</p>')
+        if not rows: continue
+        words = pairs_words(rows)
+        html += (f"<h3>{title}</h3><p>{escape(words[:1].upper() + words[1:])}.</p>"
+                 + table_html(pairs_table(rows), f"Differences in {_metric_words(rows)}, by "
+                                                 f"{TEST_WORDS.get(rows[0]['test'], rows[0]['test'])}; p adjusted by "
+                                                 f"Holm within the table, intervals not adjusted."))
+    return html
 
 
-def _named(words: str) -> str:
-    return words[:1].upper() + words[1:] + "."
+TEST_WORDS = {"mcnemar_exact": "the exact McNemar test", "sign_flip_exact": "the sign-flip test over patients",
+              "corrected_resampled_t": "the corrected resampled t-test"}
+
+
+def _metric_words(rows) -> str: return rows[0].get("metric", "accuracy").replace("_", " ")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #7431f2c6
 def calibration_table(metrics: dict) -> pd.DataFrame:

@@ -40,7 +40,8 @@ def full_metrics(groups=39):
                         "models": {"knn": model(15, 5, 0, 19), "svm": model()}},
             "splits": {"n_splits": 200, "models": {"knn": {"accuracy": rate}, "svm": {"accuracy": rate}}},
             "cv": {"scheme": "grouped", "n_folds": 5, "n_repeats": 10, "kept_apart": "patients" if groups else None,
-                   "models": {"svm": {"accuracy": estimate, "auroc": estimate}}},
+                   "models": {m: {"accuracy": estimate, "balanced_accuracy": estimate, "auroc": estimate}
+                              for m in ("svm", "knn")}},
             "comparisons": [{"a": "svm", "b": "knn", "p": 0.2, "p_adjusted": 0.2}],
             "permutation": {"classifier": "svm", "metric": "balanced_accuracy", "n_permutations": 1000, "observed": 0.9,
                             "p": 0.001, "smallest_p": 0.001, "n_labellings": None,
@@ -154,8 +155,9 @@ def test_settings_change_the_answers_they_touch():
     assert "nothing to recalibrate" in row("TRIPOD+AI", "13", m,
                                            plain)["answer"] and "classes weighted in svm" in row("TRIPOD+AI", "13", m,
                                                changed)["answer"]
-    assert row("CLAIM", "38", m, plain)["answer"].startswith("svm:") and row("CLAIM", "38", m,
-        changed)["answer"].startswith("knn:")
+    led = [row("CLAIM", "38", m, s)["answer"] for s in (plain, changed)]
+    assert led[0].startswith("Linear SVM (cross-validated): balanced accuracy 90.0 % (85.0 to 94.0)")
+    assert led[1].startswith("K-nearest neighbours (cross-validated): balanced")
     assert row("CLAIM", "24", m, changed)["status"] == PARTLY and "mine.pth" not in row("CLAIM", "24", m,
         changed)["answer"]
     assert "only within" in row("CLAIM", "27", m, plain)["answer"].lower() and "No models are combined" in row("CLAIM",

@@ -9,7 +9,8 @@ import pytest
 
 from leuknb import core
 from leuknb.evaluation import plots, predict
-from leuknb.reporting.study import evaluation_key, headline_section, shaping_code, Study
+from leuknb.reporting.headline import headline_section
+from leuknb.reporting.study import evaluation_key, shaping_code, Study
 from leuknb.settings import make_settings
 
 
@@ -58,11 +59,16 @@ def test_other_features_labels_groups_or_settings_are_another_key(study):
     assert len({*keys, evaluation_key(study)}) == 5
 
 
-def test_the_headline_is_the_first_model_with_what_stands_behind_it():
+def test_the_headline_is_the_balanced_accuracy_of_the_cross_validation_and_holds_all_warnings():
     e = lambda v: {"value": v, "ci": [0.8, 1.0], "n": 39, "units": "images"}
-    metrics = {"holdout": {"models": {"svm": {m: e(0.95) for m in ("accuracy", "sensitivity", "specificity")}}},
-               "audit": {"warnings": [{"code": None, "text": "copies"}]}}
-    found = headline_section(metrics)
-    assert found == {"model": "svm", "scheme": "holdout", "metric": "accuracy", "estimate": e(0.95),
-                     "sensitivity": e(0.95), "specificity": e(0.95),
-                     "warnings": [{"code": None, "text": "copies"}]}
+    rates = lambda v: {"svm": {m: e(v) for m in ("balanced_accuracy", "sensitivity", "specificity")}}
+    metrics = {"holdout": {"models": rates(0.95)}, "cv": {"models": rates(0.9)},
+               "audit": {"warnings": [{"code": "LKB103", "text": "copies"}]},
+               "external": {"warnings": [{"code": "LKB401", "text": "shared"}]}}
+    found = headline_section(metrics, [{"code": "LKB303", "text": "few"}], ["LKB103"])
+    assert found == {"model": "svm", "scheme": "cv", "metric": "balanced_accuracy", "estimate": e(0.9),
+                     "sensitivity": e(0.9), "specificity": e(0.9),
+                     "warnings": [{"code": "LKB103", "text": "copies", "acknowledged": True},
+                                  {"code": "LKB303", "text": "few"}, {"code": "LKB401", "text": "shared"}]}
+    del metrics["cv"]
+    assert (headline_section(metrics)["scheme"], headline_section(metrics)["estimate"]) == ("holdout", e(0.95))

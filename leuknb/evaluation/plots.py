@@ -181,7 +181,8 @@ def _at_share(section: dict, metric: str) -> str:
     "The share of positive images at which precision and NPV hold, to stand under their name."
     found = next(iter(section["models"].values()))
     if metric not in ("precision", "npv") or "tp" not in found: return ""
-    return f"\nat {100 * (found['tp'] + found['fn']) / section['n_test']:.0f} % positive"
+    share = 100 * (found["tp"] + found["fn"]) / section["n_test"]
+    return f"\nat {share:.{0 if share >= 10 else 1}f} % positive"
 
 
 def plot_bars(

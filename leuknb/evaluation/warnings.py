@@ -98,8 +98,9 @@ def few_patients(
 ) -> dict | None:
     "Return the warning that fewer than `FEW_PATIENTS` patients stand behind the numbers; None otherwise."
     if not n_patients or n_patients >= FEW_PATIENTS: return None
-    return warning("LKB303", f"All images are of {counted(n_patients, 'patient')}: the intervals count patients, and "
-                             f"over fewer than {FEW_PATIENTS} they are wide and only approximate.")
+    return warning("LKB303", f"Only {counted(n_patients, 'patient')} {'stands' if n_patients == 1 else 'stand'} behind "
+                             f"the number: the intervals count patients, and over fewer than {FEW_PATIENTS} they are "
+                             f"wide and only approximate.")
 
 # %% ../../nbs/04_evaluation/11a_warnings.ipynb #c12a0018
 def chance_level(metrics: dict) -> float:
@@ -138,11 +139,12 @@ def _shuffled_p(metrics) -> float | None:
 # %% ../../nbs/04_evaluation/11a_warnings.ipynb #c12a0021
 def number_warnings(
     metrics: dict,  # with the sections dataset and cv, or holdout
-    labels,  # [n] class of each image of the set
-    groups=None,  # [n] patient of each image; None where patients are not named
+    labels,  # [n] class of each image tested in the headline
+    groups=None,  # [n] patient of each of them; None where every image stands for itself
 ) -> list[dict]:  # of `leuknb.warning_codes.warning`
     "Return what the numbers of a run cannot carry: LKB301 to LKB304, each with the counts it rests on."
     votes = metrics.get("patients", {}).get(headline_numbers(metrics)[0])
-    found = (few_of_a_class(labels, groups), dominant_patient(labels, groups, votes),
-             few_patients(metrics["dataset"]["n_patients"]), no_better_than_chance(metrics))
+    n_patients = group_codes(groups, len(labels))[1] if metrics["dataset"]["n_patients"] else None
+    found = (few_of_a_class(labels, groups), dominant_patient(labels, groups, votes), few_patients(n_patients),
+             no_better_than_chance(metrics))
     return [w for w in found if w]

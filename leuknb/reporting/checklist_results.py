@@ -113,7 +113,8 @@ def _internal(m, s):
     kept = f"{cv['kept_apart']} kept apart" if cv["kept_apart"] else "images divided singly"
     rates = ", ".join(rate_words(cv["models"][name], k) for k in ("balanced_accuracy", "accuracy", "auroc")
                       if k in cv["models"][name])
-    return f"{capital(model_name(name))}, {cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}, {kept}: {rates}.", ""
+    how = f"{cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}, {kept}"
+    return f"{capital(model_name(name))}, {how}: {rates}.", ""
 
 
 @answers("external", "The paper's protocol", "external")

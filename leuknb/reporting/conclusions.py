@@ -11,8 +11,9 @@ from .. import paper
 from ..core import counted
 from ..classification.estimators import model_name
 from ..evaluation.intervals import effective_images
-from ..evaluation.warnings import above_chance, chance_level, headline_numbers
-from .text import pairs_words, percent, span
+from ..evaluation.comparison import comparison_summary
+from ..evaluation.warnings import above_chance, chance_level, headline_numbers, headline_scheme
+from .text import percent, span
 
 # %% auto #0
 __all__ = ['FIRST', 'detectable_difference_inputs', 'detectable_difference_html', 'compared_words', 'conclusions', 'limits']
@@ -105,10 +106,9 @@ def _classes(metrics) -> list[str]:
 
 # %% ../../nbs/08_reporting/03_conclusions.ipynb #c12c0004
 def _models(metrics) -> str:
-    "Which pairs of models the tests tell apart: over the cross-validation, without one on the holdout."
-    scheme = "cv" if "cv" in metrics else "holdout"
-    words = pairs_words([r for r in metrics.get("comparisons", []) if r["scheme"] == scheme])
-    return words and f"{'Cross-validated' if scheme == 'cv' else 'On the holdout'}, {words}."
+    "Which models the tests tell from the first: over the cross-validation, without one on the holdout."
+    found = comparison_summary([r for r in metrics.get("comparisons", []) if r["scheme"] == headline_scheme(metrics)])
+    return found and f"{'Cross-validated' if 'cv' in metrics else 'On the holdout'}: {found[:1].lower()}{found[1:]}"
 
 
 def _outside(metrics) -> str:
@@ -121,11 +121,13 @@ def _outside(metrics) -> str:
 
 # %% ../../nbs/08_reporting/03_conclusions.ipynb #c12c0006
 def _lottery(metrics) -> str:
+    "How far a single split can be from another; nothing where all gave the same."
     if "splits" not in metrics: return ""
     name, r = next(iter(metrics["splits"]["models"].items()))
-    a = r["accuracy"]
-    return (f"A single split is partly luck: over {metrics['splits']['n_splits']:,} random splits of the same images "
-            f"the accuracy of the {model_name(name)} runs from {percent(a['min'])} to {percent(a['max'])}.")
+    a, n = r["balanced_accuracy"], metrics["splits"]["n_splits"]
+    if not a["min"] < a["max"]: return ""
+    return (f"A single split is partly luck: over {counted(n, 'random split')} of the same images the balanced "
+            f"accuracy of the {model_name(name)} runs from {percent(a['min'])} to {percent(a['max'])}.")
 
 
 def _mistakes(metrics) -> str:

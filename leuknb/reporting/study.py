@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..core import fingerprint, home, package_versions, sha256, to_json, write_atomic
 from ..settings import make_settings, Settings
-from ..evaluation.warnings import number_warnings
+from ..evaluation.warnings import headline_scheme, number_warnings
 from .headline import headline_section
 from .provenance import run_facts
 
@@ -142,8 +142,10 @@ class Study:
 
     def lead(self) -> None:
         "Fill the section `headline` of the metrics, with the warnings known so far."
-        d = self.dataset
-        numbers = number_warnings(self.metrics, d.labels, d.groups if d.grouped else None)
+        d, t = self.dataset, self.predictions
+        tested = d.usable["file_name"].isin(t["file_name"][t["scheme"] == headline_scheme(self.metrics)]).to_numpy()
+        people = d.groups[tested] if d.grouped and d.groups is not None else None
+        numbers = number_warnings(self.metrics, d.labels[tested], people)
         self.metrics["headline"] = headline_section(self.metrics, numbers, self.settings.acknowledge)
 
     def explain(self) -> None:

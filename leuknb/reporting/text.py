@@ -15,13 +15,14 @@ from ..warning_codes import warning_line
 from ..classification.estimators import model_name
 from ..evaluation.metrics import METRICS
 from ..evaluation.intervals import clopper_pearson
+from ..evaluation.comparison import comparison_summary, comparison_table
 from .html import list_html, table_html
 
 # %% auto #0
 __all__ = ['HEADINGS', 'NUMBERS', 'SHARED', 'SCHEME_TITLES', 'TEST_WORDS', 'PROBE_WORDS', 'percent', 'span', 'question',
            'data_words', 'with_interval', 'headings', 'models_table', 'models_caption', 'paper_beside',
-           'paper_table_html', 'lottery_words', 'cv_caption', 'grouped_words', 'pairs_table', 'pairs_words',
-           'comparisons_html', 'calibration_table', 'probe_table', 'audit_findings_html', 'skipped_html']
+           'paper_table_html', 'lottery_words', 'cv_caption', 'grouped_words', 'comparisons_html', 'calibration_table',
+           'probe_table', 'audit_findings_html', 'skipped_html']
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
 def percent(
@@ -148,11 +149,22 @@ def paper_table_html(metrics: dict) -> str:
 def lottery_words(metrics: dict) -> str:
     "Return what the random splits say of a single one."
     name, r = next(iter(metrics["splits"]["models"].items()))
-    a, n = r["accuracy"], metrics["splits"]["n_splits"]
-    return (f"The same images and the same {model_name(name)}, split {counted(n, 'time')}: accuracy from "
-            f"{percent(a['min'])} to {percent(a['max'])}, mean {percent(a['mean'])}. The middle 95 % of the splits lie "
-            f"from {span((a['quantiles']['0.025'], a['quantiles']['0.975']))}. That is the spread of splits which "
-            f"share most of their images, and no confidence interval: of other patients it says nothing.")
+    ranges = ", ".join(f"{m.replace('_', ' ')} {_range(r[m])}" for m in ("accuracy", "balanced_accuracy") if m in r)
+    return (f"The same images and the same {model_name(name)}, split {counted(metrics['splits']['n_splits'], 'time')}: "
+            f"{ranges}.{_middle(r['accuracy'])}")
+
+
+def _middle(a: dict) -> str:
+    "The middle 95 % of an accuracy over the splits, and what that is not; nothing where it does not vary."
+    low, high = a["quantiles"]["0.025"], a["quantiles"]["0.975"]
+    if low == high: return ""
+    return (f" The middle 95 % of the splits have an accuracy of {span((low, high))}. That is the spread of splits "
+            f"that share most of their images, and no confidence interval: of other patients it says nothing.")
+
+
+def _range(a: dict) -> str:
+    if a["min"] == a["max"]: return f"{percent(a['min'])} in all of them"
+    return f"from {percent(a['min'])} to {percent(a['max'])} (mean {percent(a['mean'])})"
 
 # %% ../../nbs/08_reporting/02_text.ipynb #913f3c74
 def cv_caption(metrics: dict) -> str:
@@ -178,59 +190,28 @@ def grouped_words(
     return (f"With {who} split up the accuracy differs by more than its interval for {', '.join(sure)}; the numbers of "
             f"this report are those with {who} kept together.")
 
-# %% ../../nbs/08_reporting/02_text.ipynb #c12b0004
-def pairs_table(
-    rows: list[dict],  # comparisons of one scheme, as metrics.json keeps them
-) -> pd.DataFrame:
-    "Return one row a pair of models: the difference with its interval in points, p, and p adjusted by Holm."
-    def points(v): return "" if v is None or v != v else f"{100 * v:+.1f}"
-    def p(v): return "" if v is None or v != v else f"{v:.3f}" if v >= 0.001 else "< 0.001"
-
-    found = {f"{model_name(r['a'])} less {model_name(r['b'])}": {
-        "difference, points": points(r["difference"]["value"]),
-        "95 % interval": " to ".join(map(points, r["difference"].get("ci", []))) or "none",
-        "p": p(r["p"]), "p adjusted": p(r["p_adjusted"])} for r in rows if r["a"] != "all"}
-    return pd.DataFrame(found).T.rename_axis("pair")
-
-# %% ../../nbs/08_reporting/02_text.ipynb #c12b0006
-def pairs_words(
-    rows: list[dict],  # comparisons of one scheme, as metrics.json keeps them
-) -> str:
-    "Return in one sentence which pairs of models a list of tests tells apart; \"\" for no pair."
-    pairs = [r for r in rows if r["a"] != "all"]
-    if not pairs: return ""
-    told = [r for r in pairs if r["p_adjusted"] is not None and r["p_adjusted"] < 0.05]
-    if not told:
-        return ("of the two models the test cannot say which is better" if len(pairs) == 1 else
-                f"of the {len(pairs)} pairs of models the tests tell none apart")
-    better = [(r["a"], r["b"]) if r["difference"]["value"] > 0 else (r["b"], r["a"]) for r in told]
-    over = "; ".join(f"{model_name(a)} over {', '.join(model_name(b) for x, b in better if x == a)}"
-                     for a in dict.fromkeys(a for a, _ in better))
-    return f"the tests tell {len(told)} of {counted(len(pairs), 'pair')} of models apart: {over}"
-
 # %% ../../nbs/08_reporting/02_text.ipynb #3158e3dd
 SCHEME_TITLES = {"holdout": "On the holdout", "cv": "Over the cross-validation"}
 
 
 def comparisons_html(metrics: dict) -> str:
     "Return the comparisons of all pairs of models: of the holdout and of the cross-validation a sentence and a table."
-    html = ""
-    for scheme, title in SCHEME_TITLES.items():
-        rows = [r for r in metrics["comparisons"] if r["scheme"] == scheme]
-        if not rows: continue
-        words = pairs_words(rows)
-        html += (f"<h3>{title}</h3><p>{escape(words[:1].upper() + words[1:])}.</p>"
-                 + table_html(pairs_table(rows), f"Differences in {_metric_words(rows)}, by "
-                                                 f"{TEST_WORDS.get(rows[0]['test'], rows[0]['test'])}; p adjusted by "
-                                                 f"Holm within the table, intervals not adjusted."))
-    return html
+    return "".join(_compared(title, [r for r in metrics["comparisons"] if r["scheme"] == scheme])
+                   for scheme, title in SCHEME_TITLES.items())
 
 
-TEST_WORDS = {"mcnemar_exact": "the exact McNemar test", "sign_flip_exact": "the sign-flip test over patients",
+def _compared(title: str, rows: list[dict]) -> str:
+    "A sentence and a table for the comparisons of one scheme; nothing without a pair."
+    if not any(r["a"] != "all" for r in rows): return ""
+    metric, units = rows[0].get("metric", "accuracy").replace("_", " "), rows[0]["difference"].get("units", "images")
+    test = TEST_WORDS.get(rows[0]["test"], rows[0]["test"]).format(units)
+    caption = f"Differences in {metric}, by {test}; p adjusted by Holm within the table, intervals not adjusted."
+    return (f"<h3>{title}</h3><p>{escape(comparison_summary(rows))}</p>"
+            + table_html(comparison_table(rows).set_index("models"), caption))
+
+
+TEST_WORDS = {"mcnemar_exact": "the exact McNemar test", "sign_flip_exact": "the sign-flip test over {}",
               "corrected_resampled_t": "the corrected resampled t-test"}
-
-
-def _metric_words(rows) -> str: return rows[0].get("metric", "accuracy").replace("_", " ")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #7431f2c6
 def calibration_table(metrics: dict) -> pd.DataFrame:

@@ -181,8 +181,7 @@ def _at_share(section: dict, metric: str) -> str:
     "The share of positive images at which precision and NPV hold, to stand under their name."
     found = next(iter(section["models"].values()))
     if metric not in ("precision", "npv") or "tp" not in found: return ""
-    share = 100 * (found["tp"] + found["fn"]) / section["n_test"]
-    return f"\nat {share:.{0 if share >= 10 else 1}f} % positive"
+    return f"\nat {100 * (found['tp'] + found['fn']) / section['n_test']:.3g} % positive"
 
 
 def plot_bars(
@@ -315,7 +314,9 @@ def plot_lottery(
         low, high = np.quantile(values, [0.025, 0.975])
         ax.plot([low, high], [row + 0.13] * 2, color=colour, lw=4, solid_capstyle="butt")
         ax.plot([values.mean()], [row + 0.13], "|", color="k", ms=13, mew=2, label="mean" if not row else None)
-        _mark_holdout(ax, predictions, m, row)
+        held = predictions[(predictions.scheme == "holdout") & (predictions.model == m)]
+        ax.plot([100 * (held.label == held.predicted).mean()], [row + 0.3], "^", color="k", ms=7,
+                label="holdout of this run" if not row else None)
     ax.set(yticks=range(len(models)), yticklabels=[model_name(m, 12) for m in models], ylim=(len(models) - 0.55, -0.75),
            xlabel="accuracy of one split, percent",
            title=_titled(f"The split lottery: {table.split.nunique()} splits of the same images", synthetic))
@@ -330,15 +331,6 @@ def _stack_dots(ax, values, row, colour):
     top = counts.max()
     for v, n in zip(found, counts):
         ax.plot(np.full(n, v), row - 0.02 - 0.6 * np.arange(n) / top, ".", color=colour, ms=5, alpha=0.75, mew=0)
-
-
-def _mark_holdout(ax, predictions, model, row):
-    "A triangle at this run's holdout."
-    held = predictions[(predictions.scheme == "holdout") & (predictions.model == model)]
-    first = "holdout of this run" not in ax.get_legend_handles_labels()[1]
-    if len(held):
-        ax.plot([100 * (held.label == held.predicted).mean()], [row + 0.3], "^", color="k", ms=7,
-                label="holdout of this run" if first else None)
 
 # %% ../../nbs/04_evaluation/12_plots.ipynb #6981c7ed
 def plot_grouped(

@@ -138,7 +138,7 @@ def test_leaks_warnings_and_unusable_files_are_named_and_left_open():
     assert "2 leaks" in row("CLAIM", "20", m)["answer"] and row("CLAIM", "20", m)["status"] == PARTLY
     assert "3 files could not be used" in row("STARD-AI", "20", m)["answer"] and row("STARD-AI", "20",
         m)["status"] == PARTLY
-    assert "1 warning of the audit" in row("TRIPOD+AI", "26",
+    assert "1 warning on the first screen" in row("TRIPOD+AI", "26",
                                            m)["answer"] and "0.52 (0.44 to 0.60)" in row("PROBAST+AI", "DE 2.2",
                                                m)["answer"]
 
@@ -180,6 +180,7 @@ def test_more_than_two_classes_have_answers_too():
     assert "a, b and c apart" in row("CLAIM", "4", m)["answer"]
     assert "averaged over the classes" in row("CLAIM", "28", m)["answer"] and "highest score" in row("STARD-AI", "15c",
         m)["answer"]
+    m["cv"]["models"] = {"svm": {"balanced_accuracy": {"value": 0.9, "ci": [0.8, 0.95]}, "auroc": {"value": None}}}
     assert "AUROC undefined" in row("CLAIM", "38", m)["answer"] and "TP" not in row("STARD-AI", "30", m)["answer"]
 
 

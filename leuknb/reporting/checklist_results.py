@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ..classification.estimators import model_name
+from ..evaluation.permutation import permutation_sentence
 from ..evaluation.warnings import headline_scheme
 from .text import percent
 from ..core import counted
@@ -68,10 +69,7 @@ def _overfitting(m, s):
     found = (f"The network is not trained on these images; {parameter_words(s)}; tests are on images kept out of the "
              f"fit.")
     if not p: return found, ""
-    return (f"{found} With labels shuffled ({counted(p['n_permutations'], 'time')}) {model_name(p['classifier'])} "
-            f"reaches "
-            f"{p['metric']} "
-            f"{percent(p['null']['mean'])} on average, with the true ones {percent(p['observed'])}."), ""
+    return f"{found} {permutation_sentence(p)}", ""
 
 # %% ../../nbs/08_reporting/06_checklist_results.ipynb #7d350635
 @answers("measures", "The paper's protocol", "dataset", "holdout")

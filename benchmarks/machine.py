@@ -1,6 +1,7 @@
 """What all benchmarks share: the machine in words, `--quick`, and where results are kept."""
 
 import argparse
+import json
 import platform
 from pathlib import Path
 
@@ -29,3 +30,12 @@ def keep(name: str, found: dict, quick: bool) -> None:
 
     if quick: return
     with write_atomic(RESULTS / f"{name}.json") as f: f.write(to_json(found, indent=1, sort_keys=False) + "\n")
+
+
+def keep_rows(path: Path, studies: list[str], rows: list[dict]) -> None:
+    "Write the rows of some studies into a file of rows; those of other studies stay."
+    from leuknb.core import to_json, write_atomic
+
+    there = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    kept = [r for r in there if r["study"] not in studies]
+    with write_atomic(path) as f: f.write("[\n" + ",\n".join(to_json(r) for r in kept + rows) + "\n]\n")

@@ -8,7 +8,8 @@ should rarely cry wolf.
 
 A study is a function that yields rows; `@study("name")` adds one. A row says what was counted, the rate, and the band
 the rate should lie in: 95 % intervals should hold the truth in 93 to 98 % of studies, tests at 5 % should reject a
-true null in 3 to 6 %. Cross-validations of the four classifiers of a report have a program of their own, coverage_cv.py.
+true null in 3 to 6 %. Cross-validations of the four classifiers of a report have a program of their own:
+coverage_cv.py.
 """
 from __future__ import annotations
 

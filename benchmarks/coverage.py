@@ -20,17 +20,21 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from audit_studies import STUDIES as AUDIT_STUDIES
 
-from leuknb.evaluation import intervals, metrics, paired_tests, thresholds
+from leuknb.classification.estimators import study_classifier
+from leuknb.classification.fitting import run_folds
+from leuknb.evaluation import comparison, intervals, metrics, paired_tests, power, thresholds
 from leuknb.core import rng
 
 from machine import keep_rows, parse
 
 STUDIES = {}
 COVER, FEW, REJECT = (0.93, 0.98), (0.93, 0.995), (0.03, 0.06)  # FEW: under 20 patients, or 10 of the rarer class
+FOLD_DESIGNS = ((39, 5, 0.3, 0.5), (195, 1, 0.0, 0.5), (39, 5, 0.3, 0.3))  # patients, images of each, ICC, abnormal
 SIZES = (39, 195, 1000)
 ICC = 0.3  # share of the variance of scores that the images of one patient have in common
 SHIFT = 2.4  # distance of the classes in standard deviations: 88.5 % accuracy, AUROC 0.955
@@ -186,13 +190,15 @@ def cross_validate(x, y, test, repeats=10):
 @study("tests")
 def tests(studies, seed):
     """Two models that are equally good: how often a paired test at 5 % says they are not; and whether intervals hold
-    a true difference.
+    a true difference, or none.
+
+    An exact test stays below 5 % by construction, so it is judged from below where 20 units or more differ.
     """
     for n in SIZES:
         for grouped in (False, True):
             groups, generator = patients(n, grouped), rng(seed, "tests", n, grouped)
             g = groups if grouped else None
-            low, covered, widths = defaultdict(list), [], []
+            low, differ, covered, widths = defaultdict(list), [], defaultdict(list), defaultdict(list)
             for i in range(studies):
                 y = draw_classes(generator, groups)
                 common = draw_scores(generator, 0 * y, groups)
@@ -200,41 +206,102 @@ def tests(studies, seed):
                 three = [shift * y + np.sqrt(0.5) * (common + draw_scores(generator, 0 * y, groups)) for _ in range(3)]
                 a, b, c = ((s > shift / 2) == (y == 1) for s in three)
                 only_a, only_b = int((a & ~b).sum()), int((~a & b).sum())
+                lead = np.round(np.bincount(groups, a.astype(float) - b)).astype(int)
+                differ.append(np.count_nonzero(lead))
                 low["mcnemar_exact"].append(paired_tests.mcnemar_exact(only_a, only_b))
                 low["mcnemar_exact mid-p"].append(paired_tests.mcnemar_exact(only_a, only_b, mid_p=True))
                 if grouped:
-                    lead = np.round(np.bincount(groups, a.astype(float) - b)).astype(int)
                     low["sign_flip_exact"].append(paired_tests.sign_flip_exact(lead))
                     low["sign_flip_exact mid-p"].append(paired_tests.sign_flip_exact(lead, mid_p=True))
                 low["delong_test"].append(paired_tests.delong_test(y, three[0], three[1], g)["p"])
                 low["cochran_q"].append(paired_tests.cochran_q(np.column_stack([a, b, c]), g, resamples=499, seed=i)[1])
                 worse = (three[1] > shift / 2 + 0.5) == (y == 1)
-                d = paired_tests.paired_difference(a, worse, g)
                 truth = stats.norm.cdf(shift / 2) - (stats.norm.cdf(shift / 2 + 0.5)
                                                      + stats.norm.cdf(shift / 2 - 0.5)) / 2
-                covered.append(holds(d, truth)); widths.append(d.high - d.low)
-            for method, p in low.items():
-                yield row("tests", n, grouped, method, "rejects a true null", np.array(p) <= 0.05, REJECT)
-            yield row("tests", n, grouped, "paired_difference", "difference", covered, COVER, widths)
+                for what, other, true in (("difference", worse, truth), ("no difference", b, 0)):
+                    d = paired_tests.paired_difference(a, other, g)
+                    covered[what].append(holds(d, true))
+                    widths[what].append(d.high - d.low)
+            yield from _rejections(n, grouped, low, np.array(differ))
+            for what in covered:
+                yield row("tests", n, grouped, "paired_difference", what, covered[what], COVER, widths[what])
+
+
+def _rejections(n, grouped, low, differ):
+    "Rows of the p-values of a true null, those of exact tests judged from below where enough units differ."
+    for method, p in low.items():
+        rejected, exact = np.array(p) <= 0.05, method.endswith("_exact")
+        if grouped and method.startswith("mcnemar"): continue  # counts images: not the test of patients
+        yield row("tests", n, grouped, method, "rejects a true null", rejected, (0, 0.06) if exact else REJECT)
+        if exact and (differ >= 20).sum() >= 100:
+            yield row("tests", n, grouped, method, "rejects, 20 or more differ", rejected[differ >= 20], REJECT)
+
+
+def compared_folds(generator, classifier, groups, icc, share, shifts, repeats=5):
+    """One classifier on two sets of features, cross-validated on the same 5 folds: the row of `compare_models`.
+
+    `share` of the patients are abnormal; the classes lie `shifts` apart along the first feature of each set.
+    """
+    n_patients = groups.max() + 1
+    y = (generator.permutation(n_patients) < round(share * n_patients)).astype(int)[groups]
+    masks, tables = fold_masks(generator, y, groups, 5, repeats), []
+    splits = [(np.flatnonzero(~m), np.flatnonzero(m)) for m in masks]
+    for name, shift in zip("ab", shifts):
+        x = np.sqrt(1 - icc) * generator.standard_normal((len(y), 5))
+        x += np.sqrt(icc) * generator.standard_normal((n_patients, 5))[groups]
+        x[:, 0] += shift * y
+        found = run_folds(x, y, splits, [classifier], scheme=name, n_classes=2, n_jobs=1)
+        tables += [pd.DataFrame({"file_name": splits[s][1], "label": y[splits[s][1]].astype(str), "model": name,
+                                 "group": groups[splits[s][1]].astype(str), "scheme": "cv", "split": s, "score": 0.0,
+                                 "predicted": called.astype(str)}) for s, _, _, called in found]
+    return comparison.compare_models(pd.concat(tables, ignore_index=True), "cv")[0]
 
 
 @study("corrected_t")
 def corrected_t(studies, seed):
-    "Two classifiers on different, equally informative features, both cross-validated on the same 10 x 5 folds."
-    for n in SIZES:
-        for grouped in (False, True):
-            groups, generator = patients(n, grouped), rng(seed, "corrected_t", n, grouped)
-            p = defaultdict(list)
+    """The report's classifiers on two independent sets of features, equally informative or not, compared as a report
+    does; the true difference is the mean of the estimates. A tenth of the studies, which are fits.
+    """
+    for name, params in (("svm", {}), ("knn", {}), ("tree", {}), ("ensemble", {"n_estimators": 20})):
+        for n_patients, size, icc, share in FOLD_DESIGNS:
+            groups = np.repeat(np.arange(n_patients), size)
+            classifier = study_classifier(name, len(groups), params)
+            for what, shifts in (("no difference", (1.8, 1.8)), ("difference", (2.2, 1.4))):
+                generator = rng(seed, "corrected_t", name, n_patients, size, share, what)
+                found = [compared_folds(generator, classifier, groups, icc, share, shifts)
+                         for _ in range(max(studies // 10, 20))]
+                values = [c["difference"]["value"] for c in found]
+                truth = 0.0 if what == "no difference" else np.mean(values)
+                ends = [intervals.Estimate(v, *c["difference"]["ci"]) for v, c in zip(values, found)]
+                how = f"{name}, {share:.0%} abnormal"
+                yield row("corrected_t", len(groups), size > 1, how, f"interval holds: {what}",
+                          [holds(e, truth) for e in ends], COVER, [e.high - e.low for e in ends])
+                if what == "no difference":
+                    yield row("corrected_t", len(groups), size > 1, how, "rejects a true null",
+                              [c["p"] <= 0.05 for c in found], (0, 0.06))
+
+
+@study("power")
+def power_told(studies, seed):
+    """The power told for a holdout, from its patients, discordance and correlation, beside how often its test then
+    finds a difference: alone, and at the level of the first of six pairs. The two models err on patients of their own.
+    """
+    for n_patients, size, right in ((8, 5, (0.97, 0.59)), (39, 5, (0.95, 0.8)), (195, 1, (0.95, 0.86))):
+        groups = np.repeat(np.arange(n_patients), size)
+        for icc in (0.0, 0.3, 0.6) if size > 1 else (0.0,):
+            generator, leads = rng(seed, "power", n_patients, icc), []
             for _ in range(studies):
-                y = half_of_each(generator, groups)
-                test = fold_masks(generator, y, groups)
-                a, b = (cross_validate(draw_features(generator, y, groups), y, test)[1] for _ in range(2))
-                p["corrected_resampled_t"].append(paired_tests.corrected_resampled_ttest(a - b, 4, 1,
-                    groups.max() + 1)["p"])
-                p["corrected t, folds - 1"].append(paired_tests.corrected_resampled_ttest(a - b, 4, 1)["p"])
-                p["uncorrected t"].append(stats.ttest_rel(a, b).pvalue if np.ptp(a - b) > 0 else 1.0)
-            for method, values in p.items():
-                yield row("corrected_t", n, grouped, method, "rejects a true null", np.array(values) <= 0.05, REJECT)
+                a, b = (np.sqrt(icc) * generator.standard_normal(n_patients)[groups]
+                        + np.sqrt(1 - icc) * generator.standard_normal(len(groups)) < stats.norm.ppf(p) for p in right)
+                leads.append(a.astype(float) - b)
+            leads = np.column_stack(leads)
+            totals = np.round([np.bincount(groups, lead) for lead in leads.T]).astype(int)
+            p = np.array([paired_tests.sign_flip_exact(t) for t in totals])
+            alike, apart = power.lead_correlation(leads, groups), float(np.abs(leads).mean())
+            told = power.paired_power(np.full(n_patients, size), right[0] - right[1], apart, alike, (0.05, 0.05 / 6))
+            for level, what, t in zip((0.05, 0.05 / 6), ("alone", "first of six pairs"), told):
+                yield row("power", len(groups), size > 1, f"ICC {icc}, told {100 * t:.0f} %", f"found, {what}",
+                          p <= level, (t - 0.05, t + 0.05))
 
 
 @study("operating")

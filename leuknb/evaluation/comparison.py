@@ -19,8 +19,8 @@ from .paired_tests import (
     cochran_q, corrected_resampled_ttest, effective_units, holm, mcnemar_exact, paired_difference, sign_flip_exact)
 
 # %% auto #0
-__all__ = ['Aligned', 'aligned', 'class_weights', 'fold_differences', 'compare_models', 'sentence', 'comparison_table',
-           'comparison_summary']
+__all__ = ['MOST_DF', 'Aligned', 'aligned', 'class_weights', 'fold_differences', 'variance_between', 'compare_models', 'sentence',
+           'comparison_table', 'comparison_summary']
 
 # %% ../../nbs/04_evaluation/04_comparison.ipynb #a3491700
 class Aligned(NamedTuple):
@@ -90,7 +90,31 @@ def fold_differences(
     total, held, d = np.bincount(fold, lead), np.bincount(fold, weight), lead.mean()
     return d + (total - d * held) * len(total) / len(fold)
 
+# %% ../../nbs/04_evaluation/04_comparison.ipynb #66ed12b2
+def variance_between(
+    leads,  # [n, repeats] 1 where only a is right, -1 where only b is, else 0
+    label,  # [n] classes
+    groups=None,  # [n] patients; None: every image its own
+) -> tuple[float, int]:  # variance, patients of the rarest class
+    """Return the variance of a difference of balanced accuracies between patients, the mean over repeats, and the
+    patients of the rarest class.
+
+    Each class has its own mean lead, and its share of a patient is scaled by k / (k - 1) for its k patients. Liang
+    and Zeger 1986, doi:10.1093/biomet/73.1.13.
+    """
+    codes, g = group_codes(groups, len(leads))
+    shares, k, names = 0.0, [], np.unique(label)
+    for own in (label == c for c in names):
+        off = (leads[own] - leads[own].mean(0)) / (own.sum() * len(names))
+        k.append(len(np.unique(codes[own])))
+        share = np.column_stack([np.bincount(codes[own], o, g) for o in off.T])
+        shares = shares + share * math.sqrt(k[-1] / max(k[-1] - 1, 1))
+    return float((shares**2).sum(0).mean()), min(k)
+
 # %% ../../nbs/04_evaluation/04_comparison.ipynb #718fa797
+MOST_DF = 10  # degrees of freedom of repeated folds, calibrated: Bouckaert 2003, Proceedings of ICML, page 51
+
+
 def compare_models(
     predictions: pd.DataFrame,  # file_name, label, group, model, scheme, split, score, predicted
     scheme: str = "holdout",  # holdout (McNemar) or cv, cv_ungrouped (corrected resampled t)
@@ -99,15 +123,18 @@ def compare_models(
     mid_p: bool = False,  # on the holdout: mid-p instead of exact
     seed: int = 0,  # of Cochran's Q with groups
     units: str = "patients",  # what the groups are
-) -> list:  # of dict: a, b, metric, test, statistic, p, p_adjusted, difference, informative, p_least, pairs
+) -> list:  # of dict: a, b, metric, test, statistic, p, p_adjusted, difference, informative, ...
     """Return the comparison of every pair, adjusted by Holm, and of all models by Cochran's Q (a and b "all", its p
     not adjusted).
 
     Holdout, in accuracy: `mcnemar_exact`, its statistic the images only a gets right; when images share groups
     `sign_flip_exact`, its statistic a's lead in images; the interval is `paired_difference`. Cross-validation, in
-    balanced accuracy: `corrected_resampled_ttest` over the folds (`fold_differences`), Q over the first repeat.
+    balanced accuracy: `corrected_resampled_ttest` over the folds (`fold_differences`), its variance at least
+    `variance_between` patients, its degrees of freedom at most `MOST_DF` and the rarest class's patients less 1, p at
+    least 2^(1 - patients that differ, or of the rarest class); Q over the first repeat.
     Differences are fractions of 1, a less b, each with its interval as `Estimate.to_dict` writes it. `informative`:
-    how many units (patients, images) tell the two apart; `p_least`: the smallest adjusted p that so few could have
+    how many units (patients, images) tell the two apart; `rarest`, of a cross-validation: how many the rarest class
+    has; `p_least`: the smallest adjusted p that so few could have
     given, the other pairs being as they are; `pairs`: how many were tested.
     """
     t = predictions[predictions.scheme == check_choice(scheme, predictions.scheme.unique(), "scheme")]
@@ -136,7 +163,7 @@ def _adjusted(rows, mid_p):
     p = np.array([r["p"] for r in rows])
     for i, (row, adjusted) in enumerate(zip(rows, holm(p).tolist())):
         possible = p.copy()
-        possible[i] = _least_p(row["informative"], mid_p)
+        possible[i] = _least_p(min(row["informative"], row.get("rarest", row["informative"])), mid_p)
         row |= {"p_adjusted": adjusted, "p_least": float(holm(possible)[i]), "pairs": len(rows)}
     return rows
 
@@ -163,15 +190,14 @@ def _compare_holdout(a, b, level, mid_p):
 
 
 def _compare_folds(a, b, level):
-    n, weights = len(a.label), class_weights(a.label)
-    values = fold_differences(a, b)
+    n, leads, values = len(a.label), a.right.astype(float) - b.right, fold_differences(a, b)
     n_test, informative = a.split.size / len(values), int(np.count_nonzero(_leads(a, b)))
-    n_groups = group_codes(a.groups, n)[1]
-    behind = effective_units(weights), effective_units(weights, a.groups)
-    found = corrected_resampled_ttest(values, n - n_test, n_test, n_groups, level, behind)
+    variance, rarest = variance_between(leads, a.label, a.groups)
+    found = corrected_resampled_ttest(values, n - n_test, n_test, effective_units(class_weights(a.label), a.groups),
+                                      level, variance, min(max(rarest - 1, 1), MOST_DF))
     return {"metric": "balanced_accuracy", "test": "corrected_resampled_t", "statistic": found["statistic"],
-            "p": max(found["p"], _least_p(informative)), "difference": found["difference"],
-            "informative": informative}
+            "p": max(found["p"], _least_p(min(informative, rarest))), "difference": found["difference"],
+            "informative": informative, "rarest": rarest}
 
 # %% ../../nbs/04_evaluation/04_comparison.ipynb #f35da023
 def sentence(
@@ -228,10 +254,12 @@ def _could_not(c, alpha):
     return not _unknown(c.get("p_least")) and c["p_least"] >= alpha
 
 
-def _units(c):
-    "The units that tell two models apart, counted."
-    one = c["difference"]["units"].removesuffix("s")
-    return counted(c["informative"], one) if c["informative"] else f"no {one}"
+def _few(c):
+    "The units that decide, too few of them, in words."
+    k, rarest, one = c["informative"], c.get("rarest", math.inf), c["difference"]["units"].removesuffix("s")
+    if rarest < k: return f"only {counted(rarest, one)} of the rarest class"
+    if not k: return f"no {one} tells them apart"
+    return f"only {counted(k, one)} {'tells' if k == 1 else 'tell'} them apart"
 
 
 def _reasons(c, alpha, p):
@@ -239,9 +267,8 @@ def _reasons(c, alpha, p):
     among = f"among {c['pairs']} pairs" if c.get("pairs", 0) > 1 else "among all the pairs tried"
     if c["p"] < alpha: yield f"{p} would count alone, not {among}"
     if _could_not(c, alpha):
-        alone = _least_p(c["informative"], "mid_p" in c["test"]) >= alpha
-        yield (f"{'only ' if c['informative'] else ''}{_units(c)} {'tells' if c['informative'] < 2 else 'tell'} them "
-               f"apart: no outcome of the test could have passed" + ("" if alone or c["pairs"] < 2 else f" {among}"))
+        alone = _least_p(min(c["informative"], c.get("rarest", math.inf)), "mid_p" in c["test"]) >= alpha
+        yield f"{_few(c)}: no outcome of the test could have passed" + ("" if alone or c["pairs"] < 2 else f" {among}")
     elif c["p"] >= alpha and not _holds_zero(c):
         yield f"the interval alone leaves 0 out, the test does not ({p})"
 
@@ -267,8 +294,7 @@ def _short(c, alpha):
     if _unknown(c["p_adjusted"]): return "too few splits"
     if c["p_adjusted"] < alpha and c["difference"]["value"] != 0:
         return f"{model_name(c['a' if c['difference']['value'] > 0 else 'b'])} is better"
-    if _could_not(c, alpha):
-        return f"could not have been told: they differ on {_units(c)}"
+    if _could_not(c, alpha): return f"no outcome could have told: {_few(c)}"
     return "not told apart among all pairs" if c["p"] < alpha else "not told apart"
 
 # %% ../../nbs/04_evaluation/04_comparison.ipynb #d400a053
@@ -291,8 +317,8 @@ def comparison_summary(
     open_ = [c for c in rest if not _could_not(c, alpha)]
     if open_: parts.append(f"is not told apart from {names(open_)}")
     never = [c for c in rest if _could_not(c, alpha)]
-    if never: parts.append(f"could not have been told from {names(never)}, too few {never[0]['difference']['units']} "
-                           f"differing for any outcome of the test to pass")
+    if never: parts.append(f"could not have been told from {names(never)} by any outcome of the test, with so few "
+                           f"{never[0]['difference']['units']}")
     found, not_found = _told([c for c in pairs if first not in (c["a"], c["b"])], alpha)
     total = len(found) + len(not_found)
     also = f"; of the other {counted(total, 'pair')} the tests tell {len(found) or 'none'} apart" if total else ""

@@ -124,27 +124,27 @@ def corrected_resampled_ttest(
     n_train: float,  # images in one training part
     n_test: float,  # images in one test part
     # patients (or images, when each is its own): the degrees of freedom never exceed n_groups - 1
-    n_groups: int | None = None,
+    n_groups: float | None = None,
     level: float = 0.95,  # of the interval of the difference
-    behind: tuple | None = None,  # effective images and patients of a difference of proportions
+    least: float = 0.0,  # variance that the mean has at least, such as `variance_between` patients
+    df: float | None = None,  # degrees of freedom at most
 ) -> dict:  # difference (an Estimate), statistic, p
     """Return the mean difference with its interval, and the two-sided p of t = mean / sqrt((1 / J + n_test / n_train)
     s^2), J - 1 degrees of freedom.
 
-    `n_groups` caps J - 1 at the number of patients less 1. Folds that all agree are no proof: the interval is then
-    `tango_interval` of the patients (of the images, where there are none), and |t| at most the root of
-    (|mean| x patients), so that p is never 0 and the interval never without a width. With `behind` (effective images,
-    effective patients) the images set the same bound to every spread.
+    `n_groups` caps J - 1 at the number of patients less 1, `df` further. Folds that all agree are no proof: without
+    any variance the interval is `tango_interval` of the patients (of the images, where there are none) and t is
+    -+ the root of (|mean| x patients), so that p is never 0 and the interval never without a width.
     Nadeau and Bengio 2003, doi:10.1023/A:1024068626366; for r x k-fold cross-validation Bouckaert and Frank 2004,
     doi:10.1007/978-3-540-24775-3_3.
     """
-    mean, se, df = corrected_mean(differences, n_train, n_test, n_groups)
-    half, steady = float(two_sided_quantile(level, df)) * se, se < 1e-12
-    ends, statistic = (mean - half, mean + half), math.copysign(math.inf, mean) if steady else mean / se
-    images, patients = behind or (None, n_groups or n_train + n_test)
-    if units := patients if steady else images:
+    mean, se, most = corrected_mean(differences, n_train, n_test, n_groups)
+    df, se = max(min(most, df or most), 1), math.sqrt(max(se**2, least)) if not math.isnan(se) else se
+    half, units = float(two_sided_quantile(level, df)) * se, n_groups or n_train + n_test
+    ends, statistic = (mean - half, mean + half), mean / se if se >= 1e-12 else math.nan
+    if se < 1e-12:
         ends = _at_least(ends, mean, units, level, df)
-        statistic = math.copysign(min(abs(statistic), math.sqrt(abs(mean) * units)), mean)
+        statistic = math.copysign(math.sqrt(abs(mean) * units), mean)
     n = int(np.sum(~np.isnan(np.asarray(differences, float))))
     return {"difference": Estimate(mean, *ends, n, "splits", "corrected t"), "statistic": statistic,
             "p": _two_sided(statistic, df)}

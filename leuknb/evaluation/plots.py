@@ -14,7 +14,7 @@ from ..plotting import PALETTE, theme
 from ..classification.estimators import model_name
 from .metrics import as_binary, auroc, confusion, PAPER_METRICS
 from .comparison import aligned
-from .power import reach
+from .power import interval_width, power_curve
 from .schemes import (
     class_scores_of, classes_of, grouped_gap, models_of, of_scheme, SCHEMES, split_table)
 from .permutation import p_words
@@ -29,36 +29,39 @@ __all__ = ['plot_power', 'plot_reliability', 'plot_operating', 'plot_decision_cu
 # %% ../../nbs/04_evaluation/12_plots.ipynb #d799b7e0
 def plot_power(
     accuracy: float,  # observed accuracy of the better model
+    sizes,  # [patients] held-out images of each
     discordance: float,  # observed share of images on which exactly one of two models is right
-    n: int,  # images of this study; of patients: `effective_images`, rounded
+    icc: float = 0.0,  # correlation of the leads of one patient's images
+    pairs: int = 1,  # pairs of models tested
     synthetic: bool = False,  # said in the title
     reference: int = 39,  # another number of images to mark: the seed paper's holdout
 ):  # matplotlib Figure
-    "Return a figure of `reach` over n, with this study's n and the reference marked."
+    """Return a figure of the power of the holdout's test (`power_curve`), and of the width of the accuracy's interval
+    against the number of independent images.
+    """
     import matplotlib.pyplot as plt
 
     theme()
-    marks = {reference: f"n = {reference}", n: f"n = {n} (this study)"}
-    sizes = np.unique(np.r_[np.geomspace(15, max(2000, 2 * n), 25).astype(int), list(marks)])
-    found = reach(accuracy, discordance, sizes)
-    fig, axes = plt.subplots(1, 2, figsize=(10, 3.8))
-    titles = {"smallest_difference": "smallest difference found\nwith 80 % power",
-              "interval_width": "width of the 95 % interval\nof the accuracy"}
-    for ax, (column, title) in zip(axes, titles.items()):
-        ax.plot(found.n, 100 * found[column], color="0.3")
-        for color, (size, text) in zip(("#de8f05", "#0173b2"), marks.items()):
-            value = 100 * found.set_index("n")[column][size]
-            ax.plot([size], [value], "o", color=color, label=f"{text}: {value:.1f} points")
-        ax.set(xscale="log", xlabel="independent images", xlim=(14, 1.1 * sizes.max()), ylabel="percentage points",
-               title=title, ylim=(0, None))
-        ax.set_xticks(ticks := [t for t in (20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
-                                if t <= sizes.max()], [f"{t:,}" for t in ticks])
-        ax.minorticks_off()
-        ax.legend(frameon=False)
-    note = "synthetic data, " if synthetic else ""
-    fig.suptitle(
-        f"How far n images can see ({note}accuracy {100 * accuracy:.0f} %, models disagree on {100 * discordance:.0f} "
-        f"%)", fontsize=12)
+    fig, (ax, wide) = plt.subplots(1, 2, figsize=(10, 3.8))
+    found, n = power_curve(sizes, discordance, icc, pairs), int(np.sum(sizes))
+    lines = {"this holdout, alone": (found.alone, "#0173b2", "-"),
+             f"this holdout, among {pairs} pairs": (found.among, "#0173b2", "--"),
+             f"{reference} independent images, alone": (power_curve(reference, discordance).alone, "#de8f05", "-")}
+    for label, (power, color, style) in lines.items():
+        ax.plot(100 * found.difference, 100 * power, style, color=color, label=label)
+    ax.axhline(80, color="0.6", lw=1)
+    ax.set(xlabel="true difference in accuracy (points)", ylabel="power (%)", title="chance of finding a difference")
+    across = np.unique(np.r_[np.geomspace(15, max(2000, 2 * n), 25).astype(int), reference, n])
+    widths = dict(zip(across.tolist(), (100 * interval_width(int(k), accuracy) for k in across)))
+    wide.plot(list(widths), list(widths.values()), color="0.3")
+    for k, color, text in ((reference, "#de8f05", ""), (n, "#0173b2", " (this holdout, were all independent)")):
+        wide.plot([k], [widths[k]], "o", color=color, label=f"{k} images{text}: {widths[k]:.1f} points")
+    wide.set(xscale="log", xlabel="independent images", ylabel="points", ylim=(0, None),
+             title="width of the 95 % interval of the accuracy")
+    wide.xaxis.set_major_formatter("{x:,.0f}")
+    for panel in (ax, wide): panel.legend(frameon=False, fontsize=8)
+    fig.suptitle(f"{'Synthetic data: w' if synthetic else 'W'}hat this holdout can see (models disagree on "
+                 f"{100 * discordance:.0f} % of the images)", fontsize=12)
     return fig
 
 # %% ../../nbs/04_evaluation/12_plots.ipynb #6b9b684b

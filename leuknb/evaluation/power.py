@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from ..core import InputError
+from ..core import InputError, rng
+from ..data.datasets import group_codes
 from .intervals import clopper_pearson
 
 # %% auto #0
-__all__ = ['mcnemar_power', 'smallest_difference', 'interval_width', 'reach']
+__all__ = ['FLIPS', 'DRAWS', 'mcnemar_power', 'lead_correlation', 'draw_leads', 'flipped_p', 'paired_power',
+           'smallest_difference', 'interval_width', 'power_curve']
 
 # %% ../../nbs/04_evaluation/05_power.ipynb #9c4e3fd7
 def mcnemar_power(
@@ -44,23 +46,116 @@ def mcnemar_power(
     reject = stats.binom.cdf(edge, m, share) + stats.binom.sf(m - edge - 1, m, share)
     return float(stats.binom.pmf(m, n, discordance) @ np.where(edge >= 0, reject, 0))
 
+# %% ../../nbs/04_evaluation/05_power.ipynb #326112ed
+def lead_correlation(
+    leads,  # [n] or [n, k], 1 where only model a is right, -1 where only b is, 0 otherwise; columns: pairs, repeats
+    groups,  # [n] patients
+) -> float:  # in [0, 1]
+    """Return the intraclass correlation of the leads of one patient's images: (B - W) / (B + (m - 1) W), pooled over
+    the columns.
+
+    B and W are the mean squares between and within patients, m their mean size less its variance over (patients -
+    1) x mean size. Below 0, and where no patient has two images or nothing varies: 0. Donner 1986,
+    doi:10.2307/1403259.
+    """
+    leads, (codes, g) = np.asarray(leads, float).reshape(len(groups), -1), group_codes(groups, len(groups))
+    size, n = np.bincount(codes, minlength=g), len(leads)
+    if not 1 < g < n: return 0.0
+    means = np.column_stack([np.bincount(codes, c, g) for c in leads.T]) / size[:, None]
+    between = (size[:, None] * (means - leads.mean(0)) ** 2).sum() / (g - 1)
+    within = ((leads - means[codes]) ** 2).sum() / (n - g)
+    m = (n - (size**2).sum() / n) / (g - 1)
+    total = between + (m - 1) * within
+    return float(np.clip((between - within) / total, 0, 1)) if total > 1e-15 else 0.0
+
+# %% ../../nbs/04_evaluation/05_power.ipynb #9f0aafb1
+def draw_leads(
+    sizes,  # [patients] images of each
+    difference: float,  # true difference of the accuracies
+    discordance: float,  # share of images on which exactly one model is right, at least `difference`
+    icc: float,  # correlation of the leads of one patient's images
+    draws: int,  # studies
+    generator: np.random.Generator,
+) -> np.ndarray:  # float32 [draws, patients]: images that only a gets right less those that only b gets right
+    """Return studies in which every patient has shares of their own (only a, only b, neither or both), drawn from a
+    Dirichlet distribution with these means and the precision 1 / icc - 1, and images drawn with these shares.
+
+    Mosimann 1962, doi:10.1093/biomet/49.1-2.65.
+    """
+    sizes, means = np.asarray(sizes), np.clip([discordance + difference, discordance - difference], 0, 2) / 2
+    shape, icc = (draws, len(sizes)), min(icc, 0.99)
+    if icc > 0:
+        parts = [generator.gamma((1 / icc - 1) * p, size=shape) for p in (*means, max(1 - discordance, 0))]
+        only_a, only_b = (part / np.maximum(sum(parts), 1e-300) for part in parts[:2])
+    else: only_a, only_b = (np.full(shape, p) for p in means)
+    for_a = generator.binomial(sizes, np.clip(only_a, 0, 1))
+    rest = np.clip(only_b / np.maximum(1 - only_a, 1e-300), 0, 1)
+    return (for_a - generator.binomial(sizes - for_a, rest)).astype(np.float32)
+
+# %% ../../nbs/04_evaluation/05_power.ipynb #2a90573c
+FLIPS = 1199  # sign vectors of more patients than can be flipped in every way
+
+
+def flipped_p(
+    leads: np.ndarray,  # [draws, patients]
+    generator: np.random.Generator,
+) -> np.ndarray:  # [draws]
+    """Return the p-value of the sign-flip test of each study: over all flips of up to eleven patients
+    (`sign_flip_exact`), else over `FLIPS` random ones, the observed one counted.
+    """
+    g = leads.shape[1]
+    if g <= 11: signs = 1 - 2 * (np.arange(2 ** (g - 1)) >> np.arange(g)[:, None] & 1)
+    else: signs = np.column_stack([np.ones(g), generator.choice([-1, 1], (g, FLIPS))])
+    reached = np.abs(leads @ signs.astype(np.float32)) >= np.abs(leads.sum(1, keepdims=True)) - 1e-3
+    return reached.mean(1)
+
+# %% ../../nbs/04_evaluation/05_power.ipynb #a2add8b0
+DRAWS = 1000  # studies behind a simulated power (250 from 400 patients on): at 80 % a standard error of 1.3 points
+
+
+def paired_power(
+    sizes,  # [patients] images of each; or a whole number: so many images, each its own
+    difference: float,  # true difference of the accuracies, in [0, 1]
+    discordance: float,  # share of images on which exactly one model is right, at least `difference`
+    icc: float = 0.0,  # correlation of the leads of one patient's images, `lead_correlation`
+    alphas=(0.05,),  # levels of the test; among N pairs the first that Holm's procedure finds must pass 0.05 / N
+    seed: int = 0,  # names the random stream
+) -> np.ndarray:  # [alphas] probability that the test rejects
+    """Return the power of the test a holdout is compared with: McNemar's exact test by enumeration where every image
+    stands for itself (`mcnemar_power`), else the sign-flip test of whole patients, over `DRAWS` simulated studies
+    (`draw_leads`), fewer of many patients.
+
+    Raises `InputError` when the difference exceeds the discordance.
+    """
+    sizes = np.ones(sizes, int) if np.ndim(sizes) == 0 else np.asarray(sizes, int)
+    if sizes.max() == 1: return np.array([mcnemar_power(len(sizes), difference, discordance, a) for a in alphas])
+    if not 0 <= difference <= discordance + 1e-12 or discordance > 1:
+        raise InputError(f"difference {difference!r}, discordance {discordance!r} are not accepted: use 0 <= "
+                         f"difference <= discordance <= 1")
+    generator, draws = rng(seed, "paired_power"), max(250, min(DRAWS, 100_000 // len(sizes)))
+    p = flipped_p(draw_leads(sizes, difference, discordance, icc, draws, generator), generator)
+    return np.array([np.mean(p <= a + 1e-9) for a in alphas])
+
 # %% ../../nbs/04_evaluation/05_power.ipynb #52c58f9a
 def smallest_difference(
-    n: int,  # images
+    sizes,  # [patients] images of each; or a whole number: so many images, each its own
     discordance: float,  # share of images on which exactly one model is right, as observed
     power: float = 0.8,  # probability of finding it
-    alpha: float = 0.05,  # level of the exact test
+    alpha: float = 0.05,  # level of the test
+    icc: float = 0.0,  # correlation of the leads of one patient's images, `lead_correlation`
 ) -> float:  # NaN when even complete disagreement is not found
-    """Return the smallest true difference of two accuracies that the exact McNemar test finds with the given power.
+    """Return the smallest true difference of two accuracies that the test of the holdout finds with the given power
+    (`paired_power`).
 
     A difference cannot exceed the share of images that tell the models apart; where the observed discordance is too
-    small to reach the power,
-    the discordance is raised to the difference (all images that tell them apart on one side). Falls with n. Exact
-    enumeration: `mcnemar_power`.
+    small to reach the power, it is raised to the difference (all images that tell them apart on one side). Found to
+    half a point where the power is simulated.
     """
-    reached = lambda d: mcnemar_power(n, d, max(d, discordance), alpha) - power
+    def reached(d): return paired_power(sizes, d, max(d, discordance), icc, (alpha,))[0] - power
+
     if reached(1.0) < 0: return math.nan
-    return float(optimize.brentq(reached, 0, 1, xtol=1e-5))
+    single = np.max(sizes) == 1 or np.ndim(sizes) == 0
+    return float(optimize.bisect(reached, 0, 1, xtol=1e-5 if single else 0.005))
 
 # %% ../../nbs/04_evaluation/05_power.ipynb #7c50f533
 def interval_width(
@@ -76,13 +171,15 @@ def interval_width(
     return float(stats.binom.pmf(k, n, p) @ (high - low))
 
 # %% ../../nbs/04_evaluation/05_power.ipynb #ae9f02d0
-def reach(
-    accuracy: float,  # observed accuracy of the better model
-    discordance: float,  # observed share of images on which exactly one of two models is right
-    sizes=(20, 39, 100, 195, 400, 1000, 2000),  # numbers of images
-) -> pd.DataFrame:  # n, smallest_difference, interval_width
-    """Return for each number of images the smallest difference found with 80 % power and the expected width of the
-    exact interval of the accuracy.
+def power_curve(
+    sizes,  # [patients] images of each; or a whole number: so many images, each its own
+    discordance: float,  # share of images on which exactly one of two models is right
+    icc: float = 0.0,  # correlation of the leads of one patient's images
+    pairs: int = 1,  # pairs of models tested
+    differences=tuple(np.linspace(0, 1, 21)),
+) -> pd.DataFrame:  # difference, alone, among
+    """Return the power at each true difference, of a test that stands alone and of the first to pass among all pairs
+    (at 0.05 / pairs); the discordance is raised to the difference where it is smaller.
     """
-    rows = [(n, smallest_difference(n, discordance), interval_width(n, accuracy)) for n in sizes]
-    return pd.DataFrame(rows, columns=["n", "smallest_difference", "interval_width"])
+    found = [paired_power(sizes, d, max(d, discordance), icc, (0.05, 0.05 / pairs)) for d in differences]
+    return pd.DataFrame({"difference": differences, "alone": [f[0] for f in found], "among": [f[1] for f in found]})

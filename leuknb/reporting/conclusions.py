@@ -5,13 +5,17 @@
 # %% ../../nbs/08_reporting/03_conclusions.ipynb #a5aedbb8
 from __future__ import annotations
 
+from itertools import combinations
+
+import numpy as np
 import pandas as pd
 
 from .. import paper
 from ..core import counted
 from ..classification.estimators import model_name
-from ..evaluation.intervals import effective_images
-from ..evaluation.comparison import comparison_summary
+from ..data.datasets import group_codes
+from ..evaluation.comparison import aligned, comparison_summary
+from ..evaluation.power import lead_correlation, smallest_difference
 from ..evaluation.warnings import above_chance, chance_level, headline_numbers, headline_scheme
 from .text import percent, span
 
@@ -22,46 +26,52 @@ __all__ = ['FIRST', 'detectable_difference_inputs', 'detectable_difference_html'
 def detectable_difference_inputs(
     metrics: dict,
     predictions: pd.DataFrame,
-) -> tuple[float, float, int]:  # (highest accuracy, share of images on which one of two is right, images held out)
-    """Return what the smallest detectable difference is computed from: the mean discordance over all pairs of models
-    on the
-    holdout.
+) -> tuple:  # (highest accuracy, [patients] held-out images of each, discordance, correlation in a patient, pairs)
+    """Return what the power of the holdout's test is computed from (`paired_power`).
 
-    Where images share patients the number is that of as many independent images (`effective_images` of the first
-    model).
+    Discordance (share of images on which exactly one of two models is right, mean over pairs) and the correlation of
+    the leads inside patients come from the cross-validation where there is one, which asks about every patient, else
+    from the holdout. One model alone has no discordance: 0.2 is taken.
     """
-    from itertools import combinations
-
-    t = predictions[predictions["scheme"] == "holdout"]
-    right = (t["predicted"] == t["label"]).groupby([t["model"], t["file_name"]]).first().unstack(0)
-    pairs = [float((right[a] != right[b]).mean()) for a, b in combinations(right.columns, 2)]
-    discordance = sum(pairs) / len(pairs) if pairs else 0.2
+    models = list(metrics["holdout"]["models"])
+    scheme = "cv" if (predictions["scheme"] == "cv").any() else "holdout"
+    held, sets = aligned(predictions, models[0], "holdout"), [aligned(predictions, m, scheme) for m in models]
+    leads = [a.right.astype(float) - b.right for a, b in combinations(sets, 2)]
+    found = np.column_stack(leads) if leads else np.full((len(held.label), 1), 0.2)
+    icc = lead_correlation(found, sets[0].groups) if leads and sets[0].groups is not None else 0.0
     best = max(r["accuracy"]["value"] for r in metrics["holdout"]["models"].values())
-    first = t[t["model"] == next(iter(metrics["holdout"]["models"]))]
-    shared = metrics["dataset"]["n_patients"] and first["group"].nunique() < len(first)
-    n = round(effective_images((first["predicted"] == first["label"]).to_numpy(),
-                               first["group"].to_numpy())) if shared else len(first)
-    return min(best, 0.999), max(discordance, 1 / len(right)), max(n, 2)
+    sizes = np.bincount(group_codes(held.groups, len(held.label))[0])
+    return min(best, 0.999), sizes, max(float(np.abs(found).mean()), 1 / len(found)), icc, max(len(leads), 1)
 
 # %% ../../nbs/08_reporting/03_conclusions.ipynb #49abe29b
 def detectable_difference_html(
     metrics: dict,
     predictions: pd.DataFrame,
 ) -> str:  # HTML
-    "Return the smallest difference of two models that this holdout, and one of the paper's size, would find, in words."
-    from leuknb.evaluation.power import smallest_difference
+    """Return the smallest difference of two models that the test of this holdout, and one of the paper's size, would
+    find with 80 % power, in words: alone and among all pairs.
+    """
+    _, sizes, discordance, icc, pairs = detectable_difference_inputs(metrics, predictions)
+    grouped = sizes.max() > 1
+    alike = f"; the images of one patient agree in that with a correlation of {icc:.2f}" if grouped else ""
+    who = counted(int(sizes.sum()), "held-out image") + (f" of {counted(len(sizes), 'patient')}" if grouped else "")
+    test = "the test that counts whole patients" if grouped else "McNemar's exact test"
+    paper_size = "" if not grouped and len(sizes) == 39 else \
+        f" A holdout of 39 independent images, the paper's size: {_found(39, discordance, 0.0, pairs)}."
+    return (f"<p>Two models of this run disagree in being right on {percent(discordance)} of the images (mean over "
+            f"pairs){alike}. With {who}, {test} finds with 80 % power {_found(sizes, discordance, icc, pairs)}."
+            f"{paper_size} Smaller differences are likely to stay hidden, however real they are.</p>")
 
-    _, discordance, n = detectable_difference_inputs(metrics, predictions)
-    held = metrics["holdout"]["n_test"]
-    worth = (f"{counted(n, 'held-out image')}" if n == held
-             else f"{counted(held, 'held-out image')} that are worth {n} independent ones, since patients share them,")
-    def points(size): return f"{100 * smallest_difference(size, discordance):.0f} points"
 
-    paper_size = "" if n == 39 else f"; a holdout of 39, the paper's, those of {points(39)} or more"
-    return (f"<p>Two models of this run disagree in being right on {percent(discordance)} of the held-out images (mean "
-            f"over pairs). With {worth} "
-            f"an exact test finds differences in accuracy of {points(n)} or more with 80 % power{paper_size}. Smaller "
-            f"ones stay hidden however real they are.</p>")
+def _found(sizes, discordance, icc, pairs) -> str:
+    "The smallest differences found, alone and among all pairs."
+    d = [100 * smallest_difference(sizes, discordance, 0.8, 0.05 / n, icc) for n in (1, pairs)]
+    alone, among = ("no difference, however large," if np.isnan(x) else f"a difference in accuracy of {x:.0f} points"
+                    for x in d)
+    if pairs == 1: return alone.rstrip(",")
+    if alone == among: return f"{alone} alone or among {pairs} pairs"
+    among = among.replace("a difference in accuracy of", "one of").rstrip(",")
+    return f"{alone} alone, and {among} among {pairs} pairs"
 
 # %% ../../nbs/08_reporting/03_conclusions.ipynb #dc1f3f75
 def compared_words(metrics: dict) -> str:

@@ -141,20 +141,6 @@ def few_positives(studies, seed):
                       widths[m]) | {"icc": icc}
 
 
-def half_of_each(generator, groups):
-    """Half of the patients, drawn at random, are abnormal: what a classifier can learn depends on the classes'
-    sizes, so they are fixed.
-    """
-    return generator.permutation(np.arange(groups.max() + 1) % 2)[groups]
-
-
-def draw_features(generator, y, groups, d=5, shift=1.8):
-    "[n, d] features: the classes differ along the first one; images of a patient share a part of every one."
-    x = np.column_stack([draw_scores(generator, np.zeros(len(y)), groups) for _ in range(d)])
-    x[:, 0] += shift * y
-    return x
-
-
 def fold_masks(generator, y, groups, folds=5, repeats=10):
     "[repeats * folds, n] test masks: patients dealt to the folds within each class."
     first = np.unique(groups, return_index=True)[1]
@@ -166,25 +152,6 @@ def fold_masks(generator, y, groups, folds=5, repeats=10):
         fold[order] = np.arange(len(order)) % folds
         masks += [fold[groups] == f for f in range(folds)]
     return np.array(masks)
-
-
-def nearest_mean(x, y, test):
-    """Fit the nearest-class-mean classifier on the rest of every fold: out-of-fold scores [repeats-by-folds, n],
-    directions and cuts.
-    """
-    train = ~test
-    means = [(train & c).astype(float) @ x / (train & c).sum(1, keepdims=True) for c in (y == 1, y == 0)]
-    w = means[0] - means[1]
-    cut = ((means[0] + means[1]) / 2 * w).sum(1)
-    return w @ x.T - cut[:, None], w, cut
-
-
-def cross_validate(x, y, test, repeats=10):
-    "Out-of-fold scores [n, repeats] and accuracy of each fold."
-    scores, w, cut = nearest_mean(x, y, test)
-    pooled = np.where(test, scores, 0).reshape(repeats, -1, len(y)).sum(1).T
-    right = (scores > 0) == (y == 1)
-    return pooled, (right & test).sum(1) / test.sum(1), w, cut
 
 
 @study("tests")

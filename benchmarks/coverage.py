@@ -189,17 +189,19 @@ def tests(studies, seed):
                     d = paired_tests.paired_difference(a, other, g)
                     covered[what].append(holds(d, true))
                     widths[what].append(d.high - d.low)
-            yield from _rejections(n, grouped, low, np.array(differ))
+            yield from _rejections(n, grouped, low, np.array(differ), groups.max() < 19)
             for what in covered:
-                yield row("tests", n, grouped, "paired_difference", what, covered[what], COVER, widths[what])
+                yield row("tests", n, grouped, "paired_difference", what, covered[what],
+                          FEW if groups.max() < 19 else COVER, widths[what])
 
 
-def _rejections(n, grouped, low, differ):
-    "Rows of the p-values of a true null, those of exact tests judged from below where enough units differ."
+def _rejections(n, grouped, low, differ, few):
+    "Rows of the p-values of a true null; of exact tests and few units judged from below only where enough differ."
     for method, p in low.items():
         rejected, exact = np.array(p) <= 0.05, method.endswith("_exact")
         if grouped and method.startswith("mcnemar"): continue  # counts images: not the test of patients
-        yield row("tests", n, grouped, method, "rejects a true null", rejected, (0, 0.06) if exact else REJECT)
+        yield row("tests", n, grouped, method, "rejects a true null", rejected,
+                  (0, 0.06) if exact or few else REJECT)
         if exact and (differ >= 20).sum() >= 100:
             yield row("tests", n, grouped, method, "rejects, 20 or more differ", rejected[differ >= 20], REJECT)
 

@@ -89,6 +89,20 @@ class Settings(BaseModel):
     tune: bool = False  # choose parameters inside each training fold
     # shuffled labellings of the permutation test; 0 leaves it out
     permutations: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    patients: bool = True  # judge by patient, too, where patients are named
+    # of patients with cells of both kinds: the share of positive cells from which a patient counts as positive
+    blast_share: Share = 0.2
+    # columns of the metadata, such as sex,age,scanner: every metric for each of their values
+    subgroups: list[str] = []
+    # draws of fewer patients at each size of the learning curve; 0 leaves it out
+    learning_curve: Annotated[int, Field(ge=0, le=100)] = 5
+    # held-out images that are blurred, darkened, ... in the stress test; 0 leaves it out
+    stress: Annotated[int, Field(ge=0, le=1000)] = 16
+    # images shown whose label may be wrong; 0 leaves the search out
+    suspects: Annotated[int, Field(ge=0, le=1000)] = 20
+    prevalence: Share | None = None  # of the positive class where the model shall be used; None: as in these images
+    # simple and strong models beside the classifiers: the larger class, the best shortcut, gradient boosting
+    baselines: bool = True
     audit: bool = True  # look for duplicates, leaks and shortcuts
     acknowledge: list[str] = []  # codes of warnings that were looked into: they stay on the page, marked so
     # mistakes and surest images of the holdout that are explained; 0 leaves them out
@@ -105,7 +119,7 @@ class Settings(BaseModel):
     @classmethod
     def _known_codes(cls, v): return check_codes(v)
 
-    @field_validator("layers", "frames", "views", "augmentations", "classifiers")
+    @field_validator("layers", "frames", "views", "augmentations", "classifiers", "subgroups")
     @classmethod
     def _no_repeats(cls, v):
         if len(set(v)) != len(v): raise ValueError("must not name anything twice")

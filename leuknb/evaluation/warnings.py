@@ -85,9 +85,12 @@ def dominant_patient(labels, groups=None, votes: dict | None = None) -> dict | N
 
 
 def _votes_words(votes) -> str:
-    value = (votes or {}).get("balanced_accuracy", {}).get("value")
-    return "" if value is None or value != value else \
-        f" With one vote for every patient the balanced accuracy is {100 * value:.1f} %."
+    "The balanced accuracy with one vote for every patient, and its interval."
+    found = (votes or {}).get("balanced_accuracy", {})
+    value, ci = found.get("value"), found.get("ci")
+    if value is None or value != value: return ""
+    ends = f" ({100 * ci[0]:.1f} to {100 * ci[1]:.1f} %)" if ci else ""
+    return f" With one vote for every patient the balanced accuracy is {100 * value:.1f} %{ends}."
 
 # %% ../../nbs/04_evaluation/11a_warnings.ipynb #c12a0015
 FEW_PATIENTS = 20
@@ -143,7 +146,7 @@ def number_warnings(
     groups=None,  # [n] patient of each of them; None where every image stands for itself
 ) -> list[dict]:  # of `leuknb.warning_codes.warning`
     "Return what the numbers of a run cannot carry: LKB301 to LKB304, each with the counts it rests on."
-    votes = metrics.get("patients", {}).get(headline_numbers(metrics)[0])
+    votes = metrics.get("patients", {}).get("models", {}).get(headline_numbers(metrics)[0])
     n_patients = group_codes(groups, len(labels))[1] if metrics["dataset"]["n_patients"] else None
     found = (few_of_a_class(labels, groups), dominant_patient(labels, groups, votes), few_patients(n_patients),
              no_better_than_chance(metrics))

@@ -333,7 +333,7 @@ def calibration_section(study: Study) -> dict:
 
 # %% ../../nbs/08_reporting/12_study.ipynb #6abf5c37
 def evaluation_sections(study: Study) -> dict:
-    """Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, comparisons,
+    """Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, patients, comparisons,
     permutation, calibration.
     """
     from leuknb.evaluation import schemes
@@ -345,6 +345,8 @@ def evaluation_sections(study: Study) -> dict:
     if s.n_splits: found["splits"] = schemes.splits_metrics(t, positive)
     if s.cv_repeats:
         with study.timed("intervals"): found["cv"] = schemes.cv_metrics(t, positive, "cv", units)
+    if s.cv_repeats and study.dataset.grouped and study.groups is not None:
+        found["patients"] = {"models": schemes.plain(schemes.patient_votes(t, positive))}
     if s.split == "given":
         parts = study.dataset.usable["split"]
         found["given"] = schemes.given_metrics(t, positive, parts[parts != ""].value_counts().sort_index().to_dict(),

@@ -88,7 +88,7 @@ SHARED = ("precision", "npv")  # hold at the share of positive images in the set
 
 def headings(
     metrics: dict,
-    section: str = "holdout",  # holdout, given or cv
+    section: str = "holdout",  # given, cv or patients
 ) -> dict[str, str]:  # metric -> heading
     "Return the headings of a section's metrics; of those that hang on the share of positive images with that share."
     positive, counts = metrics["dataset"]["positive"], metrics["dataset"]["counts"]
@@ -103,7 +103,7 @@ def headings(
 # %% ../../nbs/08_reporting/02_text.ipynb #b4cfbea8
 def models_table(
     metrics: dict,
-    section: str = "holdout",  # given or cv
+    section: str = "holdout",  # given, cv or patients
 ) -> pd.DataFrame:
     "Return one row a model: every metric of a section, each with its interval where it has one."
     named = headings(metrics, section)

@@ -12,7 +12,7 @@ import pytest
 from leuknb.core import rng
 from leuknb.data.datasets import groups as own_groups
 from leuknb.evaluation.plots import plot_bars, plot_grouped, plot_lottery
-from leuknb.evaluation.schemes import cv_metrics, grouped_gap, holdout_metrics, splits_metrics
+from leuknb.evaluation.schemes import cv_metrics, grouped_gap, holdout_metrics, patient_votes, plain, splits_metrics
 from leuknb.evaluation.splits import cv_splits, random_splits
 from leuknb.evaluation.warnings import number_warnings
 from leuknb.reporting.conclusions import compared_words, conclusions, FIRST, limits
@@ -22,6 +22,7 @@ from leuknb.reporting.study import comparison_section
 from leuknb.reporting.text import (
     comparisons_html, cv_caption, grouped_words, lottery_words, models_caption, models_table, paper_table_html)
 from leuknb.settings import make_settings
+from leuknb.warning_codes import warning
 
 FOLDS, REPEATS = 5, 4
 
@@ -79,6 +80,7 @@ def study_of(label, group, models, repeats=REPEATS, **settings):
                            "sites": None, "fingerprint": "c0ffee" * 10, "synthetic": False},
                "holdout": holdout_metrics(t, positive, len(label)), "splits": splits_metrics(t, positive)}
     if repeats: metrics["cv"] = cv_metrics(t, positive)
+    if repeats and named: metrics["patients"] = {"models": plain(patient_votes(t, positive))}
     metrics["comparisons"] = comparison_section(t, settings)
     tested = t[t["scheme"] == ("cv" if repeats else "holdout")].drop_duplicates("file_name")
     people = own_groups(tested["group"], tested["file_name"]) if named else None
@@ -207,6 +209,9 @@ def test_one_patient_who_is_a_quarter_of_the_images_is_a_warning():
     s = made("one big patient")
     assert codes(s) == ["LKB302"]
     assert "One patient holds 30 of the 60 images of class abnormal (50 %)" in text_of(first_screen(s.metrics))
+    votes = s.metrics["patients"]["models"]["svm"]["balanced_accuracy"]
+    assert f"With one vote for every patient the balanced accuracy is {100 * votes['value']:.1f} % (" in text_of(
+        first_screen(s.metrics))
 
 
 def test_three_classes_lead_with_the_mean_sensitivity_and_say_so():
@@ -256,6 +261,14 @@ def test_an_acknowledged_warning_stays_in_a_quieter_line_and_no_longer_speaks_ag
     quiet = first_screen(m)
     assert "Before you believe this number" in loud and "acknowledged" not in loud
     assert "Before you believe this number" not in quiet and "acknowledged: LKB302 One patient holds" in text_of(quiet)
+
+
+def test_a_shortcut_is_said_in_the_first_conclusion_and_leads_to_the_audit():
+    s = made("perfect")
+    audit = {"audit": {"warnings": [warning("LKB201", "The size of the file tells the classes apart.")]}}
+    m = s.metrics | audit | {"headline": headline_section(s.metrics | audit)}
+    assert "whether by the cells is open" in conclusions(m)[0] and "leuknb audit smears" in first_screen(m, s.settings)
+    assert "by the cells" not in conclusions(s.metrics)[0]
 
 
 def test_the_first_screen_names_no_address_outside_and_gives_one_command():

@@ -29,9 +29,8 @@ def to_schema_2(metrics: dict) -> dict:
             else: model[k] = _of_mean(v)
     for row in m.get("comparisons", []): _joined(row, "difference")
     for r in m.get("calibration", {}).values():
-        for o in r.get("operating_points", {}).values():
-            o["specificity"] = {"value": o["specificity"], "ci": [o.pop("low"), o.pop("high")]}
-            o.pop("method")
+        r.pop("operating_points", None)  # chosen and judged on the same images; `thresholds` are other numbers
+        for k in ("brier", "ece"): r[k] = r[k] if is_estimate(r[k]) else {"value": r[k]}
     audit = m.get("audit", {})
     for row in audit.get("shortcuts", []): _joined(row, "auroc")
     if "warnings" in audit: audit["warnings"] = [{"text": w} for w in audit["warnings"]]

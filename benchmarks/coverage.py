@@ -25,7 +25,7 @@ from scipy import stats
 
 from audit_studies import STUDIES as AUDIT_STUDIES
 
-from leuknb.classification.estimators import study_classifier
+from leuknb.classification.estimators import class_scores, make_classifier, study_classifier
 from leuknb.classification.fitting import run_folds
 from leuknb.evaluation import comparison, intervals, metrics, paired_tests, power, thresholds
 from leuknb.core import rng
@@ -273,30 +273,53 @@ def power_told(studies, seed):
                           p <= level, (t - 0.05, t + 0.05))
 
 
+DESIGNS = ((39, 5, (0, 0.3, 0.6)), (73, 20, (0, 0.3, 0.6)), (195, 1, (0,)))  # patients, images of each, ICCs
+PROMISED, FRESH = 0.95, 1000  # sensitivity; new images of each class for the truth
+
+
+def threshold_study(generator, model, people, each, icc, fresh):
+    """One cross-validated study of five features: the operating point, and the true sensitivity and specificity of
+    the folds' models at the folds' thresholds; None where there is no threshold.
+    """
+    groups = np.repeat(np.arange(people), each)
+    y = half_of_each(generator, groups)
+    x = np.sqrt(icc) * generator.standard_normal((people, 5))[groups]
+    x += np.sqrt(1 - icc) * generator.standard_normal(x.shape)
+    x[:, 0] += 2.4 * y
+    fold = fold_masks(generator, y, groups, repeats=1).argmax(0)
+    score, new, g = np.empty(len(y)), [], groups if each > 1 else None
+    for f in range(5):
+        fitted = make_classifier(model).fit(x[fold != f], y[fold != f])
+        score[fold == f] = class_scores(fitted, x[fold == f])[:, 1]
+        new.append(class_scores(fitted, fresh)[:, 1].reshape(2, -1))
+    found = thresholds.operating_point(y, score, fold, PROMISED, g)
+    if found.why: return None
+    cuts = [thresholds.choose_threshold(y[fold != f], score[fold != f], PROMISED, None if g is None else g[fold != f])
+            .value for f in range(5)]
+    return found, np.mean([n[1] >= c for n, c in zip(new, cuts)]), np.mean([n[0] < c for n, c in zip(new, cuts)])
+
+
 @study("operating")
 def operating(studies, seed):
-    "Specificity at the threshold whose true sensitivity is 95 or 99 %, the threshold being estimated."
-    for n in SIZES:
-        for grouped in (False, True):
-            groups, generator = patients(n, grouped), rng(seed, "operating", n, grouped)
-            hits, widths = defaultdict(list), defaultdict(list)
-            for i in range(studies):
-                shift, y = generator.uniform(*SHIFTS), draw_classes(generator, groups)
-                score = draw_scores(generator, y, groups, shift)
-                for wanted in (0.95, 0.99):
-                    truth = stats.norm.cdf(shift - stats.norm.ppf(wanted))
-                    for method in ("score", "binormal", "percentile") if i < 500 else ("score", "binormal"):
-                        o = thresholds.operating_point(y, score, wanted, groups if grouped else None, method,
-                                                       resamples=400, seed=i)
-                        hits[method, wanted].append(holds(o.specificity, truth))
-                        widths[method, wanted].append(o.specificity.high - o.specificity.low)
-                    skewed = thresholds.operating_point(y, np.exp(score), wanted, groups if grouped else None,
-                                                        "binormal")  # the same order, no bell
-                    hits["binormal, skewed scores", wanted].append(holds(skewed.specificity, truth))
-                    widths["binormal, skewed scores", wanted].append(skewed.specificity.high - skewed.specificity.low)
-            for method, wanted in hits:
-                yield row("operating", n, grouped, method, f"specificity at {wanted:.0%} sensitivity",
-                          hits[method, wanted], COVER, widths[method, wanted])
+    """Thresholds that promise 95 % of new patients' images: how many they find in truth, and whether the intervals of
+    both rates hold what the thresholds of the study reach.
+    """
+    fresh = rng(seed, "operating, new images").standard_normal((2 * FRESH, 5))
+    fresh[FRESH:, 0] += 2.4
+    for people, each, iccs in DESIGNS:
+        for model, icc in ((m, i) for m in ("svm", "ensemble", "knn", "tree") for i in iccs):
+            times = studies if model == "svm" else studies // 5
+            generator = rng(seed, "operating", model, people, each, icc)
+            done = [threshold_study(generator, model, people, each, icc, fresh) for _ in range(times)]
+            kept, n = [d for d in done if d], people * each
+            how = f"{model}, ICC {icc}"
+            yield row("operating", n, each > 1, how, "allows a threshold", [d is not None for d in done], (0, 1))
+            if len(kept) < 20: continue
+            yield row("operating", n, each > 1, how, "true sensitivity", [d[1] for d in kept], (0.945, 0.97))
+            for m, at in (("sensitivity", 1), ("specificity", 2)):
+                found = [getattr(d[0], m) for d in kept]
+                yield row("operating", n, each > 1, how, f"interval of the {m}",
+                          [holds(e, d[at]) for e, d in zip(found, kept)], (0.93, 0.98), [e.high - e.low for e in found])
 
 
 STUDIES |= AUDIT_STUDIES  # planted copies and shortcuts, clean sets

@@ -86,6 +86,8 @@ class Settings(BaseModel):
     n_splits: Annotated[int, Field(ge=0, le=100_000)] = 200  # random splits of the split lottery; 0 leaves it out
     cv_folds: Annotated[int, Field(ge=2, le=1000)] = 5  # folds of the cross-validation
     cv_repeats: Annotated[int, Field(ge=0, le=1000)] = 10  # repeats of it; 0 leaves it out
+    # the share of abnormal images a threshold shall find, promised and tested on other folds; None tries 0.95 and 0.99
+    sensitivity: Share | None = None
     tune: bool = False  # choose parameters inside each training fold
     # shuffled labellings of the permutation test; 0 leaves it out
     permutations: Annotated[int, Field(ge=0, le=1_000_000)] = 1000

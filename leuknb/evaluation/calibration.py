@@ -16,11 +16,11 @@ from ..core import check_choice, InputError, rng
 from ..data.datasets import group_codes
 from .splits import cv_splits
 from .metrics import as_binary, count_beaten
-from .intervals import proportion_interval
+from .intervals import clustered_variance, Estimate, proportion_interval, two_sided_quantile
 
 # %% auto #0
-__all__ = ['KINDS', 'Calibrator', 'fit_calibrator', 'cross_calibrated', 'as_probabilities', 'brier', 'ece', 'ece_by_chance',
-           'reliability_curve']
+__all__ = ['KINDS', 'FURTHEST', 'Calibrator', 'fit_calibrator', 'cross_calibrated', 'as_probabilities', 'brier', 'ece',
+           'ece_by_chance', 'reliability_curve', 'mean_interval', 'calibration_slope', 'calibration_metrics']
 
 # %% ../../nbs/04_evaluation/08_calibration.ipynb #cfa72b43
 KINDS = ("sigmoid", "isotonic")
@@ -220,3 +220,97 @@ def reliability_curve(
         seen = proportion_interval(y[at], None if groups is None else np.asarray(groups)[at], level=level)
         rows.append((int(at.sum()), p[at].mean(), seen.value, seen.low, seen.high))
     return pd.DataFrame(rows, columns=["n", "predicted", "observed", "low", "high"])
+
+# %% ../../nbs/04_evaluation/08_calibration.ipynb #8a5e24da
+def mean_interval(
+    values,  # [n] of each image, in [0, 1]
+    groups=None,  # [n] patients; None: every image its own
+    units: str = "patients",  # what the groups are
+    level: float = 0.95,  # confidence
+) -> Estimate:
+    """Return the mean of values in [0, 1], such as squared errors, with its interval on the logit scale: logit(m) -+ t
+    se / (m (1 - m)), se over groups (`clustered_variance`), t with groups - 1 degrees of freedom.
+
+    0 to 1 for a single group; no interval where nothing varies. Liang and Zeger 1986, doi:10.1093/biomet/73.1.13.
+    """
+    values = np.asarray(values, float)
+    if not len(values): return Estimate(math.nan, method="undefined: no images")
+    mean, units = float(values.mean()), "images" if groups is None else units
+    variance, g = clustered_variance((values - mean) / len(values), groups)
+    if g < 2: return Estimate(mean, 0.0, 1.0, g, units, "one group")
+    if variance < 1e-18 or not 0 < mean < 1: return Estimate(mean, n=g, units=units, method="undefined: no variance")
+    half = two_sided_quantile(level, g - 1) * math.sqrt(variance) / (mean * (1 - mean))
+    low, high = stats.logistic.cdf(math.log(mean / (1 - mean)) + np.array([-half, half]))
+    return Estimate(mean, float(low), float(high), g, units, "clustered mean, logit")
+
+# %% ../../nbs/04_evaluation/08_calibration.ipynb #cacbdd3f
+FURTHEST = 1e-9  # a probability nearer to 0 or 1 is taken for this one
+
+
+def calibration_slope(
+    y,  # [n] 0 or 1
+    probability,  # [n] of abnormal
+    groups=None,  # [n] patients; None: every image its own
+    units: str = "patients",  # what the groups are
+    level: float = 0.95,  # confidence
+) -> dict[str, Estimate]:  # slope, intercept
+    """Return slope and intercept of the logistic recalibration with intervals over groups: b of logit P(y) = a + b
+    logit(p), and a with b = 1 (calibration in the large).
+
+    1 and 0 are right. Variance by the jackknife over groups, one Newton step for each (Pregibon 1981,
+    doi:10.1214/aos/1176345513), Student's t with groups - 1 degrees of freedom. NaN where the logits do not vary
+    (slope) or tell the classes apart without a mistake, when no finite slope fits best.
+    Cox 1958, Biometrika 45:562; Van Calster et al. 2016, doi:10.1016/j.jclinepi.2015.12.005.
+    """
+    y, p = as_probabilities(y, probability)
+    p = np.clip(p, FURTHEST, 1 - FURTHEST)
+    logit, ones = np.log(p / (1 - p)), np.ones((len(y), 1))
+    behind = {"n": group_codes(groups, len(y))[1], "units": "images" if groups is None else units}
+    both = y.any() and not y.all()
+    fits = {"slope": both and _logistic(y, np.c_[ones, logit], 0) if np.ptp(logit) > 1e-9 else None,
+            "intercept": both and _logistic(y, ones, logit)}
+    return {k: _with_jackknife(fit, y, groups, level, behind) if fit else Estimate(math.nan, **behind,
+            method="undefined: nothing to fit") for k, fit in fits.items()}
+
+
+def _logistic(y, design, offset):
+    "Coefficients, fitted probabilities and the design; None where no finite ones fit best."
+    at = np.zeros(design.shape[1])
+    for _ in range(100):
+        fitted = stats.logistic.cdf(design @ at + offset)
+        information = design.T @ (design * (fitted * (1 - fitted))[:, None])
+        if np.linalg.cond(information) > 1e12: return None
+        step = np.linalg.solve(information, design.T @ (y - fitted))
+        at = at + step * min(1, 5 / np.abs(step).max(initial=1e-300))
+        if np.abs(at).max() > 1e4: return None
+        if np.abs(step).max() < 1e-9: return at, fitted, design
+    return None
+
+
+def _with_jackknife(fit, y, groups, level, behind) -> Estimate:
+    "The last coefficient with its interval over groups."
+    at, fitted, design = fit
+    codes, g = group_codes(groups, len(y))
+    if g < 3: return Estimate(float(at[-1]), **behind, method="undefined: too few groups")
+    pairs = design[:, :, None] * design[:, None] * (fitted * (1 - fitted))[:, None, None]
+    score, information = (np.zeros((g, *v.shape[1:])) for v in (design, pairs))
+    np.add.at(score, codes, design * (y - fitted)[:, None])
+    np.add.at(information, codes, pairs)
+    rest = information.sum(0) - information
+    if np.linalg.cond(rest).max() > 1e12: return Estimate(float(at[-1]), **behind, method="undefined: one group")
+    step = np.linalg.solve(rest, score[:, :, None])[:, -1, 0]
+    half = two_sided_quantile(level, g - 1) * math.sqrt((g - 1) / g * ((step - step.mean()) ** 2).sum())
+    return Estimate(float(at[-1]), float(at[-1] - half), float(at[-1] + half), **behind, method="jackknife")
+
+# %% ../../nbs/04_evaluation/08_calibration.ipynb #7dac2352
+def calibration_metrics(
+    y,  # [n] 0 or 1
+    probability,  # [n] of abnormal
+    groups=None,  # [n] patients; None: every image its own
+    units: str = "patients",  # what the groups are
+) -> dict[str, Estimate]:  # brier, ece, slope, intercept
+    "Return Brier score, calibration error (no interval was found to hold), slope and intercept, over patients."
+    b, p = as_probabilities(y, probability)
+    score = mean_interval((p - b) ** 2, groups, units)
+    error = Estimate(ece(y, p), n=score.n, units=score.units, method="no interval")
+    return {"brier": score, "ece": error, **calibration_slope(y, p, groups, units)}

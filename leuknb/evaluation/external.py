@@ -13,16 +13,19 @@ import pandas as pd
 
 from ..core import InputError
 from ..settings import Settings
+from ..warning_codes import warning
 from ..data.datasets import Dataset, load_dataset
+from ..classification.estimators import model_name
 from .intervals import Estimate
-from .metrics import METRICS
+from .metrics import as_binary, METRICS
 from .predict import labelled_images, predict_splits
 from .schemes import classes_of, model_metrics, models_of, plain
 from .shift import (
     both_sets, colour_drift, failing_where_unlike, feature_drift, match_classes, recentred, size_drift)
 
 # %% auto #0
-__all__ = ['load_external', 'external_predictions', 'difference_of', 'drop', 'External', 'external_validation', 'external_words']
+__all__ = ['INSIDE', 'TIGHT', 'load_external', 'external_predictions', 'difference_of', 'drop', 'best_balanced_accuracy',
+           'External', 'external_validation', 'external_words']
 
 # %% ../../nbs/04_evaluation/11_external.ipynb #6161252a
 def load_external(
@@ -96,6 +99,19 @@ def drop(
             m: {"inside": here[m], "outside": there[m], "drop": difference_of(here[m], there[m])} for m in METRICS}}
     return found
 
+# %% ../../nbs/04_evaluation/11_external.ipynb #36f1acb8
+def best_balanced_accuracy(
+    y,  # [n] 0 or 1
+    score,  # [n]
+) -> float:  # in [0.5, 1]
+    "Return the largest balanced accuracy that any threshold reaches on these very images. NaN when a class is missing."
+    y, score = as_binary(y, score)
+    if y.all() or not y.any(): return math.nan
+    order = np.argsort(-score, kind="stable")
+    found, alarms = np.cumsum(y[order]) / y.sum(), np.cumsum(~y[order]) / (~y).sum()
+    ends = np.append(np.diff(score[order]) != 0, True)  # equal scores are called alike
+    return float(max(0.5, ((1 + found - alarms) / 2)[ends].max()))
+
 # %% ../../nbs/04_evaluation/11_external.ipynb #48192925
 @dataclass
 class External:
@@ -125,34 +141,45 @@ def external_validation(
     moved = external_predictions(X, dataset, recentred(X, X_other), other,
                                  settings.model_copy(update={"classifiers": [first]}), copies)
     again = drop(predictions[predictions["model"] == first], moved, positive)[first]
+    calls = outside[outside["model"] == first]
+    shared = len(set(dataset.usable["sha256"]) & set(other.usable["sha256"]))
     section = {"name": other.name, "n_images": len(other.usable), "n_patients": other.n_patients,
                "fingerprint": other.fingerprint, "synthetic": other.synthetic,
                "counts": other.counts, "matched": match_classes(dataset, other),
                "models": drop(predictions, outside, positive),
                "drift": {"colour": colour_drift(dataset, other, settings), "size": size_drift(dataset, other),
                          "features": features},
-               "shared_images": len(set(dataset.usable["sha256"]) & set(other.usable["sha256"])),
+               "shared_images": shared, "warnings": _shared_warning(shared),
                "recentred": {m: again[m]["outside"] for m in METRICS},
-               "failing_where_unlike": failing_where_unlike(outside[outside["model"] == first], unlike, other.groups)}
+               "best_balanced_accuracy": best_balanced_accuracy(calls["label"] == positive, calls["score"])
+               if positive else None,
+               "failing_where_unlike": failing_where_unlike(calls, unlike, other.groups)}
     return External(plain(section), outside, unlike)
 
+
+def _shared_warning(shared: int) -> list[dict]:
+    if not shared: return []
+    images = "1 image is" if shared == 1 else f"{shared:,} images are"
+    return [warning("LKB401", f"{images} in both sets, byte for byte: the result is no external one until "
+                              f"{'it is' if shared == 1 else 'they are'} left out.")]
+
 # %% ../../nbs/04_evaluation/11_external.ipynb #f601e184
+INSIDE = {"cv": "in cross-validation", "holdout": "on the holdout"}
+TIGHT = 0.05  # an AUROC that is known to have fallen by less has held
+
+
 def external_words(
     section: dict,  # External.metrics
 ) -> list[str]:
     "Return in sentences what the other set said."
     model, r = next(iter(section["models"].items()))
-    acc, drift = r["accuracy"], section["drift"]
-    counts = ", ".join(f"{n:,} {c}" for c, n in section["counts"].items())
+    drift, counts = section["drift"], ", ".join(f"{n:,} {c}" for c, n in section["counts"].items())
     words = [f"Trained on all images of this set and tested on {section['name']} ({section['n_images']:,} images: "
-             f"{counts}), the {model} is right on {_percent(acc['outside']['value'])} ({_span(acc['outside']['ci'])}); "
-             f"in cross-validation inside this set it was {_percent(acc['inside']['value'])}.", _drop_words(acc, r)]
-    if section["shared_images"]:
-        words.append(
-            f"{section['shared_images']:,} images are in both sets, byte for byte: the result is no external one until "
-            f"they are left out.")
+             f"{counts}), the {model_name(model)} reaches {_reached(r, 'outside')}; inside this set, "
+             f"{INSIDE[r['inside_scheme']]}, it was {_reached(r, 'inside')}.", _drop_words(section, r)]
+    words += [w["text"] for w in section["warnings"]]
     words += [_colour_words(drift["colour"]), _size_words(drift["size"]), _feature_words(drift["features"])]
-    return words + _why_words(section, acc)
+    return words + _why_words(section, r)
 
 
 def _percent(x) -> str: return f"{100 * x:.1f} %"
@@ -161,15 +188,48 @@ def _percent(x) -> str: return f"{100 * x:.1f} %"
 def _span(ci) -> str: return f"{100 * ci[0]:.1f} to {100 * ci[1]:.1f} %"
 
 
-def _drop_words(acc: dict, r: dict) -> str:
-    low, high = acc["drop"]["ci"]
-    fall = f"{100 * acc['drop']['value']:+.1f} points, interval {100 * low:+.1f} to {100 * high:+.1f}"
-    if low <= 0 <= high: return f"Whether it falls these images cannot tell (fall {fall})."
-    if high < 0: return f"It does better outside than inside (fall {fall}): the other set may be the easier one."
-    ranks = r["auroc"]["drop"].get("ci", [1])[0] <= 0
-    return f"It falls by {fall}." + (
-        " The order of the images holds better than the calls do (the AUROC does not clearly fall): another threshold "
-        "may be all that is wrong." if ranks else "")
+def _leading(r: dict) -> str:
+    "Balanced accuracy; where the other set has one class only there is none, and accuracy leads."
+    known = [m for m in ("balanced_accuracy", "accuracy") if "ci" in r[m]["drop"] and r[m]["drop"]["value"] is not None]
+    return next((m for m in known if r[m]["drop"]["value"] == r[m]["drop"]["value"]), "accuracy")
+
+
+def _with_span(e: dict) -> str: return _percent(e["value"]) + (f" ({_span(e['ci'])})" if "ci" in e else "")
+
+
+def _reached(r: dict, side: str) -> str:
+    "The leading metric of one side, accuracy beside it."
+    first = _leading(r)
+    both = dict.fromkeys([first, "accuracy"])
+    return ", ".join(f"{'a ' if m == first else ''}{m.replace('_', ' ')} of {_with_span(r[m][side])}" for m in both)
+
+
+def _falls(r: dict) -> bool:
+    "Whether the drop of the leading metric is beyond doubt."
+    return r[_leading(r)]["drop"].get("ci", [0])[0] > 0
+
+
+def _drop_words(section: dict, r: dict) -> str:
+    fall = r[_leading(r)]["drop"]
+    if "ci" not in fall: return "Whether it falls these images cannot tell: the drop has no interval."
+    low, high = fall["ci"]
+    points = f"{100 * fall['value']:+.1f} points, interval {100 * low:+.1f} to {100 * high:+.1f}"
+    if low <= 0 <= high: return f"Whether it falls these images cannot tell (fall {points})."
+    if high < 0: return f"It does better outside than inside (fall {points}): the other set may be the easier one."
+    return f"It falls by {points}." + _threshold_words(section, r)
+
+
+def _threshold_words(section: dict, r: dict) -> str:
+    "Whether another threshold could bring most of the fall back; nothing where that was not shown."
+    best, ranks = section["best_balanced_accuracy"], r["auroc"]["drop"]
+    if best is None or _leading(r) != "balanced_accuracy" or "ci" not in ranks: return ""
+    fall, gain = r["balanced_accuracy"]["drop"]["value"], best - r["balanced_accuracy"]["outside"]["value"]
+    if not -TIGHT < ranks["ci"][0] <= 0 <= ranks["ci"][1] < TIGHT or gain < fall / 2: return ""
+    low, high = ranks["ci"]
+    return (f" The order of the images holds (fall of the AUROC {ranks['value']:+.3f}, interval {low:+.3f} to "
+            f"{high:+.3f}), and the best threshold for these images would bring back {100 * min(gain, fall):.1f} of "
+            f"the {100 * fall:.1f} points: another threshold may be most of what is wrong. That is an upper bound, for "
+            f"it was chosen on the images it is judged on.")
 
 
 def _colour_words(colour: dict) -> str:
@@ -195,19 +255,23 @@ def _feature_words(f: dict) -> str:
             f"{e['distance']:.3f}, {e['null_mean']:.3f} by chance, p {e['p']:.3f}).")
 
 
-def _why_words(section: dict, acc: dict) -> list[str]:
-    words, again, unlike = [], section["recentred"]["accuracy"], section["failing_where_unlike"]
-    gain, fall = again["value"] - acc["outside"]["value"], acc["drop"]["value"]
-    if fall > 0:
-        words.append(
-            f"With the other set's features moved to the mean and spread of this one's, which needs no label, it is "
-            f"{_percent(again['value'])} ({_span(again['ci'])}): "
-                                     + (f"a plain shift accounts for {100 * gain:.1f} of the {100 * fall:.1f} "
-                                        f"points." if gain > 0.005
-                                        else "a plain shift of the features does not explain the fall."))
+def _why_words(section: dict, r: dict) -> list[str]:
+    words, unlike = [_shift_words(section, r)] if _falls(r) else [], section["failing_where_unlike"]
     if unlike:
         words.append(
             f"Images unlike those of this set "
             f"{'fail more often' if unlike['ci'][0] > 0.5 else 'do not clearly fail more often'} (AUROC "
             f"{unlike['value']:.2f}, {unlike['ci'][0]:.2f} to {unlike['ci'][1]:.2f}).")
     return words
+
+
+def _shift_words(section: dict, r: dict) -> str:
+    "What of a drop that is beyond doubt goes when the features are moved back."
+    m = _leading(r)
+    again, outside, fall = section["recentred"][m], r[m]["outside"]["value"], r[m]["drop"]["value"]
+    gain = again["value"] - outside
+    told = "a plain shift of the features does not explain the fall." if gain <= 0.005 else (
+        f"a plain shift of the features can account for {100 * gain:.1f} of the {100 * fall:.1f} points."
+        if gain < fall else f"a plain shift of the features can account for all {100 * fall:.1f} points.")
+    return (f"With the other set's features moved to the mean and spread of this one's, which needs no label, "
+            f"{m.replace('_', ' ')} is {_with_span(again)}: {told}")

@@ -10,136 +10,144 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from ..core import check_choice, InputError, rng
+from ..core import counted, InputError
 from ..data.datasets import group_codes
 from .metrics import as_binary, ratio
-from .intervals import Estimate, jackknife_variance, proportion_interval, two_sided_quantile
+from .intervals import Estimate, metric_intervals, two_sided_quantile
 from .calibration import as_probabilities
 
 # %% auto #0
-__all__ = ['OperatingPoint', 'operating_point', 'share_below', 'decision_curve']
+__all__ = ['Threshold', 'choose_threshold', 'OperatingPoint', 'operating_point', 'share_below', 'decision_curve']
+
+# %% ../../nbs/04_evaluation/09_thresholds.ipynb #490bab44
+class Threshold(NamedTuple):
+    "A threshold (score >= value is called positive), or why there is none."
+    value: float  # on the scale of the scores; NaN where there is none
+    why: str = ""  # in words, where there is none
+
+# %% ../../nbs/04_evaluation/09_thresholds.ipynb #d331b8b5
+def _check_sensitivity(sensitivity):
+    if not 0 < sensitivity < 1:
+        raise InputError(
+            f"sensitivity {sensitivity!r} is not accepted: use a fraction between 0 and 1, such as 0.95")
+
+
+def choose_threshold(
+    y,  # [n] 0 or 1
+    score,  # [n] out-of-fold scores or probabilities
+    sensitivity: float = 0.95,  # promised, in the images of new patients
+    groups=None,  # [n] patients; None: every image its own
+    units: str = "patients",  # what the groups are
+) -> Threshold:
+    """Return the highest threshold that keeps the promise when each patient with positive images is left out in turn.
+
+    A threshold lets the lowest scores of the positive images go, up to a number of votes, an image having 1 / images
+    of its patient. Each of the G patients is judged by the threshold that as many votes give among the others; the
+    number is the largest up to which the votes missed in all stay within (1 - sensitivity) (G + 1). Without groups
+    this is the order statistic floor((1 - sensitivity) (G + 1)) of the scores, whose expected sensitivity is at least
+    the promised one, and needs 1 / (1 - sensitivity) - 1 images (19 for 95 %, 99 for 99 %). None, and why, when the
+    patients are too few or a single one, when a class is missing, or when every image would be called positive.
+    Leaving out in turn: Barber et al. 2021, doi:10.1214/20-AOS1965; patients as the units: Dunn et al. 2023,
+    doi:10.1080/01621459.2022.2060112.
+    """
+    _check_sensitivity(sensitivity)
+    y, score = as_binary(y, score)
+    score = score.astype(float)
+    if y.all() or not y.any(): return Threshold(math.nan, "a class is missing")
+    owners, n_groups = group_codes(None if groups is None else np.asarray(groups)[y], y.sum())
+    value = _lowest_kept(score[y], owners, n_groups, sensitivity)
+    if math.isnan(value):
+        return Threshold(value, _too_few(n_groups, sensitivity, "images" if groups is None else units))
+    if value <= score.min(): return Threshold(math.nan, _all_called(score))
+    return Threshold(value)
+
+
+def _lowest_kept(score, owners, n_groups, sensitivity):
+    "The threshold from the scores of positive images and their patients' codes; NaN when the promise cannot be kept."
+    missable = (1 - sensitivity) * (n_groups + 1) + 1e-9  # votes
+    order = np.argsort(score, kind="stable")
+    score, owners, votes = score[order], owners[order], 1 / np.bincount(owners)[owners[order]]
+    lost = np.cumsum(votes)
+    low = slice(0, int(np.searchsorted(lost, missable + 2)) + 2)  # no threshold to choose from lies beyond
+    given = np.append(0, lost[low][lost[low] <= missable])
+    missed = _missed_in_turn(score[low], owners[low], votes[low], given)
+    kept = np.cumprod(missed <= missable).sum()
+    at = np.searchsorted(lost, given[kept - 1] + 1e-9, "right")
+    return float(score[at]) if kept and n_groups > 1 else math.nan
+
+
+def _missed_in_turn(score, owners, votes, given):
+    "[given] votes missed in all when each patient is judged by the threshold of the others; scores rising."
+    missed = np.zeros(len(given))
+    for k in np.unique(owners):
+        mine = owners == k
+        others = np.append(score[~mine], np.inf)
+        cut = others[np.searchsorted(np.cumsum(votes[~mine]), given + 1e-9, "right")]
+        missed += np.searchsorted(score[mine], cut, "left") * votes[mine][0]
+    return missed
+
+
+def _too_few(n, sensitivity, units):
+    who = counted(n, "positive image") if units == "images" else counted(n, units[:-1]) + " with positive images"
+    return (f"{who} {'is' if n == 1 else 'are'} too few to promise a sensitivity of {100 * sensitivity:g} %: left out "
+            f"in turn, more of them are missed")
+
+
+def _all_called(score):
+    values = len(np.unique(score))
+    few = f"its scores take {values} value{'s' * (values > 1)} only, and " if values <= 20 else ""
+    return f"{few}the threshold that would keep the promise calls every image positive"
 
 # %% ../../nbs/04_evaluation/09_thresholds.ipynb #5c5d98b8
 class OperatingPoint(NamedTuple):
-    "A threshold (score >= threshold is called abnormal), and what it reaches on these images."
-    threshold: float  # on the scale of the scores
-    sensitivity: float  # reached on these images
-    specificity: Estimate  # on these images; its interval is that of the specificity at the wanted sensitivity
+    "A threshold (score >= threshold is called positive), and what such thresholds reach on images not used for them."
+    threshold: float  # chosen on all images, on the scale of the scores; NaN where there is none
+    sensitivity: Estimate  # of every image, called by the threshold of the other folds
+    specificity: Estimate
+    why: str = ""  # why there is none, or why it could not be judged
 
     def to_dict(self) -> dict:
-        "Return the point as metrics.json keeps it."
-        return {"threshold": float(self.threshold), "sensitivity": float(self.sensitivity),
-                "specificity": self.specificity.to_dict()}
+        "Return the point as metrics.json keeps it: threshold, sensitivity, specificity, why (None where all is well)."
+        return {"threshold": float(self.threshold), "sensitivity": self.sensitivity.to_dict(),
+                "specificity": self.specificity.to_dict(), "why": self.why or None}
 
 # %% ../../nbs/04_evaluation/09_thresholds.ipynb #64220ae6
 def operating_point(
     y,  # [n] 0 or 1
-    score,  # [n] scores or probabilities
-    sensitivity: float = 0.95,  # wanted
+    score,  # [n] out-of-fold scores of one repeat of a cross-validation
+    fold,  # [n] the fold each image was held out in
+    sensitivity: float = 0.95,  # promised, in the images of new patients
     groups=None,  # [n] patients; None: every image its own
-    method: str = "score",  # or binormal, percentile
-    level: float = 0.95,  # confidence
-    resamples: int = 2000,  # of the percentile bootstrap over groups
-    seed: int = 0,  # of the bootstrap
     units: str = "patients",  # what the groups are
 ) -> OperatingPoint:
-    """Return the highest threshold that reaches the wanted sensitivity, and the specificity there with an interval
-    that knows the threshold is estimated.
+    """Return the threshold chosen on all images, and the sensitivity and specificity of calling each fold by the
+    threshold chosen on the others (`choose_threshold`), with intervals over patients (`metric_intervals`).
 
-    score: sp -+ sqrt(threshold part^2 + sampling part^2); the threshold part runs over all t with |sens(t) - s| <= z
-    sqrt(s (1 - s) / n1), the sampling
-    part is the score interval of sp. binormal: Phi(d -+ z se), d = (mean1 - q sd1 - mean0) / sd0, q = Phi^-1(s).
-    With groups n1 and n0 are divided by
-    design effects and z is Student's t. percentile: bootstrap over groups, too short below some hundred abnormal
-    images. NaN when a class is missing.
-    MOVER: Zou and Donner 2008, doi:10.1002/sim.3095; binormal: Linnet 1987, Clinical Chemistry 33:2008; bootstrap:
-    Platt et al. 2000,
-    doi:10.1002/(SICI)1097-0258(20000215)19:3<313::AID-SIM370>3.0.CO;2-K.
+    The intervals are of what these thresholds reach in new patients; another study would choose others. The rates are
+    NaN, and `why` says the reason, when all images, or those outside of any fold, allow no threshold. Raises
+    `InputError` for a sensitivity outside of 0 to 1.
     """
-    check_choice(method, ("score", "binormal", "percentile"), "method of the operating point")
-    if not 0 < sensitivity <= 1:
-        raise InputError(
-            f"sensitivity {sensitivity!r} is not accepted: use a fraction above 0 and at most 1, such as 0.95")
     y, score = as_binary(y, score)
-    score = score.astype(float)
-    n, units = group_codes(None if groups is None else np.asarray(groups)[~y],
-                           (~y).sum())[1], "images" if groups is None else units
-    if y.all() or not y.any():
-        return OperatingPoint(math.nan, math.nan, Estimate(math.nan, n=n, units=units,
-                                                           method="undefined: a class is missing"))
-    threshold = np.sort(score[y])[::-1][_needed(sensitivity, y.sum()) - 1]
-    reached, specificity = float(np.mean(score[y] >= threshold)), float(np.mean(score[~y] < threshold))
-    if method == "percentile": ends = _percentile_ends(y, score, sensitivity, groups, level, resamples, seed)
-    else: ends = (_score_band if method == "score" else _binormal_band)(y, score, sensitivity, threshold, groups, level)
-    return OperatingPoint(float(threshold), reached,
-                          Estimate(specificity, float(ends[0]), float(ends[1]), n, units, method))
+    fold, groups = np.asarray(fold), None if groups is None else np.asarray(groups)
+    whole = choose_threshold(y, score, sensitivity, groups, units)
+    cuts, without = np.full(len(y), math.nan), {}
+    for f in np.unique(fold):
+        rest = fold != f
+        their = None if groups is None else groups[rest]
+        without[f] = choose_threshold(y[rest], score[rest], sensitivity, their, units)
+        cuts[~rest] = without[f].value
+    failed = [t.why for t in without.values() if t.why]
+    why = whole.why or (f"in {len(failed)} of {len(without)} training parts: {failed[0]}" if failed else "")
+    if why: return OperatingPoint(whole.value, *_unknown_rates(y, groups, units), why)
+    found = metric_intervals(y, (score >= cuts).astype(int), None, groups, units=units)
+    return OperatingPoint(whole.value, found["sensitivity"], found["specificity"])
 
 
-def _needed(sensitivity, n1):
-    "How many of n1 abnormal images must be found."
-    return max(int(np.ceil(sensitivity * n1 - 1e-9)), 1)
-
-
-def _design_effect(values, groups):
-    """Variance of the mean of `values` over groups in units of that of independent images, sqrt(images / groups)
-    where nothing varies; and the degrees of freedom.
-    """
-    n = len(values)
-    if groups is None: return 1.0, None
-    codes, g = group_codes(groups, n)
-    values = np.asarray(values, float)
-    left = ratio(values.sum() - np.bincount(codes, values), n - np.bincount(codes))
-    variance, independent = jackknife_variance(np.append(left, 0), np.ones(g, bool))[0], values.var() / n
-    return (variance / independent if g > 1 and variance > 1e-15 else math.sqrt(n / g)), max(g - 1, 1)
-
-
-def _by_class(groups, y):
-    return (None, None) if groups is None else (np.asarray(groups)[y], np.asarray(groups)[~y])
-
-
-def _score_band(y, score, s, threshold, groups, level):
-    groups1, groups0 = _by_class(groups, y)
-    found = np.sort(score[y])[::-1]
-    effect, df = _design_effect(score[y] >= threshold, groups1)
-    reach = two_sided_quantile(level, df) * math.sqrt(s * (1 - s) * effect / len(found))
-    most, least = math.floor((s + reach) * len(found) + 1e-9) + 1, math.ceil((s - reach) * len(found) - 1e-9)
-    lowest = -np.inf if most > len(found) else found[most - 1]
-    highest = found[max(least, 1) - 1]
-    at = [np.mean(score[~y] < t) for t in (lowest, threshold, highest)]
-    share = proportion_interval(score[~y] < threshold, groups0, method="score", level=level)
-    return max(at[1] - math.hypot(at[1] - at[0], at[1] - share.low),
-               0), min(at[1] + math.hypot(at[2] - at[1], share.high - at[1]), 1)
-
-
-def _binormal_band(y, score, s, threshold, groups, level):
-    a, b, q = score[y], score[~y], stats.norm.ppf(s)
-    if min(len(a), len(b)) < 3 or not a.std() > 0 or not b.std() > 0 or not np.isfinite(q): return 0.0, 1.0
-    sd1, sd0 = a.std(ddof=1), b.std(ddof=1)
-    z1, z0 = (a - a.mean()) / sd1, (b - b.mean()) / sd0
-    d = (a.mean() - q * sd1 - b.mean()) / sd0
-    (effect1, df1), (effect0, df0) = (_design_effect(z + c * z**2 / 2, g) for z, c,
-                                      g in zip((z1, z0), (-q, d), _by_class(groups, y)))
-    parts = np.array([(sd1 / sd0) ** 2 * effect1 * (1 / len(a) + q**2 / (2 * len(a) - 2)),
-                      effect0 * (1 / len(b) + d**2 / (2 * len(b) - 2))])
-    df = None if groups is None else parts.sum() ** 2 / (parts**2 / [df1, df0]).sum()
-    half = two_sided_quantile(level, df) * math.sqrt(parts.sum())
-    return stats.norm.cdf(d - half), stats.norm.cdf(d + half)
-
-
-def _percentile_ends(y, score, s, groups, level, resamples, seed):
-    codes, g = group_codes(groups, len(y))
-    down = np.flatnonzero(y)[np.argsort(-score[y], kind="stable")]
-    pool = np.flatnonzero(~y)[np.argsort(score[~y], kind="stable")]
-    below = np.searchsorted(score[pool], score[down], "left")
-    generator, values = rng(seed, "operating_point"), []
-    for _ in range(resamples):
-        w = np.bincount(generator.integers(g, size=g), minlength=g)
-        found, healthy = np.cumsum(w[codes[down]]), np.append(0, np.cumsum(w[codes[pool]]))
-        if found[-1] and healthy[-1]:
-            values.append(healthy[below[np.searchsorted(found, _needed(s, found[-1]))]] / healthy[-1])
-    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) if values else (math.nan, math.nan)
+def _unknown_rates(y, groups, units):
+    "Sensitivity and specificity that are not known, with the patients of a class behind them."
+    return [Estimate(math.nan, n=group_codes(None if groups is None else groups[c], c.sum())[1],
+                     units="images" if groups is None else units, method="undefined: no threshold") for c in (y, ~y)]
 
 # %% ../../nbs/04_evaluation/09_thresholds.ipynb #84530302
 def share_below(values, cuts):

@@ -71,11 +71,20 @@ def _how_good(c: dict) -> list[str]:
     lines = [f"## How good it is: out of fold, {c['n_folds']} folds", "", "| metric | mean (95 % interval) |",
              "|---|---|", *_metric_rows(found["metrics"]), ""]
     if not c["positive"]: return lines
-    point = found["operating_point"]
-    there = share_words({"share": point["specificity"]["value"], "ci": point["specificity"].get("ci")})
     return [*lines, f"Probabilities: Brier score {found['brier']:.3f}, calibration error {found['ece']:.3f}. "
-                    f"Operating point: score {c['threshold']:.4g}, chosen to find {100 * SENSITIVITY:.0f} % of "
-                    f"{_plain_line(c['positive'])}; specificity there {there}.", ""]
+                    f"{_operating_words(c, found['operating_point'])}", ""]
+
+
+def _operating_words(c: dict, point: dict) -> str:
+    "The threshold: what it promises and what such thresholds reached, or why it promises nothing."
+    if point["threshold"] is None or not np.isfinite(point["threshold"]):
+        return (f"Operating point: the classifier's own (score {c['threshold']:.4g}), since no threshold can promise "
+                f"to find {100 * SENSITIVITY:.0f} % of {_plain_line(c['positive'])}: {point['why']}.")
+    rates = ", ".join(f"{m} {share_words({'share': point[m]['value'], 'ci': point[m].get('ci')})}"
+                      for m in ("sensitivity", "specificity"))
+    return (f"Operating point: score {c['threshold']:.4g}, chosen to find {100 * SENSITIVITY:.0f} % of "
+            f"{_plain_line(c['positive'])} in new patients; " + (f"what it reaches could not be judged {point['why']}."
+            if point["why"] else f"chosen so on the other folds, thresholds reached {rates}."))
 
 
 def _check_lines(checks: dict) -> list[str]:

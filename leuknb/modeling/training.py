@@ -27,7 +27,7 @@ from ..evaluation.predict import LabelledImages, labelled_images, prediction_row
 from ..evaluation.intervals import metric_intervals, proportion_interval
 from ..evaluation.schemes import cv_metrics
 from ..evaluation.calibration import brier, cross_calibrated, ece, fit_calibrator
-from ..evaluation.thresholds import operating_point
+from ..evaluation.thresholds import choose_threshold, operating_point
 from ..auditing.audit import look_for_copies, run_audit
 from .persistence import as_linear, Linear, model_place, pack_estimators, save_model
 from .out_of_distribution import ACCEPTED, Detector, fit_detector, looks
@@ -137,9 +137,14 @@ def fit_rules(
     two = len(who.classes) == 2
     calibrators = [fit_calibrator(fits.held[:, c], (who.y == c).astype(int))
                    for c in ([1] if two else range(len(who.classes)))]
-    threshold = operating_point(who.y, fits.held[:, 1], SENSITIVITY, who.groups).threshold if two else None
-    return Rules(calibrators, threshold, fit_conformal(fits.held, who.y, fits.fold, who.groups),
-                 fit_detector(A, X, splits, who.groups))
+    return Rules(calibrators, _threshold(fits, who) if two else None,
+                 fit_conformal(fits.held, who.y, fits.fold, who.groups), fit_detector(A, X, splits, who.groups))
+
+
+def _threshold(fits: Fits, who: LabelledImages) -> float:
+    "The one that promises `SENSITIVITY`; where none can, that of the classifier itself: the larger score is called."
+    found = choose_threshold(who.y, fits.held[:, 1], SENSITIVITY, who.groups)
+    return float(np.nextafter(np.round(fits.held.mean(), 9), np.inf)) if found.why else found.value
 
 # %% ../../nbs/07_modeling/04_training.ipynb #641b5c2b
 def probabilities(
@@ -258,7 +263,8 @@ def _out_of_fold(fits: Fits, who: LabelledImages, splits, settings: Settings) ->
     if who.positive:
         p = cross_calibrated(who.y, fits.held[:, 1], fits.fold)
         found |= {"brier": brier(who.y, p), "ece": ece(who.y, p),
-                  "operating_point": operating_point(who.y, fits.held[:, 1], SENSITIVITY, who.groups).to_dict()}
+                  "operating_point": operating_point(who.y, fits.held[:, 1], fits.fold, SENSITIVITY,
+                                                     who.groups).to_dict()}
     return table, found
 
 

@@ -146,16 +146,15 @@ def _call(m) -> str: return "the classifier's own threshold" if m["dataset"].get
 def _output(m, s):
     found = f"A score, and a class by {_call(m)}"
     if "calibration" not in m: return f"{found}.", absent(PARTS["calibration"])
-    points = ", ".join(f"{100 * float(k):g} %" for k in next(iter(m["calibration"].values())).get("operating_points",
-        {}))
+    points = ", ".join(f"{100 * float(k):g} %" for k in next(iter(m.get("thresholds", {"": {}}).values())))
     return f"{found}; a probability, calibrated on other folds" + (f"; thresholds for sensitivities of {points}."
         if points else "."), ""
 
 
 @answers("cutoff", "The paper's protocol", "dataset", "holdout")
 def _cutoff(m, s):
-    extra = (" Thresholds for a given sensitivity are exploratory: chosen and judged on the same out-of-fold scores."
-             if "calibration" in m else "")
+    extra = (" Thresholds for a given sensitivity were chosen on some folds of the cross-validation, tested on others."
+             if "thresholds" in m else "")
     return f"{capital(_call(m))}, fixed before testing.{extra}", "tell which threshold would be used, and why."
 
 

@@ -270,7 +270,8 @@ def _lottery(metrics):
 
 def _reliability(metrics):
     return ("Observed frequency over stated probability, a curve for every model; the diagonal is perfect. Calibration "
-            "error: " + "; ".join(f"{model_name(m)} {r['ece']:.3f}" for m, r in metrics["calibration"].items()) + ".")
+            "error: " + "; ".join(f"{model_name(m)} {r['ece']['value']:.3f}"
+                                  for m, r in metrics["calibration"].items()) + ".")
 
 
 def _permutation(metrics):

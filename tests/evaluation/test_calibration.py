@@ -1,4 +1,4 @@
-"""Calibration, operating points and decision curves against scikit-learn, hand-worked numbers and properties."""
+"""Calibration and decision curves against scikit-learn, hand-worked numbers and properties."""
 import json
 import math
 
@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss, roc_curve
+from sklearn.metrics import brier_score_loss
 
 from leuknb.evaluation import calibration
 from leuknb.evaluation import thresholds
 from leuknb.evaluation import plots as evaluation_plots
-from leuknb.core import InputError, rng
-from leuknb.evaluation.metrics import auroc
+from leuknb.core import InputError
 
 quick = settings(max_examples=30, deadline=None)
 
@@ -136,46 +135,52 @@ def test_reliability_counts_every_image_once_and_intervals_hold_the_share():
         assert np.average(curve.observed, weights=curve.n) == pytest.approx(y.mean())
 
 
-@quick
-@given(st.integers(0, 10_000), st.sampled_from([0.5, 0.8, 0.95, 0.99, 1.0]), st.booleans())
-def test_operating_point_is_the_best_of_the_roc_curve(seed, wanted, ties):
-    y, score, _ = study(seed)
-    if ties: score = np.round(score)
-    o = thresholds.operating_point(y, score, wanted)
-    fpr, tpr, _ = roc_curve(y, score, drop_intermediate=False)
-    assert o.sensitivity >= wanted - 1e-9
-    assert o.specificity.value == pytest.approx(1 - fpr[tpr >= wanted - 1e-9].min())
-    assert o.specificity.low - 1e-12 <= o.specificity.value <= o.specificity.high + 1e-12
+def test_the_interval_of_a_mean_lies_in_the_unit_interval_and_grows_when_images_of_a_patient_err_alike():
+    y, score, groups = study()
+    p = calibration.cross_calibrated(y, score, groups=groups)
+    e = calibration.mean_interval((p - y) ** 2, groups)
+    assert 0 < e.low < e.value < e.high < 1 and e.value == pytest.approx(calibration.brier(y, p)) and e.n == 24
+    alike = calibration.mean_interval(np.repeat((p - y)[::5] ** 2, 5), groups)
+    as_one = calibration.mean_interval((p - y)[::5] ** 2)
+    assert (alike.low, alike.high) == pytest.approx((as_one.low, as_one.high))
+    assert calibration.mean_interval([0.2, 0.4], ["a", "a"]).ci == [0, 1]
+    assert calibration.mean_interval(np.zeros(5)).ci is None and math.isnan(calibration.mean_interval([]).value)
 
 
 @quick
-@given(st.integers(0, 10_000))
-def test_calibrating_does_not_move_the_operating_point(seed):
+@given(st.integers(0, 10_000), st.floats(0.3, 3), st.floats(-1, 1))
+def test_slope_and_intercept_are_those_of_an_unpenalised_logistic_regression(seed, slope, shift):
     y, score, groups = study(seed)
-    p = calibration.fit_calibrator(score, y)(score)
-    for method in ("score", "percentile"):
-        one, other = (thresholds.operating_point(y, v, 0.9, groups, method, resamples=50) for v in (score, p))
-        assert one[1:] == other[1:]
-    assert auroc(y, p) == pytest.approx(auroc(y, score))
+    p = 1 / (1 + np.exp(-(slope * (score - 1) + shift)))
+    logit = np.log(p / (1 - p))
+    by_hand = LogisticRegression(C=1e10, tol=1e-10, max_iter=1000).fit(logit[:, None], y)
+    found = calibration.calibration_slope(y, p, groups)
+    assert found["slope"].value == pytest.approx(by_hand.coef_[0, 0], rel=1e-3)
+    at = found["intercept"].value
+    assert np.mean(1 / (1 + np.exp(-(at + logit)))) == pytest.approx(y.mean())  # what calibration in the large asks
+    assert all(e.low < e.value < e.high and e.n == 24 for e in found.values())
 
 
-def test_few_abnormal_images_promise_no_specificity():
-    y, score, groups = study(n=40, groups=40)
-    assert thresholds.operating_point(y, score, 0.99).specificity.low == 0
-    big = study(n=4000, groups=4000)
-    assert thresholds.operating_point(*big[:2], 0.95).specificity.low > 0.3
-    assert thresholds.operating_point(*big[:2], 0.95, np.repeat(np.arange(400), 10)).specificity.low >= 0
+def test_slope_of_extreme_probabilities():
+    y, score, groups = study()
+    apart = calibration.calibration_slope(y, 0.98 * y + 0.01, groups)
+    assert math.isnan(apart["slope"].value) and apart["slope"].ci is None and math.isfinite(apart["intercept"].value)
+    constant = calibration.calibration_slope(y, np.full(120, 0.3), groups)
+    assert math.isnan(constant["slope"].value)
+    assert constant["intercept"].value == pytest.approx(np.log(y.mean() / (1 - y.mean())) - np.log(0.3 / 0.7))
+    one = calibration.calibration_slope(np.ones(5, int), np.full(5, 0.5))
+    assert all(math.isnan(e.value) for e in one.values())
+    sure = calibration.calibration_slope(np.r_[y, 1], np.r_[1 / (1 + np.exp(-score)), 0.0])  # sure and wrong
+    assert math.isfinite(sure["slope"].value)
 
 
-def test_bootstrap_of_the_operating_point_equals_copying_rows():
-    y, score, groups = study(n=30, groups=10)
-    names, generator, values = np.unique(groups), rng(4, "operating_point"), []
-    for _ in range(200):
-        rows = np.concatenate([np.flatnonzero(groups == names[g]) for g in generator.integers(10, size=10)])
-        if 0 < y[rows].mean() < 1:
-            values.append(thresholds.operating_point(y[rows], score[rows], 0.9).specificity.value)
-    o = thresholds.operating_point(y, score, 0.9, groups, "percentile", resamples=200, seed=4)
-    np.testing.assert_allclose(o.specificity.ci, np.quantile(values, [0.025, 0.975]))
+def test_metrics_of_the_probabilities_are_estimates_and_the_error_has_no_interval():
+    y, score, groups = study()
+    p = calibration.cross_calibrated(y, score, groups=groups)
+    found = calibration.calibration_metrics(y, p, groups, "copy groups")
+    assert {k: (v.n, v.units) for k, v in found.items()} == dict.fromkeys(("brier", "ece", "slope", "intercept"),
+                                                                          (24, "copy groups"))
+    assert found["ece"].ci is None and found["ece"].value == calibration.ece(y, p)
 
 
 def test_net_benefit_by_hand():
@@ -199,7 +204,6 @@ def test_a_clinics_prevalence_reweights_the_classes(seed, prevalence):
 def test_what_is_no_probability_is_refused():
     with pytest.raises(InputError, match="calibrate scores first"): calibration.ece([0, 1], [-0.5, 1.5])
     with pytest.raises(InputError, match="below 1"): thresholds.decision_curve([0, 1], [0.1, 0.9], [1.0])
-    with pytest.raises(InputError, match="sensitivity"): thresholds.operating_point([0, 1], [0.1, 0.9], 95)
     with pytest.raises(InputError, match="sigmoid"): calibration.fit_calibrator([0.1, 0.9], [0, 1], "platt")
 
 
@@ -211,7 +215,8 @@ def test_figures_of_drawn_data_say_so(plot):
     import matplotlib.pyplot as plt
 
     y, score, groups = study()
-    fig = plot(y, calibration.cross_calibrated(y, score, groups=groups), groups=groups, synthetic=True)
+    fold = [np.arange(120) // 10 % 4] if plot is evaluation_plots.plot_operating else []
+    fig = plot(y, calibration.cross_calibrated(y, score, groups=groups), *fold, groups=groups, synthetic=True)
     titles = [fig._suptitle.get_text() if fig._suptitle else "", *(a.get_title() for a in fig.axes)]
     assert any("synthetic" in t for t in titles)
     plt.close(fig)

@@ -119,7 +119,8 @@ def test_a_shift_of_the_features_is_seen_and_taken_back_by_recentring():
     assert found["recentred"]["accuracy"]["value"] > acc["outside"]["value"] + 0.1
     assert found["drift"]["features"]["set_auroc"]["value"] > 0.9 and found["drift"]["features"]["energy"]["p"] < 0.01
     words = " ".join(external.external_words(found))
-    assert "falls by" in words and "plain shift accounts for" in words and "can be told apart" in words
+    assert "falls by" in words and "can account for" in words and "can be told apart" in words
+    assert "the linear SVM reaches a balanced accuracy of" in words and ", accuracy of" in words
 
 
 def test_two_draws_of_the_same_hospital_are_not_told_apart():
@@ -158,6 +159,7 @@ def test_images_in_both_sets_are_counted_and_said():
     X, here = drawn("here", 60)
     found = external.external_validation(X, here, X, here, SETTINGS, evaluate(X, here, SETTINGS)).metrics
     assert found["shared_images"] == 60 and any("byte for byte" in w for w in external.external_words(found))
+    assert [w["code"] for w in found["warnings"]] == ["LKB401"] and found["warnings"][0]["text"].startswith("60 images")
 
 
 def test_the_section_is_plain_json_and_the_same_twice():
@@ -166,3 +168,55 @@ def test_the_section_is_plain_json_and_the_same_twice():
     inside = evaluate(X, here, SETTINGS)
     a, b = (external.external_validation(X, here, Z, there, SETTINGS, inside).metrics for _ in range(2))
     assert fingerprint(a) == fingerprint(b)
+
+
+def told(inside, outside, fall, auroc_fall=(0.0, -0.02, 0.02), best=None, again=None):
+    "A section with made-up balanced accuracies, and what is said of it."
+    one = lambda v, *ends: {"value": v, "ci": list(ends) if ends else [v - 0.05, min(v + 0.05, 1)], "n": 40}
+    metric = {"inside": one(inside), "outside": one(outside), "drop": one(inside - outside, *fall)}
+    section = {"name": "other", "n_images": 80, "counts": {"a": 40, "b": 40}, "warnings": [],
+               "models": {"svm": {"inside_scheme": "cv", "balanced_accuracy": metric, "accuracy": metric,
+                                  "auroc": {"drop": one(*auroc_fall)}}},
+               "recentred": {m: one(outside if again is None else again) for m in ("balanced_accuracy", "accuracy")},
+               "best_balanced_accuracy": best, "failing_where_unlike": None,
+               "drift": {"colour": {}, "size": {"median_here": [1, 1], "median_there": [1, 1], "unseen_share": 0.0},
+                         "features": {"energy": {"distance": 0.1, "null_mean": 0.1, "p": 0.5},
+                                      "set_auroc": one(0.5)}}}
+    return " ".join(external.external_words(section))
+
+
+def test_no_more_of_a_fall_is_explained_than_there_is_and_nothing_of_one_in_doubt():
+    assert "can account for all 10.0 points" in told(0.9, 0.8, (0.02, 0.18), again=0.95)
+    assert "can account for 5.0 of the 10.0 points" in told(0.9, 0.8, (0.02, 0.18), again=0.85)
+    assert "does not explain the fall" in told(0.9, 0.8, (0.02, 0.18), again=0.7)
+    doubtful = told(0.9, 0.85, (-0.02, 0.12), again=1.0, best=1.0)
+    assert "cannot tell" in doubtful and "plain shift" not in doubtful and "threshold" not in doubtful
+
+
+def test_another_threshold_is_blamed_only_where_it_was_shown_to_mend_most():
+    held = told(0.9, 0.8, (0.02, 0.18), best=0.95)
+    assert "would bring back 10.0 of the 10.0 points" in held and "upper bound" in held
+    assert "threshold" not in told(0.9, 0.8, (0.02, 0.18), best=0.84)  # mends less than half
+    assert "threshold" not in told(0.9, 0.8, (0.02, 0.18), (0.02, -0.1, 0.14), best=0.95)  # the order may have fallen
+    assert "threshold" not in told(0.9, 0.8, (0.02, 0.18), (0.03, 0.01, 0.04), best=0.95)  # it has
+    assert "easier one" in told(0.8, 0.9, (-0.18, -0.02), best=0.95)
+
+
+def test_the_best_threshold_is_that_of_a_search_over_all():
+    for seed in range(20):
+        draw = np.random.default_rng(seed)
+        y, score = draw.integers(0, 2, 30), draw.normal(size=30).round(draw.integers(0, 3))
+        by_hand = max(((score >= t)[y == 1].mean() + (score < t)[y == 0].mean()) / 2 for t in [*score, 9])
+        assert external.best_balanced_accuracy(y, score) == pytest.approx(by_hand)
+    assert math.isnan(external.best_balanced_accuracy([1, 1], [0, 1]))
+
+
+def test_another_set_of_one_class_is_told_of_by_accuracy():
+    X, here = drawn("here", 60)
+    Z, there = drawn("there", 40, seed=1)
+    only = dataclasses.replace(there, table=there.table.assign(
+        status=np.where(there.table.label == "normal", "ok", "skipped")))
+    found = external.external_validation(X, here, Z[::1][(there.table.label == "normal").to_numpy()], only, SETTINGS,
+                                         evaluate(X, here, SETTINGS)).metrics
+    words = " ".join(external.external_words(found))
+    assert "balanced" not in words and "accuracy of" in words and "nan" not in words

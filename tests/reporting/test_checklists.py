@@ -46,7 +46,8 @@ def full_metrics(groups=39):
             "permutation": {"classifier": "svm", "metric": "balanced_accuracy", "n_permutations": 1000, "observed": 0.9,
                             "p": 0.001, "smallest_p": 0.001, "n_labellings": None,
                             "null": {"mean": 0.5}},
-            "calibration": {"svm": {"brier": 0.07, "ece": 0.04, "operating_points": {"0.95": {}, "0.99": {}}}},
+            "calibration": {"svm": {"brier": {"value": 0.07}, "ece": {"value": 0.04}}},
+            "thresholds": {"svm": {"0.95": {}, "0.99": {}}},
             "audit": {"exact_duplicates": 0, "near_duplicates": 0, "label_conflicts": 0, "leaks": 0, "warnings": [],
                       "shortcuts": [{"probe": "file", "auroc": {"value": 0.52, "ci": [0.44, 0.6]}, "p": 0.4}]}}
 
@@ -176,7 +177,7 @@ def test_more_than_two_classes_have_answers_too():
     m = full_metrics()
     m["dataset"] |= {"classes": ["a", "b", "c"], "positive": None, "counts": {"a": 65, "b": 65, "c": 65}}
     m["holdout"]["models"] = {"svm": {"accuracy": {"value": 0.9, "ci": [0.8, 0.95]}, "auroc": {"value": None}}}
-    del m["calibration"]
+    del m["calibration"], m["thresholds"]
     assert "a, b and c apart" in row("CLAIM", "4", m)["answer"]
     assert "averaged over the classes" in row("CLAIM", "28", m)["answer"] and "highest score" in row("STARD-AI", "15c",
         m)["answer"]

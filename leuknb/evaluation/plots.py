@@ -96,14 +96,13 @@ def plot_reliability(
 # %% ../../nbs/04_evaluation/12_plots.ipynb #c1c000b0
 def plot_operating(
     y,  # [n] 0 or 1
-    score,  # [n] scores or probabilities
-    sensitivities=(0.95, 0.99),  # wanted
+    score,  # [n] out-of-fold scores of one repeat of a cross-validation
+    fold,  # [n] the fold each image was held out in
+    sensitivities=(0.95, 0.99),  # promised
     groups=None,  # [n] patients, for the intervals
     synthetic: bool = False,  # said in the title
 ):  # matplotlib Figure
-    """Return a ROC curve with the operating points at the wanted sensitivities and the 95 % intervals of their
-    specificities.
-    """
+    "Return a ROC curve with what thresholds chosen on the other folds reach, and the 95 % intervals of it."
     import matplotlib.pyplot as plt
 
     theme()
@@ -113,17 +112,19 @@ def plot_operating(
     ax.step(1 - share_below(s[~b], cuts), 1 - share_below(s[b], cuts), where="post", color="0.4")
     ax.plot([0, 1], [0, 1], color="0.8", linestyle="--", linewidth=1)
     for color, wanted in zip(("#0173b2", "#de8f05", "#029e73"), sensitivities):
-        o = operating_point(y, score, wanted, groups)
-        at = o.specificity
-        ax.errorbar([1 - at.value], [o.sensitivity], xerr=[[at.high - at.value], [at.value - at.low]],
-                    fmt="o", color=color, capsize=4,
-                    label=f"sensitivity {100 * wanted:g} %: specificity {100 * at.value:.0f} % ({100 * at.low:.0f} "
-                          f"to {100 * at.high:.0f})")
+        _draw_point(ax, operating_point(y, score, fold, wanted, groups), f"{100 * wanted:g} % promised", color)
     ax.set(xlabel="1 - specificity: negative called positive", ylabel="sensitivity: positive found", xlim=(-0.02, 1.02),
            ylim=(-0.02, 1.02),
            title="Operating points, 95 % intervals" + (" (synthetic data)" if synthetic else ""))
     ax.legend(frameon=False, loc="lower right", fontsize=9)
     return fig
+
+
+def _draw_point(ax, o, promised: str, color: str) -> None:
+    "One operating point with both intervals, or in the legend that there is none."
+    (se, up), (sp, away) = ((e.value, [[e.value - e.low], [e.high - e.value]]) for e in (o.sensitivity, o.specificity))
+    words = "no threshold" if o.why else f"sensitivity {100 * se:.0f} %, specificity {100 * sp:.0f} %"
+    ax.errorbar([1 - sp], [se], xerr=away[::-1], yerr=up, fmt="o", color=color, capsize=4, label=f"{promised}: {words}")
 
 # %% ../../nbs/04_evaluation/12_plots.ipynb #7929e687
 def plot_decision_curve(

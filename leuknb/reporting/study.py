@@ -21,7 +21,7 @@ from .provenance import run_facts
 # %% auto #0
 __all__ = ['EVALUATION', 'MADE_BY', 'DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'shaping_code', 'evaluation_key',
            'remembered', 'study_units', 'permutation_result', 'comparison_section', 'first_repeat',
-           'calibration_section', 'evaluation_sections', 'write_run']
+           'calibration_section', 'threshold_section', 'evaluation_sections', 'write_run']
 
 # %% ../../nbs/08_reporting/12_study.ipynb #593f8f58
 @dataclass
@@ -315,26 +315,40 @@ def first_repeat(
 
 # %% ../../nbs/08_reporting/12_study.ipynb #603208cf
 def calibration_section(study: Study) -> dict:
-    """Return Brier score, calibration error and operating points of every model from out-of-fold scores; fill
+    """Return how well the probabilities of every model are calibrated, from out-of-fold scores; fill
     `study.probabilities`.
     """
-    from leuknb.evaluation.calibration import brier, cross_calibrated, ece, ece_by_chance
-    from leuknb.evaluation.thresholds import operating_point
+    from leuknb.evaluation.calibration import calibration_metrics, cross_calibrated, ece_by_chance
+    from leuknb.evaluation.schemes import plain
 
     y, found = study.dataset.y, {}
     for model in study.settings.classifiers:
-        score, fold = first_repeat(study, model)
-        p = study.probabilities[model] = cross_calibrated(y, score, fold)
-        points = {str(s): operating_point(y, score, s, study.groups, units=study_units(study)).to_dict()
-                  for s in (0.95, 0.99)}
-        found[model] = {"brier": brier(y, p), "ece": ece(y, p),
-                        "ece_by_chance": ece_by_chance(p, seed=study.settings.seed), "operating_points": points}
+        p = study.probabilities[model] = cross_calibrated(y, *first_repeat(study, model))
+        found[model] = {**plain(calibration_metrics(y, p, study.groups, study_units(study))),
+                        "ece_by_chance": ece_by_chance(p, seed=study.settings.seed)}
     return found
+
+
+def threshold_section(study: Study) -> dict:
+    """Return the operating point of every model for each sensitivity that is asked for (None: 0.95 and 0.99), chosen
+    and judged on different folds of the first repeat.
+    """
+    from leuknb.evaluation.thresholds import operating_point
+
+    wanted = study.settings.sensitivity
+    return {model: {str(s): operating_point(study.dataset.y, *first_repeat(study, model), s, study.groups,
+                                            study_units(study)).to_dict()
+                    for s in ((0.95, 0.99) if wanted is None else (wanted,))} for model in study.settings.classifiers}
 
 # %% ../../nbs/08_reporting/12_study.ipynb #6abf5c37
 def evaluation_sections(study: Study) -> dict:
+<<<<<<< HEAD
     """Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, patients, comparisons,
     permutation, calibration.
+=======
+    """Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, comparisons,
+    permutation, calibration, thresholds.
+>>>>>>> 1e54029 (Pages of the report's parts run anew)
     """
     from leuknb.evaluation import schemes
     from leuknb.evaluation import permutation
@@ -355,7 +369,8 @@ def evaluation_sections(study: Study) -> dict:
     if s.permutations:
         with study.timed("permutations"): study.permutation = permutation_result(study)
         found["permutation"] = permutation.permutation_section(study.permutation)
-    if s.cv_repeats and positive: found["calibration"] = calibration_section(study)
+    if s.cv_repeats and positive:
+        found |= {"calibration": calibration_section(study), "thresholds": threshold_section(study)}
     return {k: v for k, v in found.items() if v}
 
 # %% ../../nbs/08_reporting/12_study.ipynb #96e2b560

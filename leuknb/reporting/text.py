@@ -22,7 +22,7 @@ from .html import list_html, table_html
 __all__ = ['HEADINGS', 'NUMBERS', 'SHARED', 'SCHEME_TITLES', 'TEST_WORDS', 'PROBE_WORDS', 'percent', 'span', 'question',
            'data_words', 'with_interval', 'headings', 'models_table', 'models_caption', 'paper_beside',
            'paper_table_html', 'lottery_words', 'cv_caption', 'grouped_words', 'comparisons_html', 'calibration_table',
-           'probe_table', 'audit_findings_html', 'skipped_html']
+           'threshold_table', 'probe_table', 'audit_findings_html', 'skipped_html']
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
 def percent(
@@ -215,17 +215,36 @@ TEST_WORDS = {"mcnemar_exact": "the exact McNemar test", "sign_flip_exact": "the
 
 # %% ../../nbs/08_reporting/02_text.ipynb #7431f2c6
 def calibration_table(metrics: dict) -> pd.DataFrame:
-    """Return one row a model: Brier score, calibration error, what that would be by chance, and specificity at two
-    sensitivities.
+    """Return one row a model: Brier score, calibration error, what that would be by chance, slope and intercept of
+    the calibration.
     """
-    rows = {}
-    for m, r in metrics["calibration"].items():
-        at = {float(s): o["specificity"] for s, o in r["operating_points"].items()}
-        points = {f"specificity at {s:.0%} sensitivity": f"{percent(e['value'])} ({span(e.get('ci'))})"
-                  for s, e in at.items()}
-        rows[model_name(m)] = {"Brier": f"{r['brier']:.3f}", "ECE": f"{r['ece']:.3f}",
-                                "ECE if perfect": f"{r['ece_by_chance']:.3f}", **points}
+    rows = {model_name(m): {"Brier": _number(r["brier"]), "ECE": _number(r["ece"]),
+                            "ECE if perfect": f"{r['ece_by_chance']:.3f}", "slope": _number(r["slope"]),
+                            "intercept": _number(r["intercept"])} for m, r in metrics["calibration"].items()}
     return pd.DataFrame(rows).T.rename_axis("model")
+
+
+def _number(e: dict) -> str:
+    "An estimate that is no rate, with its interval where it has one."
+    if e["value"] is None or e["value"] != e["value"]: return "undefined"
+    return f"{e['value']:.3f}" + (f" ({e['ci'][0]:.3f} to {e['ci'][1]:.3f})" if "ci" in e else "")
+
+
+def threshold_table(metrics: dict) -> pd.DataFrame:
+    """Return one row a model and sensitivity promised: the threshold, what thresholds so chosen reached on the folds
+    left out, or why there is none.
+    """
+    rows = [{"model": model_name(m), "promised": f"{100 * float(s):g} %", **_point_words(o)}
+            for m, points in metrics["thresholds"].items() for s, o in points.items()]
+    return pd.DataFrame(rows).set_index(["model", "promised"])
+
+
+def _point_words(o: dict) -> dict:
+    "An operating point as cells of a table."
+    known = o["threshold"] is not None and o["threshold"] == o["threshold"]
+    rates = {m: with_interval(m, o[m]["value"], o[m].get("ci")) if not o["why"] else ""
+             for m in ("sensitivity", "specificity")}
+    return {"threshold": f"{o['threshold']:.4g}" if known else "none", **rates, "why none": o["why"] or ""}
 
 # %% ../../nbs/08_reporting/02_text.ipynb #3fe7dddc
 PROBE_WORDS = {"file": "file facts (size, format, bytes, EXIF)", "colour": "colour means and spreads",

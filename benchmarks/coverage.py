@@ -274,7 +274,7 @@ def power_told(studies, seed):
 
 
 DESIGNS = ((39, 5, (0, 0.3, 0.6)), (73, 20, (0, 0.3, 0.6)), (195, 1, (0,)))  # patients, images of each, ICCs
-PROMISED, FRESH = 0.95, 1000  # sensitivity; new images of each class for the truth
+PROMISED, FRESH = 0.95, 4000  # sensitivity; new images of each class for the truth
 
 
 def threshold_study(generator, model, people, each, icc, fresh):
@@ -282,7 +282,7 @@ def threshold_study(generator, model, people, each, icc, fresh):
     the folds' models at the folds' thresholds; None where there is no threshold.
     """
     groups = np.repeat(np.arange(people), each)
-    y = half_of_each(generator, groups)
+    y = generator.permutation(np.arange(people) % 2)[groups]
     x = np.sqrt(icc) * generator.standard_normal((people, 5))[groups]
     x += np.sqrt(1 - icc) * generator.standard_normal(x.shape)
     x[:, 0] += 2.4 * y

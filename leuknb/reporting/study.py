@@ -342,13 +342,8 @@ def threshold_section(study: Study) -> dict:
 
 # %% ../../nbs/08_reporting/12_study.ipynb #6abf5c37
 def evaluation_sections(study: Study) -> dict:
-<<<<<<< HEAD
     """Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, patients, comparisons,
-    permutation, calibration.
-=======
-    """Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, comparisons,
     permutation, calibration, thresholds.
->>>>>>> 1e54029 (Pages of the report's parts run anew)
     """
     from leuknb.evaluation import schemes
     from leuknb.evaluation import permutation

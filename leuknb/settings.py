@@ -32,6 +32,8 @@ class SyntheticSettings(BaseModel):
     confounding: Annotated[float, Field(ge=0, le=1)] = 0.0
     # planted copies (exact, re-encoded, rotated, flipped, resized, cropped) among the images
     duplicates: Annotated[int, Field(ge=0)] = 0
+    flipped: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # share of the labels that are wrong
+    mixed: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the patients with images of both classes
     seed: Annotated[int, Field(ge=0)] = 0  # of the drawing; the run's own seed splits and fits
 
 # %% ../nbs/00c_settings.ipynb #4bf85842

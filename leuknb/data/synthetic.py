@@ -22,8 +22,8 @@ from ..settings import Settings, SyntheticSettings
 from .smears import draw_patient, draw_smear, MICROSCOPES, NORMAL_MIX, Patient, Smear
 
 # %% auto #0
-__all__ = ['DRAWING', 'N_WHITE', 'LOOKALIKES', 'COPY_KINDS', 'MASK_BITS', 'PNG_SHARE', 'plan_smears', 'draw_planned', 'Batch',
-           'draw_batch', 'copy_picture', 'encode', 'read_masks', 'write_smears', 'synthetic_folder']
+__all__ = ['DRAWING', 'N_WHITE', 'LOOKALIKES', 'COPY_KINDS', 'OTHER', 'MASK_BITS', 'PNG_SHARE', 'plan_smears', 'draw_planned',
+           'Batch', 'draw_batch', 'copy_picture', 'encode', 'read_masks', 'write_smears', 'synthetic_folder']
 
 # %% ../../nbs/01_data/04_synthetic.ipynb #318dd1e2
 DRAWING = 3  # raised whenever the same settings give different pictures
@@ -108,6 +108,48 @@ def _plan_copies(rows: list[dict], copies: dict, relabelled: int, generator: np.
                         "duplicate_kind": kind})
     return planned
 
+# %% ../../nbs/01_data/04_synthetic.ipynb #7d93f0d3
+OTHER = {"normal": "abnormal", "abnormal": "normal"}
+
+
+def _with_mixed(rows: list[dict], settings: SyntheticSettings) -> list[dict]:
+    """Rows in which a share of the patients has pictures of both kinds, with each patient's share of blasts: pairs of
+    patients, one of each class, exchange some pictures, so that the counts of the classes stay.
+    """
+    table, generator = pd.DataFrame(rows), rng(settings.seed, "synthetic", "mixed")
+    own = table.groupby("patient_id").agg(label=("label", "first"), n=("label", "size")).query("n > 1")
+    sides = [generator.permutation(own.index[own.label == c].to_numpy(object)) for c in OTHER]
+    pairs = list(zip(*sides))[: round(settings.mixed * table.patient_id.nunique() / 2)]
+    if not pairs:
+        raise InputError(f"setting synthetic.mixed = {settings.mixed} is not accepted: it needs patients of both "
+                         "classes with two images or more")
+    for pair in pairs:
+        k = generator.integers(1, own.n[list(pair)].min())
+        for patient in pair:
+            at = generator.permutation(np.flatnonzero(table.patient_id == patient))[:k]
+            table.loc[at, "label"] = table.loc[at, "label"].map(OTHER)
+    table["blast_share"] = (table.label == "abnormal").groupby(table.patient_id).transform("mean")
+    return table.to_dict("records")
+
+
+def _with_flips(table: pd.DataFrame, settings: SyntheticSettings) -> pd.DataFrame:
+    "The plan with a share of its labels wrong, a copy's like its original's; `true_label` keeps what is drawn."
+    sources = table.key[table.copy_of == ""].to_numpy(object)
+    n = round(settings.flipped * len(sources))
+    wrong = set(rng(settings.seed, "synthetic", "flipped").permutation(sources)[:n])
+    flipped = table.key.isin(wrong) | table.copy_of.isin(wrong)
+    return table.assign(true_label=table.label, label=table.label.mask(flipped, table.label.map(OTHER)))
+
+
+def _drawn_as(row) -> str:
+    "What a picture of the plan shows, whatever it is called."
+    return getattr(row, "true_label", row.label)
+
+
+def _truths(row) -> dict:
+    "What the plan knows of a picture that its label does not say."
+    return {name: getattr(row, name) for name in ("true_label", "blast_share") if hasattr(row, name)}
+
 # %% ../../nbs/01_data/04_synthetic.ipynb #764f954a
 def plan_smears(
     settings: SyntheticSettings = SyntheticSettings(),
@@ -115,18 +157,21 @@ def plan_smears(
 ) -> pd.DataFrame:
     """Return one row per image of a set, in the order of their file names: label, patient, microscope, and for
     copies what they are copies of.
+
+    With `flipped` labels also `true_label`, with `mixed` patients each patient's `blast_share`.
     """
     counts = _copy_plan(settings, relabelled)
     patients = _plan_patients(settings, counts["drawn"])
     rows = [{"label": p.label, "patient_id": p.patient_id, "key": f"{p.patient_id}/{k}"} for p in patients.itertuples()
             for k in range(p.n)]
+    if settings.mixed: rows = _with_mixed(rows, settings)
     for row, scope in zip(rows, _plan_scopes(settings, [r["label"] for r in rows])): row["scope"] = int(scope)
     generator = rng(settings.seed, "synthetic", "images")
     rows += _plan_copies(rows, counts["copies"], relabelled, generator)
     table = pd.DataFrame([rows[i] for i in generator.permutation(len(rows))])
     for column in ("copy_of", "duplicate_kind"): table[column] = table[column].fillna("") if column in table else ""
     table.insert(0, "number", np.arange(1, len(table) + 1))
-    return table
+    return table if not settings.flipped else _with_flips(table, settings)
 
 # %% ../../nbs/01_data/04_synthetic.ipynb #98771978
 def _maturity(difficulty: float, patient: Patient, generator: np.random.Generator) -> float:
@@ -156,16 +201,16 @@ def draw_planned(
     side: int | None = None,  # pixels of a square frame; None keeps the microscope's own
 ) -> Smear:
     "Return the picture of one row of the plan. Its truth holds the cells drawn, the microscope, and how hard it is."
-    patient = draw_patient(rng(settings.seed, "synthetic", "patient", row.patient_id), row.label, row.patient_id)
+    patient = draw_patient(rng(settings.seed, "synthetic", "patient", row.patient_id), _drawn_as(row), row.patient_id)
     scope = MICROSCOPES[row.scope] if side is None else MICROSCOPES[row.scope].resized(side)
     generator = rng(settings.seed, "synthetic", "image", row.key)
-    types, hosts = _cast(row.label, settings.difficulty, generator)
+    types, hosts = _cast(_drawn_as(row), settings.difficulty, generator)
     smear = draw_smear(types, patient, scope, generator, _maturity(settings.difficulty, patient, generator), hosts)
     main = types.index("myeloblast") if "myeloblast" in types else 0
     cell = {"diameter": smear.cells[main].diameter, "chromatin": smear.cells[main].contrast,
             "nucleoli": smear.cells[main].nucleoli}
     names = {"microscope": MICROSCOPES[row.scope].name, "cell_type": types[main], "cell_types": "+".join(types)}
-    return replace(smear, truth={**names, **smear.truth, **cell})
+    return replace(smear, truth={**_truths(row), **names, **smear.truth, **cell})
 
 # %% ../../nbs/01_data/04_synthetic.ipynb #8e172b8a
 @dataclass(frozen=True)

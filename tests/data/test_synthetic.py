@@ -317,3 +317,37 @@ def test_drawing_is_fast_enough_for_a_default_set():
     start = time.process_time()
     for row in rows: draw_planned(row)
     assert (time.process_time() - start) / len(rows) * 195 / 2 < 30  # seconds on two cores, twice the promise
+
+
+# flipped labels and patients of mixed cells
+
+
+def test_flips_and_mixed_patients_are_off_by_default_and_change_no_other_picture():
+    plain, both = plan_smears(SyntheticSettings(n_images=40)), SyntheticSettings(n_images=40, flipped=0.1)
+    assert not {"true_label", "blast_share"} & set(plain)
+    flipped = plan_smears(both)
+    assert (flipped.key == plain.key).all() and (flipped.true_label == plain.label).all()
+    row, other = next(flipped.itertuples()), next(plain.itertuples())
+    assert np.array_equal(draw_planned(row, both, 48).rgb, draw_planned(other, SyntheticSettings(n_images=40), 48).rgb)
+
+
+@pytest.mark.parametrize("share", (0.05, 0.2))
+def test_so_many_labels_are_wrong_and_the_truth_is_kept(share, tmp_path):
+    out = write_smears(tmp_path / "set", SyntheticSettings(n_images=40, duplicates=4, flipped=share, seed=2))
+    table = pd.read_csv(out / "metadata.csv", keep_default_na=False)
+    wrong = table.label != table.true_label
+    assert (wrong & (table.duplicate_of == "")).sum() == round(share * 36)
+    assert (table.file_name.str.split("/").str[0] == table.label).all()
+    assert (table.cell_types.str.contains("myeloblast") == (table.true_label == "abnormal")).all()
+    copies = table[table.duplicate_of != ""].set_index("duplicate_of")
+    assert (table.set_index("file_name").label[copies.index] == copies.label).all()
+
+
+def test_mixed_patients_hold_both_classes_and_the_counts_stay():
+    wanted = SyntheticSettings(n_images=120, images_per_patient=10, mixed=0.5, n_abnormal=50)
+    plan = plan_smears(wanted)
+    kinds = plan.groupby("patient_id").label.nunique()
+    assert (plan.label == "abnormal").sum() == 50 and (kinds == 2).sum() == 6
+    share = (plan.label == "abnormal").groupby(plan.patient_id).mean()
+    assert np.allclose(plan.groupby("patient_id").blast_share.first(), share)
+    assert (plan_smears(wanted).label == plan.label).all()

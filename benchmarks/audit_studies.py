@@ -187,7 +187,7 @@ def few_patients(studies: int, seed: int):
 
 def label_permutation(studies: int, seed: int):
     "The permutation test of a linear machine: how often p is at most 0.05 where labels mean nothing, and where a lot."
-    settings = make_settings(positive="abnormal", classifiers=["svm"], permutations=99)
+    settings = make_settings(positive="abnormal", classifiers=["svm"], permutations=39)
     for patients in (6, 10, 12, 20):
         groups, y = patient_labels(patients)
         table = pd.DataFrame({"file_name": [f"{i:04}.png" for i in range(len(y))], "group": groups,
@@ -195,7 +195,7 @@ def label_permutation(studies: int, seed: int):
         for effect, band in ((0.0, (0.0, 0.0) if patients < 8 else (0.03, 0.06)),
                              (6.0, (0.0, 0.0) if patients < 8 else (0.95, 1.0))):
             p = []
-            for i in range(min(4 * studies, 10 * MOST) if effect == 0 else min(studies, MOST)):
+            for i in range(min(12 * studies, 10 * MOST) if effect == 0 and patients > 6 else min(studies, MOST)):
                 X = shared_noise(rng(seed, "permuted", patients, effect, i), patients, 8) + effect * y[:, None]
                 fewer = settings.model_copy(update={"cv_folds": min(5, patients // 2), "seed": i})
                 p.append(permutation_test(X, table, fewer, n_jobs=1)["p"] <= 0.05)

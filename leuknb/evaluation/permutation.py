@@ -20,8 +20,8 @@ from .metrics import macro_rates
 from .paired_tests import permutation_p
 
 # %% auto #0
-__all__ = ['MOST_IMAGES', 'BATCH', 'shuffled', 'labelling_counts', 'labelling_batches', 'permutation_test', 'permutation_section',
-           'p_words', 'permutation_sentence']
+__all__ = ['MOST_IMAGES', 'FOLD_SETS', 'shuffled', 'labelling_counts', 'labelling_batches', 'permutation_test',
+           'permutation_section', 'p_words', 'permutation_sentence']
 
 # %% ../../nbs/04_evaluation/07_permutation.ipynb #c29c75a9
 # in a permutation test; enough to answer whether labels matter, and few enough to answer a thousand times
@@ -70,7 +70,7 @@ def labelling_counts(
     return ways, prod(map(factorial, Counter(map(tuple, exchanged.T.tolist())).values()))
 
 # %% ../../nbs/04_evaluation/07_permutation.ipynb #fc8ec9b4
-BATCH = 25  # labellings that share their folds
+FOLD_SETS = 40  # labellings share their folds when there are more of them, two dozen of a thousand
 
 
 def _folds_of(y, groups, folds: int, seed: int, *names) -> tuple[np.ndarray, list]:
@@ -88,12 +88,12 @@ def labelling_batches(
     splits: list[tuple[np.ndarray, np.ndarray]],  # folds of the true labelling
     n: int,  # shuffled labellings
     seed: int = 0,
-) -> list[tuple[np.ndarray, list]]:  # labellings [at most `BATCH`, n images] and the folds they share
+) -> list[tuple[np.ndarray, list]]:  # labellings [m, n images] and the folds they share
     """Return shuffled labellings with folds stratified by them, in batches; the first of all is the true labelling in
     its own folds.
     """
     out = []
-    for b, part in enumerate(np.array_split(np.arange(1 + n), -(-(1 + n) // BATCH))):
+    for b, part in enumerate(np.array_split(np.arange(1 + n), min(FOLD_SETS, 1 + n))):
         base, folds = (y, splits) if b == 0 else _folds_of(y, groups, len(splits), seed, "permutation", b)
         fold = np.empty(len(y), int)
         for f, (_, test) in enumerate(folds): fold[test] = f

@@ -72,7 +72,7 @@ def test_every_labelling_has_folds_stratified_by_it_and_no_training_part_lacks_a
 
 
 def test_the_permutation_test_judges_the_first_repeat_of_the_cross_validation():
-    X, table = study(16, 4, 1.0)
+    X, table = study(16, 3, 1.0)
     p = predict.evaluate(X, table, SVM.model_copy(update={"n_splits": 0, "cv_repeats": 1}))
     result = permutation.permutation_test(X, table, SVM)
     t = p[p.scheme == "cv"]
@@ -87,24 +87,24 @@ def test_a_model_that_calls_everything_by_the_larger_class_is_worth_a_half():
     X, table = study(20, 3)
     rare = table.assign(label=np.where(table.group.isin(["p00", "p01"]), "abnormal", "normal"))
     X = np.zeros_like(X)
-    result = permutation.permutation_test(X, rare, SVM.model_copy(update={"cv_folds": 2}))
+    result = permutation.permutation_test(X, rare, SVM.model_copy(update={"cv_folds": 2}), n_jobs=1)
     assert result["observed"] == 0.5 and result["p"] == 1.0
 
 
-@pytest.mark.parametrize("n, smallest", [(6, 0.1), (8, 2 / 70), (10, 2 / 252), (20, 1 / 400)])
+@pytest.mark.parametrize("n, smallest", [(6, 0.1), (8, 2 / 70), (10, 2 / 252), (20, 1 / 200)])
 def test_a_perfect_model_reaches_about_the_smallest_p_that_the_patients_allow(n, smallest):
-    X, table = study(n, effect=20.0)
-    result = permutation.permutation_test(X, table, SVM.model_copy(update={"permutations": 399,
-                                                                           "cv_folds": min(5, n // 2)}))
-    assert result["observed"] == 1.0 and result["smallest_p"] == pytest.approx(smallest)
-    assert result["p"] <= 2 * smallest + 0.01 and (result["p"] <= 0.05) == (n > 6)
-    said = permutation.permutation_sentence(permutation.permutation_section(result))
+    X, table = study(n, 4, effect=20.0)
+    found = [permutation.permutation_test(X, table, SVM.model_copy(update={
+        "permutations": 199, "cv_folds": min(5, n // 2), "seed": seed}), n_jobs=1) for seed in range(3)]
+    assert {r["observed"] for r in found} == {1.0} and found[0]["smallest_p"] == pytest.approx(smallest)
+    assert min(r["p"] for r in found) >= smallest and np.mean([r["p"] for r in found]) <= 1.5 * smallest + 0.01
+    said = permutation.permutation_sentence(permutation.permutation_section(found[0]))
     assert ("cannot decide" in said) == (n == 6) and ("The labels matter." in said) == (n > 6)
 
 
 def test_too_few_permutations_decide_nothing_and_none_give_no_p():
     X, table = study(12, effect=20.0)
-    few = permutation.permutation_test(X, table, SVM.model_copy(update={"permutations": 10}))
+    few = permutation.permutation_test(X, table, SVM.model_copy(update={"permutations": 10}), n_jobs=1)
     assert few["smallest_p"] == pytest.approx(1 / 11)
     assert "10 shuffled labellings are too few" in permutation.permutation_sentence(few)
     none = permutation.permutation_section(permutation.permutation_test(X, table, SVM.model_copy(
@@ -123,5 +123,5 @@ def test_labels_drawn_by_lot_among_patients_give_ordinary_p_values():
 
 def test_large_sets_are_permuted_on_a_part_with_whole_patients():
     X, table = study(240, 4)
-    result = permutation.permutation_test(X, table, SVM.model_copy(update={"permutations": 5}))
+    result = permutation.permutation_test(X, table, SVM.model_copy(update={"permutations": 5}), n_jobs=1)
     assert 380 <= result["n_images"] <= 420 and result["n_labellings"] is None and math.isfinite(result["smallest_p"])

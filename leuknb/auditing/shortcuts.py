@@ -71,12 +71,14 @@ def probe_features(
     return {name: c.loc[:, c.nunique() > 1].astype(float) for name, c in columns.items()}
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #265342a2
-def _auroc_interval(y: np.ndarray, scores: np.ndarray, groups) -> tuple[float, float]:
-    "Ends of the interval of a mean AUROC from scores [n, repeats, k]: the means over the classes that are there."
+def _auroc_interval(y: np.ndarray, scores: np.ndarray, groups, fold) -> tuple[float, float]:
+    """Ends of the interval of a mean AUROC from scores [n, repeats, k] and the fold [n, repeats] that held an image
+    out: the means over the classes that are there.
+    """
     called = scores.argmax(2)
     there = [c for c in range(scores.shape[2]) if 0 < (y == c).sum() < len(y)]
-    ends = [metric_intervals((y == c).astype(int), (called == c).astype(int), scores[:, :, c], groups, "score")["auroc"]
-            for c in (there[-1:] if scores.shape[2] == 2 else there)]
+    ends = [metric_intervals((y == c).astype(int), (called == c).astype(int), scores[:, :, c], groups, "score",
+                             fold=fold)["auroc"] for c in (there[-1:] if scores.shape[2] == 2 else there)]
     return float(np.mean([e.low for e in ends])), float(np.mean([e.high for e in ends]))
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #79409327
@@ -165,16 +167,18 @@ PROBE_SVM = ("sklearn.svm.LinearSVC", {"dual": False, "C": 1.0})
 
 
 def _svm_scores(X: np.ndarray, y: np.ndarray, splits, folds: int, n_classes: int, settings: Settings,
-                classifier=PROBE_SVM) -> np.ndarray:
-    "Out-of-fold scores [n, repeats, n_classes] of a linear support vector machine."
+                classifier=PROBE_SVM) -> tuple[np.ndarray, np.ndarray]:
+    "Out-of-fold scores [n, repeats, n_classes] of a linear support vector machine, and their folds [n, repeats]."
     name, params = classifier
     machine = study_classifier(name, len(X), params)
     scores = np.zeros((len(y), len(splits) // folds, n_classes))
+    fold = np.zeros(scores.shape[:2], int)
     few = len(X) * X.shape[1] < 10**6  # threads would wait for each other longer than they fit
     for split, _, part, _ in run_folds(X, y, splits, [machine], settings.seed, "probe", n_classes=n_classes,
                                        n_jobs=1 if few else None, what="probing for shortcuts"):
         scores[splits[split][1], split // folds] = part
-    return scores
+        fold[splits[split][1], split // folds] = split
+    return scores, fold
 
 
 def _strongest(columns: pd.DataFrame, y: np.ndarray, n_classes: int) -> tuple[str, float]:
@@ -190,17 +194,17 @@ def _probe(name, columns, y, groups, splits, folds, n_classes, labellings, setti
     row = {"probe": name, "auroc": 0.5, "low": 0.5, "high": 0.5, "p": math.nan}
     row["strongest"], row["strongest_auroc"] = _strongest(columns, y, n_classes)
     if not columns.shape[1]: return row, np.zeros(len(y))
-    scores = _svm_scores(columns.to_numpy(), y, splits, folds, n_classes, settings)
+    scores, fold = _svm_scores(columns.to_numpy(), y, splits, folds, n_classes, settings)
     row["auroc"], shares = auroc_shares(y, scores)
-    row["low"], row["high"] = _auroc_interval(y, scores, groups)
+    row["low"], row["high"] = _auroc_interval(y, scores, groups, fold)
     areas = least_squares_aurocs(columns.to_numpy(), labellings, groups, n_classes)
     return row | {"p": permutation_p(areas[0], areas[1:])}, shares
 
 
-def _model_scores(predictions: pd.DataFrame, names: np.ndarray, classes: list[str], settings: Settings) -> tuple[str,
-    np.ndarray] | None:
-    """The first model's cross-validated scores [n, repeats, k] of the named images; None when the table has none for
-    all of them.
+def _model_scores(predictions: pd.DataFrame, names: np.ndarray, classes: list[str],
+                  settings: Settings) -> tuple[str, np.ndarray, np.ndarray] | None:
+    """The first model's name, its cross-validated scores [n, repeats, k] of the named images and their folds
+    [n, repeats]; None when the table has none for all of them.
     """
     found = predictions[(predictions["scheme"] == "cv") & predictions["file_name"].isin(names)]
     model = settings.classifiers[0] if settings.classifiers[0] in set(found["model"]) else next(iter(found["model"]),
@@ -211,10 +215,11 @@ def _model_scores(predictions: pd.DataFrame, names: np.ndarray, classes: list[st
     columns = found[[f"score_{c}" for c in classes]].to_numpy(float) if len(classes) > 2 else np.stack([-found["score"],
         found["score"]], 1)
     at = np.searchsorted(repeats.index.to_numpy(object), names)
-    return model, columns.reshape(len(names), -1, len(classes))[at]
+    fold = found["split"].to_numpy(int).reshape(len(names), -1)
+    return model, columns.reshape(len(names), -1, len(classes))[at], fold[at]
 
 
-def _over_best(model: str, scores, y, groups, table: pd.DataFrame, shares) -> dict:
+def _over_best(model: str, scores, fold, y, groups, table: pd.DataFrame, shares) -> dict:
     """The model's AUROC, and its difference from the best probe's with interval and p (normal approximation, groups
     kept together).
     """
@@ -225,7 +230,7 @@ def _over_best(model: str, scores, y, groups, table: pd.DataFrame, shares) -> di
     difference = area - float(table["auroc"][best])
     half = float(stats.t.ppf(0.975, df)) * se
     p = float(2 * stats.t.sf(abs(difference) / se, df)) if se > 1e-12 else 1.0
-    return {"model": model, "auroc": area, "ci": list(_auroc_interval(y, scores, groups)),
+    return {"model": model, "auroc": area, "ci": list(_auroc_interval(y, scores, groups, fold)),
             "probe": table["probe"][best], "difference": difference,
             "difference_ci": [float(max(difference - half, -1.0)), float(min(difference + half, 1.0))], "p": p}
 
@@ -278,7 +283,7 @@ def run_probes(
         model = _model_scores(predictions, dataset.usable["file_name"].to_numpy(object)[some], classes, settings)
     if model is None and X is not None:
         same = "svm", settings.params.get("svm", {})
-        model = "svm", _svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings, same)
+        model = "svm", *_svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings, same)
     ways, alike = labelling_counts(y, groups)
     return Probed(table, {} if model is None else _over_best(*model, y, groups, table, shares), len(y),
                   group_codes(groups, len(y))[1], smallest_p=max(alike / ways, 1 / (1 + PERMUTATIONS)), **about)

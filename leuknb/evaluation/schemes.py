@@ -258,7 +258,7 @@ def patient_votes(
     """Return the metrics with every patient one vote: means over patients of the share of their images (of a class)
     called rightly.
 
-    Intervals: `effective_interval`, at most as many units as there are patients. Raises `InputError` where no
+    Intervals: `effective_interval`. Raises `InputError` where no
     patient is named.
     """
     t = of_scheme(predictions, scheme)
@@ -268,21 +268,24 @@ def patient_votes(
 
 def _votes(who, classes, units) -> dict[str, Estimate]:
     if who.groups is None: raise InputError("no patient is named: there is nothing to count by patient")
-    each = [_vote(who, who.label == c, units) for c in classes]
+    icc = intraclass_correlation(who.right, who.label, who.groups)
+    each = [_vote(who, who.label == c, icc, units) for c in classes]
     value = float(np.mean([e.value for e in each]))
-    found = {"accuracy": _vote(who, np.ones(len(who.label), bool), units),
+    found = {"accuracy": _vote(who, np.ones(len(who.label), bool), icc, units),
              "balanced_accuracy": Estimate(value, *mover(each), len(set(who.groups)), units, "MOVER")}
     return found | ({"sensitivity": each[1], "specificity": each[0]} if len(classes) == 2 else {})
 
 
-def _vote(who, some, units) -> Estimate:
-    "The mean over patients of the share of some images that are called rightly."
+def _vote(who, some, icc, units) -> Estimate:
+    """The mean over patients of the share of some images that are called rightly. With one vote each, g patients whose
+    m images are worth e independent ones are worth at most g^2 / sum 1 / e.
+    """
     codes, g = group_codes(who.groups[some], int(some.sum()))
     share, fold = group_means(who.right[some].astype(float), codes), fold_of_groups(who.split[some], codes)
     u = (share - share.mean(0)) / g * math.sqrt(g / max(g - 1, 1))
     variance = variance_over_repeats(u, share.mean(0), np.ones(share.shape), fold)
-    value = float(share.mean())
-    return Estimate(value, *effective_interval(value, variance, g, g), g, units, "score")
+    value, worth = float(share.mean()), [effective_number([m], icc) for m in np.bincount(codes)]
+    return Estimate(value, *effective_interval(value, variance, g**2 / sum(1 / e for e in worth), g), g, units, "score")
 
 # %% ../../nbs/04_evaluation/06_schemes.ipynb #784938a9
 def grouped_gap(

@@ -34,6 +34,9 @@ class SyntheticSettings(BaseModel):
     duplicates: Annotated[int, Field(ge=0)] = 0
     flipped: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # share of the labels that are wrong
     mixed: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the patients with images of both classes
+    n_sites: Annotated[int, Field(ge=1, le=20)] = 1  # places the patients come from, each with its own stain and lamp
+    # share of the patients in a subgroup whose blasts look more like normal cells
+    hard_group: Annotated[float, Field(ge=0, le=1)] = 0.0
     seed: Annotated[int, Field(ge=0)] = 0  # of the drawing; the run's own seed splits and fits
 
 # %% ../nbs/00c_settings.ipynb #4bf85842

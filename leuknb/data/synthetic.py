@@ -19,17 +19,19 @@ from PIL import Image
 
 from ..core import check_choice, fingerprint, home, InputError, LeuknbError, progress, rng, to_json, umask
 from ..settings import Settings, SyntheticSettings
-from .smears import draw_patient, draw_smear, MICROSCOPES, NORMAL_MIX, Patient, Smear
+from .smears import draw_patient, draw_smear, Microscope, MICROSCOPES, NORMAL_MIX, Patient, Smear
 
 # %% auto #0
-__all__ = ['DRAWING', 'N_WHITE', 'LOOKALIKES', 'COPY_KINDS', 'OTHER', 'MASK_BITS', 'PNG_SHARE', 'plan_smears', 'draw_planned',
-           'Batch', 'draw_batch', 'copy_picture', 'encode', 'read_masks', 'write_smears', 'synthetic_folder']
+__all__ = ['DRAWING', 'N_WHITE', 'LOOKALIKES', 'COPY_KINDS', 'HARDER', 'OTHER', 'MASK_BITS', 'PNG_SHARE', 'site_look',
+           'plan_smears', 'draw_planned', 'Batch', 'draw_batch', 'copy_picture', 'encode', 'read_masks', 'write_smears',
+           'synthetic_folder']
 
 # %% ../../nbs/01_data/04_synthetic.ipynb #318dd1e2
 DRAWING = 3  # raised whenever the same settings give different pictures
 N_WHITE = {1: 0.72, 2: 0.23, 3: 0.05}  # white cells in one picture, and how often
 LOOKALIKES = {"lymphocyte": 0.55, "monocyte": 0.45}  # the normal cells that blasts are confused with
 COPY_KINDS = ("exact", "reencoded", "resized", "rotated", "flipped", "cropped")
+HARDER = 0.3  # by how much the blasts of the subgroup `hard` are more difficult than those of others
 
 # %% ../../nbs/01_data/04_synthetic.ipynb #a55be2b5
 def _n_abnormal(settings: SyntheticSettings) -> int:
@@ -60,6 +62,40 @@ def _copy_plan(settings: SyntheticSettings, relabelled: int) -> dict:
     if relabelled and not all(drawn.values()):
         raise InputError(f"relabelled = {relabelled} is not accepted: it needs pictures of both classes")
     return {"drawn": drawn, "copies": copies}
+
+# %% ../../nbs/01_data/04_synthetic.ipynb #4b42124d
+def _plan_places(patients: pd.DataFrame, settings: SyntheticSettings) -> pd.DataFrame:
+    "The patients with a site and a subgroup each, as many of each in both classes; empty text where none is asked for."
+    site, hard = np.full(len(patients), "", object), np.full(len(patients), "", object)
+    generator = rng(settings.seed, "synthetic", "places")
+    for label in ("normal", "abnormal"):
+        here = np.flatnonzero(patients.label.to_numpy() == label)
+        order, other = generator.permutation(len(here)), generator.permutation(len(here))
+        if settings.n_sites > 1: site[here] = [f"site {i % settings.n_sites + 1}" for i in order]
+        if settings.hard_group: hard[here] = np.where(other < round(settings.hard_group * len(here)), "hard", "usual")
+    return patients.assign(site=site, subgroup=hard)
+
+
+def site_look(
+    seed: int,  # of the drawing
+    site: str,  # "site 1", "site 2", ...
+) -> tuple[np.ndarray, np.ndarray]:  # strength of each of the four stains, and of the lamp in red, green and blue
+    "Return how a site's slides differ from those of other sites."
+    generator = rng(seed, "synthetic", site)
+    return np.exp(generator.normal(0, 0.22, 4)), np.minimum(np.exp(generator.normal(-0.03, 0.05, 3)), 1)
+
+
+def _seen_at(row, settings: SyntheticSettings, patient: Patient, scope: Microscope) -> tuple[Patient, Microscope]:
+    "A patient and a microscope as the site of the picture shows them."
+    if not row.site: return patient, scope
+    stain, lamp = site_look(settings.seed, row.site)
+    return (replace(patient, stain=tuple((stain * patient.stain).tolist())),
+            replace(scope, light=tuple((lamp * scope.light).tolist())))
+
+
+def _difficulty(row, settings: SyntheticSettings) -> float:
+    "How hard the blasts of a picture are: harder in the subgroup `hard`."
+    return min(settings.difficulty + HARDER, 1) if row.subgroup == "hard" else settings.difficulty
 
 # %% ../../nbs/01_data/04_synthetic.ipynb #5cec411d
 def _plan_patients(settings: SyntheticSettings, drawn: dict) -> pd.DataFrame:
@@ -155,15 +191,15 @@ def plan_smears(
     settings: SyntheticSettings = SyntheticSettings(),
     relabelled: int = 0,  # how many of the planted copies carry the other class' label
 ) -> pd.DataFrame:
-    """Return one row per image of a set, in the order of their file names: label, patient, microscope, and for
-    copies what they are copies of.
+    """Return one row per image of a set, in the order of their file names: label, patient, site, subgroup, microscope,
+    and for copies what they are copies of.
 
     With `flipped` labels also `true_label`, with `mixed` patients each patient's `blast_share`.
     """
     counts = _copy_plan(settings, relabelled)
-    patients = _plan_patients(settings, counts["drawn"])
-    rows = [{"label": p.label, "patient_id": p.patient_id, "key": f"{p.patient_id}/{k}"} for p in patients.itertuples()
-            for k in range(p.n)]
+    patients = _plan_places(_plan_patients(settings, counts["drawn"]), settings)
+    rows = [{"label": p.label, "patient_id": p.patient_id, "key": f"{p.patient_id}/{k}", "site": p.site,
+             "subgroup": p.subgroup} for p in patients.itertuples() for k in range(p.n)]
     if settings.mixed: rows = _with_mixed(rows, settings)
     for row, scope in zip(rows, _plan_scopes(settings, [r["label"] for r in rows])): row["scope"] = int(scope)
     generator = rng(settings.seed, "synthetic", "images")
@@ -196,21 +232,23 @@ def _cast(label: str, difficulty: float, generator: np.random.Generator) -> tupl
 
 # %% ../../nbs/01_data/04_synthetic.ipynb #049b2818
 def draw_planned(
-    row,  # one row of `plan_smears` that is no copy: label, patient_id, scope, key
+    row,  # one row of `plan_smears` that is no copy: label, patient_id, site, subgroup, scope, key
     settings: SyntheticSettings = SyntheticSettings(),
     side: int | None = None,  # pixels of a square frame; None keeps the microscope's own
 ) -> Smear:
     "Return the picture of one row of the plan. Its truth holds the cells drawn, the microscope, and how hard it is."
     patient = draw_patient(rng(settings.seed, "synthetic", "patient", row.patient_id), _drawn_as(row), row.patient_id)
     scope = MICROSCOPES[row.scope] if side is None else MICROSCOPES[row.scope].resized(side)
-    generator = rng(settings.seed, "synthetic", "image", row.key)
-    types, hosts = _cast(_drawn_as(row), settings.difficulty, generator)
-    smear = draw_smear(types, patient, scope, generator, _maturity(settings.difficulty, patient, generator), hosts)
+    patient, scope = _seen_at(row, settings, patient, scope)
+    generator, difficulty = rng(settings.seed, "synthetic", "image", row.key), _difficulty(row, settings)
+    types, hosts = _cast(_drawn_as(row), difficulty, generator)
+    smear = draw_smear(types, patient, scope, generator, _maturity(difficulty, patient, generator), hosts)
     main = types.index("myeloblast") if "myeloblast" in types else 0
     cell = {"diameter": smear.cells[main].diameter, "chromatin": smear.cells[main].contrast,
             "nucleoli": smear.cells[main].nucleoli}
     names = {"microscope": MICROSCOPES[row.scope].name, "cell_type": types[main], "cell_types": "+".join(types)}
-    return replace(smear, truth={**_truths(row), **names, **smear.truth, **cell})
+    places = {name: getattr(row, name) for name in ("site", "subgroup") if getattr(row, name)}
+    return replace(smear, truth={**_truths(row), **names, **places, **smear.truth, **cell})
 
 # %% ../../nbs/01_data/04_synthetic.ipynb #8e172b8a
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from leuknb.core import InputError, rng
 from leuknb.settings import Settings, SyntheticSettings
 from leuknb.data.smears import beer_lambert, CELL_TYPES, draw_patient, draw_smear, draw_traits, MICROSCOPES, STAINS
 from leuknb.data.synthetic import (
-    COPY_KINDS, copy_picture, draw_batch, draw_planned, plan_smears, read_masks, synthetic_folder, write_smears)
+    COPY_KINDS, copy_picture, draw_batch, draw_planned, HARDER, plan_smears, read_masks, synthetic_folder, write_smears)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,39 @@ def test_file_names_and_their_order_do_not_tell_the_class(small):
     plan = plan_smears()
     assert abs(roc_auc_score(plan.label == "abnormal", plan.number) - 0.5) < 0.12
     assert abs(roc_auc_score(plan.label == "abnormal", plan.patient_id.str[1:].astype(int)) - 0.5) < 0.2
+
+
+# sites and a harder subgroup
+
+
+def test_sites_and_the_hard_group_are_of_patients_and_do_not_tell_the_class():
+    plan = plan_smears(SyntheticSettings(n_sites=3, hard_group=0.3, duplicates=10))
+    patients = plan.groupby("patient_id")[["site", "subgroup", "label"]].agg(["nunique", "first"])
+    assert (patients.xs("nunique", axis=1, level=1) == 1).all(axis=None)
+    patients = patients.xs("first", axis=1, level=1)
+    for column in ("site", "subgroup"):
+        assert chi2_contingency(pd.crosstab(patients.label, patients[column])).pvalue > 0.9
+    assert set(patients.site) == {"site 1", "site 2", "site 3"}
+    assert abs((patients.subgroup == "hard").mean() - 0.3) < 0.05
+
+
+def test_a_site_has_its_own_colour_and_the_hard_group_blasts_nearer_to_normal_cells():
+    batch = draw_batch(SyntheticSettings(n_images=120, n_sites=3, hard_group=0.5), side=48)
+    colour, truth = batch.rgb.mean((1, 2)), batch.truth
+    middle = np.stack([colour[truth.site == s].mean(0) for s in sorted(set(truth.site))])
+    within = np.mean([colour[truth.site == s].std(0) for s in set(truth.site)])
+    assert max(np.linalg.norm(a - b) for a in middle for b in middle) > 1.5 * within
+    hard = truth.groupby("subgroup").maturity.mean()
+    assert abs(hard["hard"] - hard["usual"] - HARDER) < 0.12  # three standard errors of six patients a group
+
+
+def test_one_site_and_no_hard_group_leave_the_pictures_as_they_were(small):
+    plain = draw_batch(SyntheticSettings(n_images=6), side=48)
+    sites = draw_batch(SyntheticSettings(n_images=6, n_sites=2), side=48)
+    hard = draw_batch(SyntheticSettings(n_images=6, hard_group=1), side=48)
+    assert not {"site", "subgroup"} & {*plain.truth} and not {"site", "subgroup"} & {*small[1]}
+    assert (plain.rgb != sites.rgb).any((1, 2, 3)).all()
+    assert np.array_equal(plain.rgb[plain.y == 0], hard.rgb[hard.y == 0])  # normal cells are the same
 
 
 # stain

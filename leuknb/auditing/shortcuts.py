@@ -17,7 +17,7 @@ from ..settings import Settings
 from ..warning_codes import warning
 from ..data.datasets import Dataset, group_codes
 from ..data.descriptors import Facts
-from ..classification.estimators import study_classifier
+from ..classification.estimators import model_name, study_classifier
 from ..classification.fitting import run_folds
 from ..evaluation.splits import cv_splits, random_splits
 from ..evaluation.metrics import auroc_of_columns, auroc_shares
@@ -71,14 +71,12 @@ def probe_features(
     return {name: c.loc[:, c.nunique() > 1].astype(float) for name, c in columns.items()}
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #265342a2
-def _auroc_interval(y: np.ndarray, scores: np.ndarray, groups, fold) -> tuple[float, float]:
-    """Ends of the interval of a mean AUROC from scores [n, repeats, k] and the fold [n, repeats] that held an image
-    out: the means over the classes that are there.
-    """
+def _auroc_interval(y: np.ndarray, scores: np.ndarray, groups) -> tuple[float, float]:
+    "Ends of the interval of a mean AUROC from scores [n, repeats, k]: the means over the classes that are there."
     called = scores.argmax(2)
     there = [c for c in range(scores.shape[2]) if 0 < (y == c).sum() < len(y)]
-    ends = [metric_intervals((y == c).astype(int), (called == c).astype(int), scores[:, :, c], groups, "score",
-                             fold=fold)["auroc"] for c in (there[-1:] if scores.shape[2] == 2 else there)]
+    ends = [metric_intervals((y == c).astype(int), (called == c).astype(int), scores[:, :, c], groups, "score")["auroc"]
+            for c in (there[-1:] if scores.shape[2] == 2 else there)]
     return float(np.mean([e.low for e in ends])), float(np.mean([e.high for e in ends]))
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #79409327
@@ -167,18 +165,16 @@ PROBE_SVM = ("sklearn.svm.LinearSVC", {"dual": False, "C": 1.0})
 
 
 def _svm_scores(X: np.ndarray, y: np.ndarray, splits, folds: int, n_classes: int, settings: Settings,
-                classifier=PROBE_SVM) -> tuple[np.ndarray, np.ndarray]:
-    "Out-of-fold scores [n, repeats, n_classes] of a linear support vector machine, and their folds [n, repeats]."
+                classifier=PROBE_SVM) -> np.ndarray:
+    "Out-of-fold scores [n, repeats, n_classes] of a linear support vector machine."
     name, params = classifier
     machine = study_classifier(name, len(X), params)
     scores = np.zeros((len(y), len(splits) // folds, n_classes))
-    fold = np.zeros(scores.shape[:2], int)
     few = len(X) * X.shape[1] < 10**6  # threads would wait for each other longer than they fit
     for split, _, part, _ in run_folds(X, y, splits, [machine], settings.seed, "probe", n_classes=n_classes,
                                        n_jobs=1 if few else None, what="probing for shortcuts"):
         scores[splits[split][1], split // folds] = part
-        fold[splits[split][1], split // folds] = split
-    return scores, fold
+    return scores
 
 
 def _strongest(columns: pd.DataFrame, y: np.ndarray, n_classes: int) -> tuple[str, float]:
@@ -194,17 +190,17 @@ def _probe(name, columns, y, groups, splits, folds, n_classes, labellings, setti
     row = {"probe": name, "auroc": 0.5, "low": 0.5, "high": 0.5, "p": math.nan}
     row["strongest"], row["strongest_auroc"] = _strongest(columns, y, n_classes)
     if not columns.shape[1]: return row, np.zeros(len(y))
-    scores, fold = _svm_scores(columns.to_numpy(), y, splits, folds, n_classes, settings)
+    scores = _svm_scores(columns.to_numpy(), y, splits, folds, n_classes, settings)
     row["auroc"], shares = auroc_shares(y, scores)
-    row["low"], row["high"] = _auroc_interval(y, scores, groups, fold)
+    row["low"], row["high"] = _auroc_interval(y, scores, groups)
     areas = least_squares_aurocs(columns.to_numpy(), labellings, groups, n_classes)
     return row | {"p": permutation_p(areas[0], areas[1:])}, shares
 
 
-def _model_scores(predictions: pd.DataFrame, names: np.ndarray, classes: list[str],
-                  settings: Settings) -> tuple[str, np.ndarray, np.ndarray] | None:
-    """The first model's name, its cross-validated scores [n, repeats, k] of the named images and their folds
-    [n, repeats]; None when the table has none for all of them.
+def _model_scores(predictions: pd.DataFrame, names: np.ndarray, classes: list[str], settings: Settings) -> tuple[str,
+    np.ndarray] | None:
+    """The first model's cross-validated scores [n, repeats, k] of the named images; None when the table has none for
+    all of them.
     """
     found = predictions[(predictions["scheme"] == "cv") & predictions["file_name"].isin(names)]
     model = settings.classifiers[0] if settings.classifiers[0] in set(found["model"]) else next(iter(found["model"]),
@@ -215,11 +211,10 @@ def _model_scores(predictions: pd.DataFrame, names: np.ndarray, classes: list[st
     columns = found[[f"score_{c}" for c in classes]].to_numpy(float) if len(classes) > 2 else np.stack([-found["score"],
         found["score"]], 1)
     at = np.searchsorted(repeats.index.to_numpy(object), names)
-    fold = found["split"].to_numpy(int).reshape(len(names), -1)
-    return model, columns.reshape(len(names), -1, len(classes))[at], fold[at]
+    return model, columns.reshape(len(names), -1, len(classes))[at]
 
 
-def _over_best(model: str, scores, fold, y, groups, table: pd.DataFrame, shares) -> dict:
+def _over_best(model: str, scores, y, groups, table: pd.DataFrame, shares) -> dict:
     """The model's AUROC, and its difference from the best probe's with interval and p (normal approximation, groups
     kept together).
     """
@@ -230,7 +225,7 @@ def _over_best(model: str, scores, fold, y, groups, table: pd.DataFrame, shares)
     difference = area - float(table["auroc"][best])
     half = float(stats.t.ppf(0.975, df)) * se
     p = float(2 * stats.t.sf(abs(difference) / se, df)) if se > 1e-12 else 1.0
-    return {"model": model, "auroc": area, "ci": list(_auroc_interval(y, scores, groups, fold)),
+    return {"model": model, "auroc": area, "ci": list(_auroc_interval(y, scores, groups)),
             "probe": table["probe"][best], "difference": difference,
             "difference_ci": [float(max(difference - half, -1.0)), float(min(difference + half, 1.0))], "p": p}
 
@@ -283,7 +278,7 @@ def run_probes(
         model = _model_scores(predictions, dataset.usable["file_name"].to_numpy(object)[some], classes, settings)
     if model is None and X is not None:
         same = "svm", settings.params.get("svm", {})
-        model = "svm", *_svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings, same)
+        model = "svm", _svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings, same)
     ways, alike = labelling_counts(y, groups)
     return Probed(table, {} if model is None else _over_best(*model, y, groups, table, shares), len(y),
                   group_codes(groups, len(y))[1], smallest_p=max(alike / ways, 1 / (1 + PERMUTATIONS)), **about)
@@ -369,12 +364,12 @@ def judge_probes(
 
 
 def _ranking(over: dict) -> str:
-    "How much the model adds over the best probe, in words."
+    "How far the model lies above the best probe, in words."
     low, high = over["difference_ci"]
-    verdict = "adds" if low > 0 else "falls behind by" if high < 0 else "cannot be told from it: difference"
+    verdict = "is above it by" if low > 0 else "is below it by" if high < 0 else "cannot be told from it: difference"
     size = abs(over["difference"]) if high < 0 or low > 0 else over["difference"]
     ends = (-high, -low) if high < 0 else (low, high)
     size, ends = round(size, 2) + 0.0, [round(e, 2) + 0.0 for e in ends]  # no minus before a zero
-    return (f"The model ({over['model']}) reaches AUROC {over['auroc']:.2f}; the best probe ({over['probe']}) "
-            f"{over['auroc'] - over['difference']:.2f}. "
+    return (f"The model ({model_name(over['model'])}) reaches AUROC {over['auroc']:.2f}; the best probe "
+            f"({over['probe']}) {over['auroc'] - over['difference']:.2f}. "
             f"The model {verdict} {size:.2f} ({ends[0]:.2f} to {ends[1]:.2f}).")

@@ -16,7 +16,7 @@ from ..settings import Settings
 from ..plotting import theme
 from ..data.segmentation import BACKGROUND
 from ..features.backbones import build
-from ..evaluation.intervals import bca, Estimate, wilson
+from ..evaluation.intervals import Estimate, wilson
 from .evidence import Evidence
 
 # %% auto #0
@@ -116,10 +116,14 @@ def mean_interval(
     seed: int = 0,
     resamples: int = 2000,
 ) -> Estimate:
-    "Return the mean over images with its BCa bootstrap interval (95 %)."
+    """Return the mean over images with its BCa bootstrap interval (95 %); without one when all values are equal.
+
+    Efron 1987, doi:10.1080/01621459.1987.10478410.
+    """
     v = np.asarray(values, float)
-    drawn = v[rng(seed, "mean_interval").integers(len(v), size=(resamples, len(v)))].mean(1)
-    return bca(float(v.mean()), drawn, (v.sum() - v) / max(len(v) - 1, 1))
+    if np.ptp(v) == 0: return Estimate(float(v.mean()), n=len(v))
+    ends = stats.bootstrap((v,), np.mean, n_resamples=resamples, random_state=rng(seed, "mean_interval"))
+    return Estimate(float(v.mean()), *map(float, ends.confidence_interval), len(v), method="bca")
 
 # %% ../../nbs/06_explanation/02_faithfulness.ipynb #cb90eb72
 def areas(

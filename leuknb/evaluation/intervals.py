@@ -20,7 +20,7 @@ __all__ = ['TRAINING_SHARE', 'METHODS', 'NONE', 'Estimate', 'two_sided_quantile'
            'delong_covariance', 'delong_interval', 'fold_of_groups', 'metric_values', 'jackknife_variance',
            'variance_over_repeats', 'repeated_variance', 'clustered_variance', 'intraclass_correlation', 'group_means',
            'effective_number', 'effective_interval', 'mover', 'metric_intervals', 'proportion_interval',
-           'effective_images', 'corrected_mean', 'nadeau_bengio_interval', 'caution']
+           'effective_images', 'corrected_mean', 'nadeau_bengio_interval']
 
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #c6f69791
 class Estimate(NamedTuple):
@@ -630,14 +630,3 @@ def nadeau_bengio_interval(
     half = float(two_sided_quantile(level, df)) * se
     n = int(np.sum(~np.isnan(np.asarray(per_split, float))))
     return Estimate(mean, mean - half, mean + half, n, "splits", "nadeau_bengio")
-
-# %% ../../nbs/04_evaluation/03_intervals.ipynb #f36a27de
-def caution(
-    n_groups: int,  # patients behind the numbers
-) -> str:  # a sentence, or an empty string from 20 patients on
-    """Return what to say of numbers from few patients: below 20 the intervals of a cross-validation hold the truth
-    less often than they promise (the study below).
-    """
-    if n_groups >= 20: return ""
-    return (f"with {n_groups} patients the 95 % intervals of a cross-validation hold the truth in about nine of ten "
-            f"studies only; twenty patients are needed")

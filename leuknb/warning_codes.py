@@ -43,6 +43,12 @@ CODES: dict[str, WarningCode] = {
         "Some pictures are blank, blurred, overexposed or unlike all others. A model may learn their class from the "
         "fault.",
         "Look at them (audit.html shows them); leave out what no person could judge."),
+    "LKB105": WarningCode(
+        "labels that may be wrong",
+        "A model of all other patients contradicts more labels, and more firmly, than its own doubt explains. Wrong "
+        "labels "
+        "are counted against the model that is right, and teach the next one wrong.",
+        "Look at the images listed (labels.csv ranks all of them), correct or drop what is wrong, and run again."),
     "LKB201": WarningCode(
         "facts of the file tell the classes apart",
         "Size, format, compression or other facts of the file, without a look at the picture, tell the classes apart. "

@@ -19,6 +19,7 @@ from ..data.datasets import Dataset, groups as belonging
 from ..data.descriptors import Facts, image_facts
 from ..evaluation.intervals import Estimate
 from .duplicates import clusters_of, find_duplicates
+from .labels import find_suspects, Suspects
 from .quality import find_quality, UNUSABLE
 from .shortcuts import judge_probes, run_probes
 
@@ -82,6 +83,7 @@ class Audit:
     metrics: dict = field(default_factory=dict)
     folder: Path | None = None  # where it was written
     skipped: pd.DataFrame | None = None  # the files that were left out, and why
+    suspects: Suspects | None = None  # labels to look at again; None where they could not be judged, or were not asked for
 
     @property
     def exit_code(self) -> int:
@@ -216,6 +218,12 @@ def _over_section(over: dict, behind: tuple[int, str]) -> dict:
             "difference": Estimate(over["difference"], *over["difference_ci"], *behind).to_dict(), "p": over["p"]}
 
 
+def _suspects(dataset: Dataset, settings: Settings, X, groups) -> Suspects | None:
+    "The labels to look at again; None without features, and where they were not asked for or cannot be judged."
+    if X is None or not settings.suspects: return None
+    return find_suspects(X, dataset, groups, settings.suspects, settings.seed)
+
+
 def run_audit(
     dataset: Dataset,
     settings: Settings = Settings(),
@@ -237,6 +245,8 @@ def run_audit(
     quality = find_quality(facts, dataset, X)
     found, remarks = judge_probes(probed)
     data = _data_warnings(duplicates, leaks, quality, copies.exact, copies.near)
+    suspects = _suspects(dataset, settings, X, groups)
+    if suspects and suspects.warning: data.append(suspects.warning)
     warned = acknowledged(sorted(data + found, key=lambda w: w["code"] == "LKB104"), settings.acknowledge)
     behind = probed.n_groups, probed.units
     shortcuts = [{"probe": r.probe, "auroc": Estimate(r.auroc, r.low, r.high, *behind).to_dict(), "p": _known(r.p),
@@ -245,6 +255,7 @@ def run_audit(
                "label_conflicts": int(duplicates.loc[duplicates["conflict"], "cluster"].nunique()),
                "leaks": len(leaks), "shortcuts": shortcuts,
                "warnings": warned} | ({"over_best_probe": _over_section(probed.over, behind)} if probed.over else {})
+    if suspects: metrics["suspect_labels"] = suspects.metrics
     conflicts = duplicates[duplicates["conflict"]].reset_index(drop=True)
     return Audit(duplicates, conflicts, leaks, probed.table, probed.over, quality, _balance(dataset), clusters, groups,
-                 warned, remarks, metrics)
+                 warned, remarks, metrics, suspects=suspects)

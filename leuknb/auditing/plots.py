@@ -14,7 +14,7 @@ from .audit import Audit
 from .published_table import PublishedCheck
 
 # %% auto #0
-__all__ = ['plot_shortcuts', 'show_duplicates', 'show_quality', 'plot_published']
+__all__ = ['plot_shortcuts', 'show_duplicates', 'show_quality', 'show_suspects', 'plot_published']
 
 # %% ../../nbs/05_auditing/05_plots.ipynb #aeb3af8d
 def _titled(text: str, synthetic: bool) -> str: return text + (" (synthetic images)" if synthetic else "")
@@ -83,6 +83,18 @@ def show_quality(
     shown = [(r.file_name, f"{issue}\n{r.value:.3g}") for issue,
              part in audit.quality.groupby("issue", sort=False) for r in part.head(per_issue).itertuples()]
     return _sheet(dataset, [shown[i : i + 8] for i in range(0, len(shown), 8)], "Pictures to look at", settings)
+
+# %% ../../nbs/05_auditing/05_plots.ipynb #8001fbe6
+def show_suspects(
+    audit: Audit,
+    dataset: Dataset,
+    settings: Settings = Settings(),
+):
+    "Return a figure with the images whose label may be wrong, the least likely first; None when none is listed."
+    if audit.suspects is None or not len(listed := audit.suspects.listed()): return None
+    shown = [(r.file_name, f"{r.label}:\n{100 * r.probability:.1f} %") for r in listed.itertuples()]
+    return _sheet(dataset, [shown[i : i + 8] for i in range(0, len(shown), 8)],
+                  "Labels to look at again, and how likely they are", settings)
 
 # %% ../../nbs/05_auditing/05_plots.ipynb #f09dbd31
 def plot_published(

@@ -14,10 +14,10 @@ from ..warning_codes import unacknowledged
 from ..data.datasets import Dataset
 from ..auditing.quality import ISSUES
 from ..auditing.audit import Audit, split_sides
+from ..auditing.labels import write_labels
 from ..auditing.plots import plot_shortcuts
 from .text import skipped_html
 from .html import figure_html, page_html, render, table_html, thumbnail_uri
-
 
 # %% auto #0
 __all__ = ['SHORTCUT_COLUMNS', 'audit_html', 'write_audit']
@@ -43,9 +43,15 @@ def audit_html(
                   **_counts(dataset),
                   clusters=[pictured(rows) for _, rows in shown],
                   n_clusters=int(audit.duplicates["cluster"].max()) if len(audit.duplicates) else 0,
+                  suspects=pictured(_listed(audit)), labels=audit.metrics.get("suspect_labels"),
                   quality=[(issue, ISSUES[issue], len(rows), pictured(rows)) for issue, rows in found],
                   has_split=bool(split_sides(dataset, None)), n_open=len(unacknowledged(audit.warnings)))
     return page_html(f"Audit of {dataset.name}", body)
+
+
+def _listed(audit: Audit):
+    "The images whose label may be wrong; none where labels were not judged."
+    return audit.suspects.listed() if audit.suspects else audit.duplicates.head(0)
 
 
 def _counts(dataset: Dataset) -> dict[str, str]:
@@ -85,7 +91,7 @@ def write_audit(
     out: str | Path,  # folder, made when it is not there
     settings: Settings = Settings(),
 ) -> Path:  # of audit.html
-    "Write audit.html, audit.json and duplicates.csv into a folder, each whole or not at all."
+    "Write audit.html, audit.json, duplicates.csv and labels.csv (where labels were judged), each whole or not at all."
     out = Path(out)
     facts = {"name": dataset.name, "n_images": len(dataset.usable),
              "n_skipped": len(dataset.table) - len(dataset.usable),
@@ -101,5 +107,6 @@ def write_audit(
         rows = csv.writer(f, lineterminator="\n")
         rows.writerow(audit.duplicates.columns)
         rows.writerows([safe_cell(v) for v in row] for row in audit.duplicates.itertuples(index=False))
+    if audit.suspects: write_labels(audit.suspects, out / "labels.csv")
     with write_atomic(out / "audit.html") as f: f.write(page)
     return out / "audit.html"

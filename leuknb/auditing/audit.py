@@ -83,7 +83,7 @@ class Audit:
     metrics: dict = field(default_factory=dict)
     folder: Path | None = None  # where it was written
     skipped: pd.DataFrame | None = None  # the files that were left out, and why
-    suspects: Suspects | None = None  # labels to look at again; None where they could not be judged, or were not asked for
+    suspects: Suspects | None = None  # labels to look at again; None where that could not be judged, or was not asked
 
     @property
     def exit_code(self) -> int:

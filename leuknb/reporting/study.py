@@ -195,7 +195,7 @@ class Study:
                               self.folder / "figures"))
 
     def save(self) -> None:
-        "Write metrics.json, predictions.csv, dataset.csv and run.json into the run folder."
+        "Write metrics.json, predictions.csv, dataset.csv, labels.csv (of an audit) and run.json into the run folder."
         write_run(self)
 
 # %% ../../nbs/08_reporting/12_study.ipynb #c1de94f7
@@ -381,4 +381,8 @@ def write_run(study: Study) -> None:
         study.dataset.table.reindex(columns=DATASET_COLUMNS, fill_value="").to_csv(f, index=False, lineterminator="\n")
     with write_atomic(study.folder / "predictions.csv") as f:
         study.predictions.to_csv(f, index=False, lineterminator="\n")
+    if study.findings is not None and study.findings.suspects:
+        from leuknb.auditing.labels import write_labels
+
+        write_labels(study.findings.suspects, study.folder / "labels.csv")
     with write_atomic(study.folder / "run.json") as f: f.write(to_json(run_facts(study), indent=1) + "\n")

@@ -178,7 +178,7 @@ def few_patients(studies: int, seed: int):
             yield line("few patients", patients, f"perfect {planted} warned of by its code",
                        [any(w["code"] == code[planted] for w in ws) for ws in told],
                        0.0 if patients < 10 else 1.0, 1.0)
-        told = [told_of(patients, None, seed + 700 + i) for i in range(min(4 * studies, 10 * MOST))]
+        told = [told_of(patients, None, seed + 700 + i) for i in range(min(4 * studies, 2 * MOST))]
         yield line("few patients", patients, "nothing planted, a shortcut warned of",
                    [any(w["code"] != "LKB205" for w in ws) for ws in told], 0.0, 0.05)
         yield line("few patients", patients, "nothing planted, not judged (LKB205)",
@@ -195,7 +195,7 @@ def label_permutation(studies: int, seed: int):
         for effect, band in ((0.0, (0.0, 0.0) if patients < 8 else (0.03, 0.06)),
                              (6.0, (0.0, 0.0) if patients < 8 else (0.95, 1.0))):
             p = []
-            for i in range(min(12 * studies, 10 * MOST) if effect == 0 and patients > 6 else min(studies, MOST)):
+            for i in range(min(12 * studies, 4 * MOST) if effect == 0 and patients > 6 else min(studies, MOST)):
                 X = shared_noise(rng(seed, "permuted", patients, effect, i), patients, 8) + effect * y[:, None]
                 fewer = settings.model_copy(update={"cv_folds": min(5, patients // 2), "seed": i})
                 p.append(permutation_test(X, table, fewer, n_jobs=1)["p"] <= 0.05)

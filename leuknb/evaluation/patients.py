@@ -15,14 +15,14 @@ from .calibration import Calibrator, fit_calibrator
 from .comparison import aligned
 from .intervals import Estimate, group_means, metric_intervals
 from .metrics import auroc
+from .paired_tests import delong_test
 from .schemes import classes_of, models_of, of_scheme, patient_votes, plain
-from .thresholds import share_below
 
 # %% auto #0
 __all__ = ['QUANTILE', 'RULES', 'METRICS_OF_PATIENTS', 'SIZES', 'DRAWS', 'mixed_patients', 'label_of', 'PatientImages',
-           'patient_images', 'patient_scores', 'best_threshold', 'FoldRule', 'fold_rule', 'image_probabilities',
-           'Judged', 'judge_patients', 'patient_metrics', 'drawn_means', 'images_needed', 'patient_table',
-           'patient_counts', 'votes_by_patient', 'patients_judged']
+           'patient_images', 'patient_scores', 'FoldRule', 'fold_rule', 'image_probabilities', 'Judged',
+           'judge_patients', 'patient_metrics', 'drawn_means', 'images_needed', 'patient_table', 'first_repeat',
+           'beside_the_mean', 'patient_counts', 'votes_by_patient', 'patients_judged']
 
 # %% ../../nbs/04_evaluation/09e_patients.ipynb #p13a0006
 def mixed_patients(
@@ -87,37 +87,20 @@ RULES = {"mean": "mean probability", "share": "share of positive images", "quant
 
 def patient_scores(
     probability: np.ndarray,  # [n] of each image
-    called: np.ndarray,  # [n] 0 or 1
+    called: np.ndarray | None,  # [n] 0 or 1, for the share
     codes: np.ndarray,  # [n] the patient of each image
     rule: str,  # of `RULES`
 ) -> np.ndarray:  # [patients] in 0 to 1
     "Return one score for each patient."
     if rule == "quantile": return pd.Series(probability).groupby(codes).quantile(QUANTILE).to_numpy()
-    return group_means((called if rule == "share" else probability)[:, None].astype(float), codes)[:, 0]
-
-# %% ../../nbs/04_evaluation/09e_patients.ipynb #p13a0016
-def best_threshold(
-    y,  # [n] 0 or 1, both there
-    score,  # [n]
-) -> float:
-    """Return a threshold (score >= threshold is positive) with the largest sum of sensitivity and specificity, halfway
-    between two scores; of several the middle one.
-
-    Youden 1950, doi:10.1002/1097-0142(1950)3:1<32::AID-CNCR2820030106>3.0.CO;2-3.
-    """
-    y, score = np.asarray(y).astype(bool), np.asarray(score, float)
-    seen = np.unique(score)
-    cuts = (seen[:-1] + seen[1:]) / 2 if len(seen) > 1 else seen
-    gain = share_below(score[~y], cuts) - share_below(score[y], cuts)
-    best = np.flatnonzero(gain >= gain.max() - 1e-12)
-    return float(cuts[best[len(best) // 2]])
+    return group_means(np.asarray(called if rule == "share" else probability, float)[:, None], codes)[:, 0]
 
 # %% ../../nbs/04_evaluation/09e_patients.ipynb #p13a0019
 class FoldRule(NamedTuple):
     "What the other patients fixed for the patients of one fold."
     rule: str  # of `RULES`
     calibrate: Calibrator  # the rule's score -> probability of the patient
-    threshold: float  # on that probability
+    threshold: float  # on that probability: the share of positive ones among the other patients
 
 
 def fold_rule(
@@ -127,7 +110,7 @@ def fold_rule(
     "Return the rule with the largest AUROC, its calibrator and its threshold."
     rule = max(scores, key=lambda r: auroc(y, scores[r]))
     calibrate = fit_calibrator(scores[rule], y)
-    return FoldRule(rule, calibrate, best_threshold(y, calibrate(scores[rule])))
+    return FoldRule(rule, calibrate, float(np.mean(y)))
 
 
 def image_probabilities(images: PatientImages):
@@ -204,11 +187,11 @@ def images_needed(
     mean = np.empty((len(sizes), len(images.patients), repeats, times))
     called = np.empty(mean.shape, int)
     for r, held, p in image_probabilities(images):
-        cut = best_threshold(images.label[~held], group_means(p[:, None], images.codes)[~held, 0])
+        fixed = fold_rule(images.label[~held], {"mean": patient_scores(p, None, images.codes, "mean")[~held]})
         for s, n in enumerate(sizes):
             for t in range(times):
-                drawn = drawn_means(p, images.codes, n, rng(seed, "images needed", r, n, t))
-                mean[s, held, r, t], called[s, held, r, t] = drawn[held], drawn[held] >= cut
+                drawn = fixed.calibrate(drawn_means(p, images.codes, n, rng(seed, "images needed", r, n, t))[held])
+                mean[s, held, r, t], called[s, held, r, t] = drawn, drawn >= fixed.threshold
     return [{"n": n, **_by_number(images, m, c)} for n, m, c in zip(sizes, mean, called)]
 
 
@@ -232,6 +215,23 @@ def patient_table(judged: Judged, classes: list[str]) -> pd.DataFrame:
                           "called": np.array(classes, object)[np.where(right > 0.5, y, 1 - y)], "right": right})
     doubt = np.where(y == 1, 1 - p, p)
     return table.iloc[np.lexsort((i.patients, -doubt, right))].reset_index(drop=True)
+
+# %% ../../nbs/04_evaluation/09e_patients.ipynb #p13a0041
+def first_repeat(images: PatientImages) -> PatientImages:
+    "Return the images as the first repeat of the cross-validation answered them."
+    return images._replace(called=images.called[:, :1], score=images.score[:, :1], fold=images.fold[:, :1])
+
+
+def beside_the_mean(
+    images: PatientImages,  # as the first model answered them
+    probability: np.ndarray,  # [patients] of the other model, out of fold in the first repeat
+) -> tuple[dict[str, Estimate], dict]:  # metrics of the other model; difference, statistic, p (`delong_test`)
+    "Return the metrics of a classifier of patients, called at 0.5, and its AUROC less that of the mean, tested."
+    one = first_repeat(images)
+    p = np.asarray(probability, float)[:, None]
+    mean = judge_patients(one, ("mean",)).probability[:, 0]
+    return (patient_metrics(Judged(one, p, (p >= 0.5).astype(int), [])),
+            delong_test(one.label, p[:, 0], mean, one.units))
 
 # %% ../../nbs/04_evaluation/09e_patients.ipynb #p13a0032
 def patient_counts(

@@ -39,7 +39,10 @@ def gated_attention(
     bag,  # tensor [n], the bag of each image, 0 to n_bags - 1
     n_bags: int,
 ):  # (logits [n_bags], attention [n], which adds up to 1 in every bag)
-    "Return what the network says of each bag, and how much it listened to each image. Ilse et al. 2018, arXiv:1802.04712."
+    """Return what the network says of each bag, and how much it listened to each image.
+
+    Ilse, Tomczak and Welling 2018, arXiv:1802.04712, the gated form.
+    """
     import torch
 
     a = ((torch.tanh(h @ weights["V"]) * torch.sigmoid(h @ weights["U"])) @ weights["w"])[:, 0]
@@ -128,7 +131,7 @@ class AttentionMIL(ClassifierMixin, BaseEstimator):
         groups,  # [n_images] patients
     ):
         "Learn from the images of patients. Raises `InputError` for mixed patients, or fewer than two of a class."
-        X, (names, bag) = np.asarray(X, float), np.unique(np.asarray(groups).astype(str), return_inverse=True)
+        X, bag = np.asarray(X, float), np.unique(np.asarray(groups).astype(str), return_inverse=True)[1]
         label = np.asarray(y, int)[np.unique(bag, return_index=True)[1]]
         if (label[bag] != np.asarray(y, int)).any():
             raise InputError("a patient has images of both classes: bags need one label each")
@@ -136,7 +139,8 @@ class AttentionMIL(ClassifierMixin, BaseEstimator):
             raise InputError("each class needs two patients: one learns, one says when to stop")
         self.scaler_ = StandardScaler().fit(X)
         n = min(self.n_components, len(X) - 1, X.shape[1])
-        self.components_ = PCA(n, svd_solver="randomized", random_state=self.random_state).fit(self.scaler_.transform(X))
+        first = PCA(n, svd_solver="randomized", random_state=self.random_state)
+        self.components_ = first.fit(self.scaler_.transform(X))
         self.scale_ = np.sqrt(self.components_.explained_variance_.mean())
         h = self._reduced(X)
         self.networks_ = [fit_attention(h, bag, label, epochs=self.epochs,

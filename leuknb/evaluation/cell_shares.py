@@ -178,4 +178,4 @@ def shares_judged(
     wrong = (first["corrected"] >= threshold) != (first["true"] >= threshold)
     off = (first["corrected"] - first["true"]).abs().fillna(1)
     order = np.lexsort((first["patient"].astype(str), -off, ~wrong))
-    return section, first.iloc[order].reset_index(drop=True)
+    return section, first.assign(wrong=wrong).iloc[order].reset_index(drop=True)

@@ -12,7 +12,7 @@ from ..core import rng
 from ..plotting import theme
 
 # %% auto #0
-__all__ = ['RIGHT', 'WRONG', 'plot_patients', 'plot_shares']
+__all__ = ['RIGHT', 'WRONG', 'plot_patients', 'plot_shares', 'plot_people']
 
 # %% ../../nbs/04_evaluation/12e_patient_plots.ipynb #p13d0006
 RIGHT, WRONG = "#0173b2", "#de8f05"
@@ -55,7 +55,8 @@ def _draw_needed(ax, rows):
     ax.fill_between(n, *(100 * np.array(ends, float).T), color=RIGHT, alpha=0.15, lw=0)
     ax.axhline(50, color="0.6", lw=1)
     ax.set(xscale="log", xticks=n, xticklabels=[*map(str, n[:-1]), f"all ({n[-1]})" if len(n) > 1 else "all"],
-           xlabel="images drawn of a patient", ylabel="balanced accuracy (%)", title="by number of images", ylim=(None, 101))
+           xlabel="images drawn of a patient", ylabel="balanced accuracy (%)", title="by number of images",
+           ylim=(None, 101))
     ax.minorticks_off()
 
 # %% ../../nbs/04_evaluation/12e_patient_plots.ipynb #p13d0009
@@ -93,3 +94,14 @@ def _draw_agreement(ax, people, kind, found, threshold):
     for side, to in ((x < cut, high), (x >= cut, low)):  # estimate = true + off lies beyond the threshold
         ax.fill_between(x[side], np.clip(cut - x[side], low, high), to, color=WRONG, alpha=0.12, lw=0)
     ax.set_ylim(low, high)
+
+# %% ../../nbs/04_evaluation/12e_patient_plots.ipynb #p13d0011
+def plot_people(
+    section: dict,  # `patients` of metrics.json
+    people: pd.DataFrame,  # the table of patients of the first model
+    classes: list[str],  # negative, positive
+    synthetic: bool = False,  # said in the title
+):  # matplotlib Figure
+    "Return `plot_patients` or `plot_shares`, by whose fact the label is."
+    if section["label_of"] == "image": return plot_shares(section, people, synthetic)
+    return plot_patients(section, people, classes, synthetic)

@@ -16,13 +16,13 @@ from .comparison import aligned
 from .intervals import Estimate, group_means, metric_intervals
 from .metrics import auroc
 from .paired_tests import delong_test
-from .schemes import classes_of, models_of, of_scheme, patient_votes, plain
+from .schemes import models_of, of_scheme, plain
 
 # %% auto #0
-__all__ = ['QUANTILE', 'RULES', 'METRICS_OF_PATIENTS', 'SIZES', 'DRAWS', 'mixed_patients', 'label_of', 'PatientImages',
-           'patient_images', 'patient_scores', 'FoldRule', 'fold_rule', 'image_probabilities', 'Judged',
-           'judge_patients', 'patient_metrics', 'drawn_means', 'images_needed', 'patient_table', 'first_repeat',
-           'beside_the_mean', 'patient_counts', 'votes_by_patient', 'patients_judged']
+__all__ = ['QUANTILE', 'RULES', 'METRICS_OF_PATIENTS', 'SIZES', 'DRAWS', 'ATTENTION', 'mixed_patients', 'label_of',
+           'PatientImages', 'patient_images', 'patient_scores', 'FoldRule', 'fold_rule', 'image_probabilities',
+           'Judged', 'judge_patients', 'patient_metrics', 'drawn_means', 'images_needed', 'patient_table',
+           'first_repeat', 'beside_the_mean', 'patient_counts', 'patients_judged']
 
 # %% ../../nbs/04_evaluation/09e_patients.ipynb #p13a0006
 def mixed_patients(
@@ -205,18 +205,22 @@ def _by_number(images, mean, called) -> dict[str, Estimate]:
 # %% ../../nbs/04_evaluation/09e_patients.ipynb #p13a0029
 def patient_table(judged: Judged, classes: list[str]) -> pd.DataFrame:
     """Return one row for each patient, wrong ones first: patient, label, n_images, probability (mean over repeats),
-    called (in most repeats), right (share of repeats). `classes`: negative, positive.
+    called (in most repeats), right (share of repeats), wrong. `classes`: negative, positive.
     """
     i, y = judged.images, judged.images.label
     right = (judged.called == y[:, None]).mean(1)
     p = judged.probability.mean(1)
     table = pd.DataFrame({"patient": i.patients, "label": np.array(classes, object)[y],
                           "n_images": np.bincount(i.codes), "probability": p.round(6),
-                          "called": np.array(classes, object)[np.where(right > 0.5, y, 1 - y)], "right": right})
+                          "called": np.array(classes, object)[np.where(right > 0.5, y, 1 - y)], "right": right,
+                          "wrong": right <= 0.5})
     doubt = np.where(y == 1, 1 - p, p)
     return table.iloc[np.lexsort((i.patients, -doubt, right))].reset_index(drop=True)
 
 # %% ../../nbs/04_evaluation/09e_patients.ipynb #p13a0041
+ATTENTION = "attention MIL"  # its name in a report
+
+
 def first_repeat(images: PatientImages) -> PatientImages:
     "Return the images as the first repeat of the cross-validation answered them."
     return images._replace(called=images.called[:, :1], score=images.score[:, :1], fold=images.fold[:, :1])
@@ -243,11 +247,6 @@ def patient_counts(
     return {"label_of": label_of(labels, patients), "n_patients": len(set(np.asarray(patients, object)[named])),
             "n_mixed": len(mixed_patients(labels, patients)), "n_images": int(named.sum()),
             "n_unnamed": int((~named).sum())}
-
-
-def votes_by_patient(predictions: pd.DataFrame, positive: str | None, units: str = "patients") -> dict:
-    "Return `patient_votes` as metrics.json keeps them."
-    return {m: plain(v) for m, v in patient_votes(predictions, positive, "cv", units).items()}
 
 
 def patients_judged(

@@ -146,7 +146,7 @@ def number_warnings(
     groups=None,  # [n] patient of each of them; None where every image stands for itself
 ) -> list[dict]:  # of `leuknb.warning_codes.warning`
     "Return what the numbers of a run cannot carry: LKB301 to LKB304, each with the counts it rests on."
-    votes = metrics.get("patients", {}).get("models", {}).get(headline_numbers(metrics)[0])
+    votes = metrics.get("patients", {}).get("votes", {}).get(headline_numbers(metrics)[0])
     n_patients = group_codes(groups, len(labels))[1] if metrics["dataset"]["n_patients"] else None
     found = (few_of_a_class(labels, groups), dominant_patient(labels, groups, votes), few_patients(n_patients),
              no_better_than_chance(metrics))

@@ -12,13 +12,13 @@ from ..core import counted
 from ..classification.estimators import model_name
 from ..data.images import decode, UnreadableImage
 from ..evaluation.patients import METRICS_OF_PATIENTS
-from .html import picture_uri, render
-from .text import HEADINGS, percent, span, with_interval
+from .html import list_html, picture_uri, render, table_html
+from .text import HEADINGS, percent, with_interval
 
 # %% auto #0
 __all__ = ['NEAR', 'WRONG_SHOWN', 'RIGHT_SHOWN', 'PICTURES', 'patients_words', 'patients_table', 'patients_caption',
            'votes_table', 'needed_words', 'attention_words', 'shares_table', 'shares_caption', 'shares_words',
-           'shown_patients', 'patients_html']
+           'patients_numbers_html', 'people_caption', 'shown_patients', 'images_by_score', 'patients_html']
 
 # %% ../../nbs/08_reporting/02e_patient_text.ipynb #p13e0007
 def patients_words(metrics: dict) -> list[str]:
@@ -33,7 +33,7 @@ def patients_words(metrics: dict) -> list[str]:
     words = [said[p["label_of"]]]
     if "models" not in p and "shares" not in p:
         words = [words[0].partition(":")[0] + ". With more than two classes patients are only given one vote each."]
-    if p["n_unnamed"]: words.append(f"{counted(p['n_unnamed'], 'image')} that name no patient are not counted here.")
+    if p["n_unnamed"]: words.append(f"Images that name no patient are not counted here: {p['n_unnamed']:,}.")
     return words
 
 # %% ../../nbs/08_reporting/02e_patient_text.ipynb #p13e0010
@@ -93,8 +93,8 @@ def attention_words(metrics: dict) -> str:
     if not a: return ""
     d, other = a["difference"], model_name(a["beside"])
     ends = d.get("ci") or [None, None]
-    told = f"AUROC {d['value']:+.3f}, 95 % interval {ends[0]:+.3f} to {ends[1]:+.3f}, p {a['p']:.2f}" if d.get("ci") else \
-        f"AUROC {d['value']:+.3f}"
+    told = f"AUROC {d['value']:+.3f}" + (f", 95 % interval {ends[0]:+.3f} to {ends[1]:+.3f}, p {a['p']:.2f}"
+                                         if d.get("ci") else "")
     if ends[0] is None or a["p"] > 0.05:
         found = f"this set does not show it to be better or worse than the mean of the {other}"
     else: found = f"it is {'better' if d['value'] > 0 else 'worse'} than the mean of the {other}"
@@ -150,6 +150,30 @@ def shares_words(metrics: dict) -> list[str]:
     return words + ["Where the share itself is the question, the field's word is quantification: Forman 2008, doi "
                     "10.1007/s10618-008-0097-y; González et al. 2017, doi 10.1145/3117807."]
 
+# %% ../../nbs/08_reporting/02e_patient_text.ipynb #p13e0031
+def patients_numbers_html(metrics: dict) -> str:
+    "Return what is said of patients in words and tables: judged by patient, or shares of cells, or one vote each."
+    p = metrics["patients"]
+    if "shares" in p:
+        return (list_html(patients_words(metrics)) + table_html(shares_table(metrics), shares_caption(metrics))
+                + list_html(shares_words(metrics)))
+    if "models" in p:
+        said = [w for w in (needed_words(metrics), attention_words(metrics)) if w]
+        return (list_html(patients_words(metrics)) + table_html(patients_table(metrics), patients_caption(metrics))
+                + list_html(said))
+    return list_html(patients_words(metrics)) + table_html(votes_table(metrics), "Every patient one vote: means over "
+                                                           "patients of the share of their images called rightly.")
+
+
+def people_caption(metrics: dict) -> str:
+    "Return the caption of the figure of patients."
+    if metrics["patients"]["label_of"] == "image":
+        return (f"Estimated less true share of {metrics['dataset']['positive']} cells, a dot for each patient, by the "
+                f"first classifier: as called, and corrected. Full line: bias; dotted: limits of agreement, with 95 % "
+                f"intervals; shaded corners: the wrong side of the upright line.")
+    return ("Left: every patient as the first classifier answered it, mean over repeats. Right: balanced accuracy by "
+            "the mean of some images drawn of each patient, with 95 % intervals.")
+
 # %% ../../nbs/08_reporting/02e_patient_text.ipynb #p13e0019
 WRONG_SHOWN, RIGHT_SHOWN, PICTURES = 12, 3, 8  # patients called wrongly, rightly; images of each
 
@@ -160,9 +184,19 @@ def shown_patients(people: pd.DataFrame) -> pd.DataFrame:  # with a column wrong
     return pd.concat([wrong, people[~people["wrong"]].head(RIGHT_SHOWN)], ignore_index=True)
 
 
+def images_by_score(predictions: pd.DataFrame, table: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the file names of each patient in the order of their mean cross-validated score by the first model;
+    `table` has file_name and group.
+    """
+    t = predictions[predictions["scheme"] == "cv"]
+    score = t[t["model"] == t["model"].iloc[0]].groupby("file_name")["score"].mean()
+    order = table.assign(score=table["file_name"].map(score)).sort_values(["score", "file_name"], kind="stable")
+    return {patient: list(part["file_name"]) for patient, part in order.groupby("group") if patient}
+
+
 def patients_html(
     people: pd.DataFrame,  # patient, n_images, wrong, and what else is shown; wrong ones first
-    images: dict[str, list[str]],  # patient -> file names, in the order of their scores
+    images: dict[str, list[str]],  # `images_by_score`
     dataset,  # datasets.Dataset, whose files are shown
     pixel_limit: int,  # images above it are refused
 ) -> str:  # HTML
@@ -173,10 +207,10 @@ def patients_html(
                                                                                pixel_limit),
              "cells": [_shown(r[c]) for c in some if c not in ("patient", "wrong")]} for _, r in some.iterrows()]
     n, wrong = len(people), int(people["wrong"].sum())
-    left = n - len(some)
     caption = (f"{counted(wrong, 'patient')} of {n:,} called wrongly"
                + (f", the first {WRONG_SHOWN} shown" if wrong > WRONG_SHOWN else "")
-               + f"; {min(RIGHT_SHOWN, n - wrong):,} right ones beneath." + (" All stand in patients.csv." if left else ""))
+               + f"; {min(RIGHT_SHOWN, n - wrong):,} right ones beneath."
+               + (" All stand in patients.csv." if n > len(some) else ""))
     return render("patients.html.j2", caption=caption, heads=heads, rows=rows)
 
 

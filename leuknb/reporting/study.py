@@ -21,7 +21,7 @@ from .provenance import run_facts
 # %% auto #0
 __all__ = ['EVALUATION', 'MADE_BY', 'DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'shaping_code', 'evaluation_key',
            'remembered', 'study_units', 'permutation_result', 'comparison_section', 'first_repeat',
-           'calibration_section', 'threshold_section', 'evaluation_sections', 'write_run']
+           'calibration_section', 'threshold_section', 'patients_of', 'evaluation_sections', 'write_run']
 
 # %% ../../nbs/08_reporting/12_study.ipynb #593f8f58
 @dataclass
@@ -40,6 +40,7 @@ class Study:
     copies: object = None  # auditing.audit.Copied: copies of the same picture
     findings: object = None  # audit.Audit
     predictions: object = None  # evaluate's table: one row per image, split and model
+    people: object = None  # table of patients as the first model answered them, wrong ones first
     permutation: dict | None = None  # evaluation.permutation.permutation_test
     other: object = None  # datasets.Dataset of the external set
     X_other: object = None  # its features
@@ -195,7 +196,7 @@ class Study:
                               self.folder / "figures"))
 
     def save(self) -> None:
-        "Write metrics.json, predictions.csv, dataset.csv, labels.csv (of an audit) and run.json into the run folder."
+        "Write metrics.json, predictions.csv, dataset.csv, patients.csv, labels.csv and run.json into the run folder."
         write_run(self)
 
 # %% ../../nbs/08_reporting/12_study.ipynb #c1de94f7
@@ -340,6 +341,17 @@ def threshold_section(study: Study) -> dict:
                                             study_units(study)).to_dict()
                     for s in ((0.95, 0.99) if wanted is None else (wanted,))} for model in study.settings.classifiers}
 
+# %% ../../nbs/08_reporting/12_study.ipynb #p13f0002
+def patients_of(study: Study) -> dict:
+    "Return the section `patients` of metrics.json (`patients_section`); fill `study.people`."
+    from leuknb.reporting.patients_section import patients_section
+
+    with study.timed("patients"):
+        found, study.people = patients_section(
+            study.X, study.dataset, study.settings, study.predictions,
+            lambda key, make: remembered(fingerprint([study.key, *key]), make))
+    return found
+
 # %% ../../nbs/08_reporting/12_study.ipynb #6abf5c37
 def evaluation_sections(study: Study) -> dict:
     """Return the sections of metrics.json that rest on the predictions: holdout, splits, cv, patients, comparisons,
@@ -354,8 +366,7 @@ def evaluation_sections(study: Study) -> dict:
     if s.n_splits: found["splits"] = schemes.splits_metrics(t, positive)
     if s.cv_repeats:
         with study.timed("intervals"): found["cv"] = schemes.cv_metrics(t, positive, "cv", units)
-    if s.cv_repeats and study.dataset.grouped and study.groups is not None:
-        found["patients"] = {"models": schemes.plain(schemes.patient_votes(t, positive))}
+    found["patients"] = patients_of(study)
     if s.split == "given":
         parts = study.dataset.usable["split"]
         found["given"] = schemes.given_metrics(t, positive, parts[parts != ""].value_counts().sort_index().to_dict(),
@@ -385,4 +396,6 @@ def write_run(study: Study) -> None:
         from leuknb.auditing.labels import write_labels
 
         write_labels(study.findings.suspects, study.folder / "labels.csv")
+    if study.people is not None:
+        with write_atomic(study.folder / "patients.csv") as f: study.people.to_csv(f, index=False, lineterminator="\n")
     with write_atomic(study.folder / "run.json") as f: f.write(to_json(run_facts(study), indent=1) + "\n")

@@ -49,7 +49,7 @@ def test_one_patient_is_big_by_share_and_not_because_there_are_few():
 def test_votes_of_patients_are_said_where_they_were_counted():
     label, group = people(40)
     group[:40] = "giant"
-    votes = {"patients": {"models": {"svm": {"balanced_accuracy": {"value": 0.725, "ci": [0.6, 0.8]}}}}}
+    votes = {"patients": {"votes": {"svm": {"balanced_accuracy": {"value": 0.725, "ci": [0.6, 0.8]}}}}}
     said = number_warnings(run(**votes), label, group)[0]["text"]
     assert said.endswith("every patient the balanced accuracy is 72.5 % (60.0 to 80.0 %).")
     assert "every patient" not in number_warnings(run(), label, group)[0]["text"]

@@ -80,7 +80,7 @@ def study_of(label, group, models, repeats=REPEATS, **settings):
                            "sites": None, "fingerprint": "c0ffee" * 10, "synthetic": False},
                "holdout": holdout_metrics(t, positive, len(label)), "splits": splits_metrics(t, positive)}
     if repeats: metrics["cv"] = cv_metrics(t, positive)
-    if repeats and named: metrics["patients"] = {"models": plain(patient_votes(t, positive))}
+    if repeats and named: metrics["patients"] = {"votes": plain(patient_votes(t, positive))}
     metrics["comparisons"] = comparison_section(t, settings)
     tested = t[t["scheme"] == ("cv" if repeats else "holdout")].drop_duplicates("file_name")
     people = own_groups(tested["group"], tested["file_name"]) if named else None
@@ -209,7 +209,7 @@ def test_one_patient_who_is_a_quarter_of_the_images_is_a_warning():
     s = made("one big patient")
     assert codes(s) == ["LKB302"]
     assert "One patient holds 30 of the 60 images of class abnormal (50 %)" in text_of(first_screen(s.metrics))
-    votes = s.metrics["patients"]["models"]["svm"]["balanced_accuracy"]
+    votes = s.metrics["patients"]["votes"]["svm"]["balanced_accuracy"]
     assert f"With one vote for every patient the balanced accuracy is {100 * votes['value']:.1f} % (" in text_of(
         first_screen(s.metrics))
 

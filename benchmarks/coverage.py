@@ -24,6 +24,7 @@ import pandas as pd
 from scipy import stats
 
 from audit_studies import STUDIES as AUDIT_STUDIES
+from patient_studies import STUDIES as PATIENT_STUDIES
 
 from leuknb.classification.estimators import class_scores, make_classifier, study_classifier
 from leuknb.classification.fitting import run_folds
@@ -323,6 +324,7 @@ def operating(studies, seed):
 
 
 STUDIES |= AUDIT_STUDIES  # planted copies and shortcuts, clean sets
+STUDIES |= PATIENT_STUDIES  # patients judged by their images, shares of positive cells
 
 
 def line(r):

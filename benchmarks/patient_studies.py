@@ -48,8 +48,8 @@ def line(study, n, method, what, values, truth, band, widths=None) -> dict:
     low, high = np.asarray(values, float).T
     known = ~np.isnan(low)
     hits = ((low <= truth + 1e-12) & (np.asarray(truth) - 1e-12 <= high))[known]
-    return {"study": study, "n": n, "grouped": True, "method": method, "what": what, "rate": round(float(hits.mean()), 4),
-            "studies": int(known.sum()), "low": band[0], "high": band[1],
+    return {"study": study, "n": n, "grouped": True, "method": method, "what": what,
+            "rate": round(float(hits.mean()), 4), "studies": int(known.sum()), "low": band[0], "high": band[1],
             "ok": bool(band[0] <= hits.mean() <= band[1]), "width": round(float((high - low)[known].mean()), 3)}
 
 

@@ -34,7 +34,7 @@ def test_the_last_line_is_the_report_and_the_run_folder_is_complete(run):
     assert Path(printed.strip().splitlines()[-1]).parts[-3:] == ("runs", "synthetic", "report.html") and page.is_file()
     names = {p.name for p in page.parent.iterdir()}
     assert names == {"report.html", "report.ipynb", "metrics.json", "predictions.csv", "dataset.csv", "labels.csv",
-                     "run.json", "figures"}
+                     "patients.csv", "run.json", "figures"}
     figures = {p.name for p in (page.parent / "figures").iterdir()}
     assert {f.removesuffix(".png") for f in figures if f.endswith(".png")} == {f.removesuffix(".svg") for f in figures
         if f.endswith(".svg")}

@@ -16,7 +16,8 @@ from ..classification.estimators import model_name
 from ..data.datasets import group_codes
 from ..evaluation.comparison import aligned, comparison_summary
 from ..evaluation.power import lead_correlation, smallest_difference
-from ..evaluation.warnings import above_chance, chance_level, headline_numbers, headline_scheme
+from ..evaluation.warnings import (
+    chance_level, headline_numbers, headline_scheme, no_better_than_chance)
 from .text import percent, span
 
 # %% auto #0
@@ -103,7 +104,7 @@ def _against_chance(metrics) -> str:
     e, level = found["balanced_accuracy"], percent(chance_level(metrics))
     told, classes = model_name(name), " from ".join(_classes(metrics))
     number = f"balanced accuracy {percent(e['value'])} ({span(e.get('ci'))}), {_tested(metrics)}"
-    if above_chance(metrics):
+    if no_better_than_chance(metrics) is None:
         return f"The {told} tells {classes} better than guessing, which reaches {level}: {number}{_by_what(metrics)}."
     return (f"These images do not show that the {told} tells {classes} better than guessing, which reaches {level}: "
             f"{number}.")

@@ -296,3 +296,10 @@ def test_splitting_patients_up_is_called_a_gain_only_beyond_its_interval():
     fig = plot_grouped(s.predictions)
     assert not any("recognis" in text.get_text() for text in fig.findobj(plt.Text))
     plt.close("all")
+
+
+def test_shuffled_labels_that_do_as_well_take_the_claim_of_learning_back():
+    s = made("perfect")
+    metrics = {**s.metrics, "permutation": {"p": 0.75, "smallest_p": 0.001}}
+    assert "better than guessing" in conclusions(s.metrics)[0] and "do not show" not in conclusions(s.metrics)[0]
+    assert "do not show" in conclusions(metrics)[0]

@@ -21,14 +21,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
+from sklearn.linear_model import LogisticRegression
 
 from audit_studies import STUDIES as AUDIT_STUDIES
 from patient_studies import STUDIES as PATIENT_STUDIES
 
 from leuknb.classification.estimators import class_scores, make_classifier, study_classifier
 from leuknb.classification.fitting import run_folds
-from leuknb.evaluation import comparison, intervals, metrics, paired_tests, power, thresholds
+from leuknb.evaluation import calibration, comparison, intervals, metrics, paired_tests, power, thresholds
 from leuknb.core import rng
 
 from machine import keep_rows, parse
@@ -321,6 +322,61 @@ def operating(studies, seed):
                 found = [getattr(d[0], m) for d in kept]
                 yield row("operating", n, each > 1, how, f"interval of the {m}",
                           [holds(e, d[at]) for e, d in zip(found, kept)], (0.93, 0.98), [e.high - e.low for e in found])
+
+
+GRID = np.linspace(-6, 6, 601)  # scores over which the truth of a calibration is summed
+
+
+def true_calibration(calibrators, shift):
+    "Brier score, calibration error, slope and intercept of the calibrators of all folds in new patients."
+    density = np.array([stats.norm.pdf(GRID - s) for s in (-shift / 2, shift / 2)])
+    weight, true = density.sum(0) / density.sum(), density[1] / density.sum(0)
+    p = np.array([c(GRID) for c in calibrators])
+    # as a set of images: each score twice, abnormal and normal, by how often it is either
+    y, p2 = np.repeat([1, 0], p.size), np.tile(p.ravel(), 2)
+    times = np.concatenate([np.tile(weight * true, len(p)), np.tile(weight * (1 - true), len(p))]) / len(p)
+    logit, fit = np.log(p2 / (1 - p2)), LogisticRegression(C=np.inf, tol=1e-8, max_iter=500)
+    slope = fit.fit(logit[:, None], y, sample_weight=1e4 * times).coef_[0, 0]
+    at = optimize.brentq(lambda a: times @ (y - stats.logistic.cdf(a + logit)), -5, 5)
+    return {"brier": times @ (p2 - y) ** 2, "ece": (weight * np.abs(p - true)).sum() / len(p), "slope": slope,
+            "intercept": at}
+
+
+def resampled_ece(generator, y, p, groups, each):
+    "Ends of the percentile interval of the calibration error over patients, and those mirrored about the estimate."
+    picks = [(generator.integers(groups.max() + 1, size=groups.max() + 1)[:, None] * each + np.arange(each)).ravel()
+             for _ in range(200)]
+    low, high = np.quantile([calibration.ece(y[i], p[i]) for i in picks], [0.025, 0.975])
+    seen = calibration.ece(y, p)
+    return {"percentile": (low, high), "mirrored": (2 * seen - high, 2 * seen - low)}
+
+
+@study("calibration")
+def calibrated(studies, seed):
+    "Intervals of Brier score, slope and intercept, and bootstrap intervals of the calibration error, which fail."
+    for people, each, iccs in DESIGNS[::2]:
+        for icc in iccs:
+            generator, groups = rng(seed, "calibration", people, icc), np.repeat(np.arange(people), each)
+            hits, widths = defaultdict(list), defaultdict(list)
+            for i in range(studies // 5):
+                y = generator.permutation(np.arange(people) % 2)[groups]
+                score = 2.4 * (y - 0.5) + np.sqrt(icc) * generator.standard_normal(people)[groups]
+                score += np.sqrt(1 - icc) * generator.standard_normal(len(y))
+                fold = fold_masks(generator, y, groups, repeats=1).argmax(0)
+                p = calibration.cross_calibrated(y, score, fold)
+                truth = true_calibration([calibration.fit_calibrator(score[fold != f], y[fold != f])
+                                          for f in range(5)], 2.4)
+                found = calibration.calibration_metrics(y, p, groups if each > 1 else None)
+                for m in ("brier", "slope", "intercept"):
+                    hits["interval", m].append(holds(found[m], truth[m]))
+                    widths["interval", m].append(found[m].high - found[m].low)
+                if i < 100:
+                    for how, (low, high) in resampled_ece(generator, y, p, groups, each).items():
+                        hits[f"bootstrap, {how}", "ece"].append(low <= truth["ece"] <= high)
+                        widths[f"bootstrap, {how}", "ece"].append(high - low)
+            for how, m in hits:
+                yield row("calibration", people * each, each > 1, f"{how}, ICC {icc}", m, hits[how, m], COVER,
+                          widths[how, m])
 
 
 STUDIES |= AUDIT_STUDIES  # planted copies and shortcuts, clean sets

@@ -49,6 +49,7 @@ def config() -> dict:
     return {
         "project": {"type": "website", "output-dir": "_docs",
                     "render": ["index.md", *guides, "changelog.md", "contributing.md",
+                               *(f"warnings/{c}.md" for c in codes()),
                                *(f for s in story for f in s["contents"])],
                     "resources": ["images/*", "source/**", "source.css"]},
         "format": {"html": {"theme": {"light": "cosmo", "dark": "darkly"}, "css": "site.css", "toc": True,
@@ -61,7 +62,8 @@ def config() -> dict:
                                                 {"text": "The story and the API", "href": "core.ipynb"},
                                                 {"text": "Changes", "href": "changelog.md"}]},
             "sidebar": {"style": "docked", "collapse-level": 2,
-                        "contents": ["index.md", {"section": "Guides", "contents": guides}, *story,
+                        "contents": ["index.md", {"section": "Guides", "contents": guides},
+                                     {"section": "Warnings", "contents": [f"warnings/{c}.md" for c in codes()]}, *story,
                                                                              {"section": "The project",
                                                                                  "contents": ["changelog.md",
                                                                                      "contributing.md"]}]},
@@ -69,6 +71,22 @@ def config() -> dict:
             "page-footer": {"center": "Research use only: not a medical device, not a diagnosis. Apache-2.0."},
         },
     }
+
+
+def codes() -> dict:
+    "Every warning's code, and what it is about."
+    from leuknb.warning_codes import CODES
+
+    return CODES
+
+
+def warning_page(code: str) -> str:
+    "The page of one warning: what it means, what to do, how it is acknowledged."
+    about = codes()[code]
+    return (f"# {code}: {about.title}\n\n{about.meaning}\n\n## What to do\n\n{about.action}\n\n"
+            f"Whoever has looked into it acknowledges it: it stays on the page, marked so, and no longer makes "
+            f"`leuknb audit` end with 3.\n\n```sh\nleuknb report DATA --set acknowledge={code}\n```\n\n"
+            f"[All warnings](../warning_codes.ipynb)\n")
 
 
 def copy_sources(work: Path) -> None:
@@ -255,6 +273,8 @@ def write_pages(pages: Path) -> None:
     for path in (ROOT / "nbs" / "guides").glob("*.md"):
         page = page_of(Path("guides") / path.name)
         (pages / page).write_text(inner_links(path.read_text(encoding="utf-8"), page), encoding="utf-8")
+    (pages / "warnings").mkdir(exist_ok=True)
+    for code in codes(): (pages / "warnings" / f"{code}.md").write_text(warning_page(code), encoding="utf-8")
     shutil.copytree(ROOT / "nbs" / "images", pages / "images", dirs_exist_ok=True)
     shutil.copy(ROOT / "docs" / "site.css", pages / "site.css")
     shutil.copy(ROOT / "docs" / "header.html", pages / "header.html")

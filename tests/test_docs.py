@@ -187,6 +187,15 @@ def test_the_search_index_is_json_that_names_pages_that_exist(site):
     for entry in json.loads((site / "search.json").read_text()): assert (site / entry["href"].split("#")[0]).is_file()
 
 
+def test_every_warning_has_a_page_that_says_what_it_means_and_what_to_do(site):
+    from leuknb.warning_codes import CODES
+
+    for code, about in CODES.items():
+        page = (site / "warnings" / f"{code}.html").read_text(encoding="utf-8")
+        text = re.sub(r"<[^>]+>", "", page)
+        assert about.title in text and "What to do" in text and f"acknowledge={code}" in text, code
+
+
 def test_what_follows_the_summary_of_a_page_is_on_the_page(site):
     assert "no file has to be renamed" in (site / "guides" / "your-images.html").read_text().lower()
     assert "functions of a few lines that every other module calls" in (site / "core.html").read_text()

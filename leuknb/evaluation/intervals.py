@@ -16,7 +16,7 @@ from ..data.datasets import group_codes
 from .metrics import as_binary, count_beaten, placements, rates, ratio, areas
 
 # %% auto #0
-__all__ = ['TRAINING_SHARE', 'METHODS', 'NONE', 'Estimate', 'two_sided_quantile', 'clopper_pearson', 'wilson',
+__all__ = ['TRAINING_SHARE', 'LEAST_REPEATS', 'METHODS', 'NONE', 'Estimate', 'two_sided_quantile', 'clopper_pearson', 'wilson',
            'delong_covariance', 'delong_interval', 'fold_of_groups', 'metric_values', 'jackknife_variance',
            'variance_over_repeats', 'repeated_variance', 'clustered_variance', 'intraclass_correlation', 'group_means',
            'effective_number', 'effective_interval', 'mover', 'metric_intervals', 'proportion_interval',
@@ -268,11 +268,19 @@ def jackknife_variance(values, contributes):
 TRAINING_SHARE = 2 / 3  # of the training variance that is added; between 0.5 and 0.75 simulation sees no difference
 
 
+LEAST_REPEATS = 5  # below it the training variance cannot be seen
+
+
+def _folds(fold) -> tuple[np.ndarray, float]:
+    "Number of the (repeat, fold) that each group was held out in, and the folds of a repeat."
+    repeats = fold.shape[1]
+    _, cell = np.unique(fold + np.arange(repeats) * (int(fold.max()) + 1), return_inverse=True)
+    return cell.reshape(fold.shape), (cell.max() + 1) / repeats
+
+
 def _training_variance(u, size, fold, values) -> float:
     "Variance of a metric that new training sets would bring, from what images of one fold deviate by in common."
-    repeats = u.shape[1]
-    _, cell = np.unique(fold + np.arange(repeats) * (fold.max() + 1), return_inverse=True)
-    folds = (cell.max() + 1) / repeats
+    repeats, (cell, folds) = u.shape[1], _folds(fold)
     total = lambda v: np.bincount(cell.ravel(), v.ravel())
     together = lambda v: (total(v) ** 2 - total(v**2)).sum()  # of pairs of different groups in one fold
     pairs = together(size)
@@ -293,12 +301,13 @@ def variance_over_repeats(
 
     max(A, B), A the mean over repeats of sum u^2, B = sum (mean u)^2 + `TRAINING_SHARE` x the training variance: (K -
     1) x the covariance of two groups' deviations within one fold, for the whole set (delete-d jackknife: Shao and Wu
-    1989, doi:10.1214/aos/1176347263). A single repeat cannot show it: A K / (K - 1), the limit of Nadeau and Bengio.
+    1989, doi:10.1214/aos/1176347263). Fewer than `LEAST_REPEATS` repeats cannot show it: A K / (K - 1), the limit of
+    Nadeau and Bengio.
     """
     one = float((u**2).sum(0).mean())
     if fold is None: return one
-    if u.shape[1] < 2:
-        folds = len(np.unique(fold))
+    if u.shape[1] < LEAST_REPEATS:
+        folds = _folds(fold)[1]
         return one * folds / (folds - 1) if folds > 1 else one
     return max(one, float((u.mean(1) ** 2).sum()) + TRAINING_SHARE * _training_variance(u, size, fold, values))
 

@@ -140,16 +140,17 @@ def plot_decision_curve(
     theme()
     fig, ax = plt.subplots(figsize=(6.2, 4))
     sets = probability if isinstance(probability, dict) else {"model": probability}
+    reach = 1.0 if prevalence is None else min(10 * prevalence, 1.0)
     for color, (name, p) in zip(("#0173b2", "#029e73", "#de8f05", "#cc78bc"), sets.items()):
-        curve = decision_curve(y, p, None, groups, prevalence)
+        curve = decision_curve(y, p, reach * np.arange(1, 100) / 100, groups, prevalence)
         ax.plot(curve.threshold, curve.model, color=color, label=name)
         ax.fill_between(curve.threshold, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
     ax.plot(curve.threshold, curve["all"], color="0.5", linestyle="--", label="call everyone positive")
     ax.axhline(0, color="0.2", linewidth=1, label="call no one positive")
     top = float(np.mean(y)) if prevalence is None else prevalence
-    ax.set(ylim=(-0.15 * top, 1.15 * top), xlim=(0, 1), xlabel="threshold probability at which one acts",
+    ax.set(ylim=(-0.15 * top, 1.15 * top), xlim=(0, reach), xlabel="threshold probability at which one acts",
            ylabel="net benefit per image",
-           title="Decision curve, 95 % bands" + (f", prevalence {100 * top:.0f} %" if prevalence is not None
+           title="Decision curve, 95 % bands" + (f", prevalence {100 * top:g} %" if prevalence is not None
                                                  else "") + (" (synthetic data)" if synthetic else ""))
     ax.legend(frameon=True, framealpha=0.9, edgecolor="none", fontsize=9, loc="lower left")
     return fig

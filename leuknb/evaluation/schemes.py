@@ -79,13 +79,18 @@ def _macro(who, y, called, scores, k, units="patients") -> dict[str, Estimate]:
     total, size, fold = counts.sum(0, keepdims=True), counts.sum((2, 3)), fold_of_groups(who.split, codes)
     left = macro_rates(np.concatenate([total - counts, total]))
     most = _macro_number(y, called == y[:, None], codes)
-    found = {m: (float(np.nanmean(v[-1])), repeated_variance(v, size, fold)[0]) for m, v in left.items()}
+    found = {m: (_mean_known(v[-1]), repeated_variance(v, size, fold)[0]) for m, v in left.items()}
     found["auroc"] = _macro_auroc(y, scores, codes, size, fold)
     found["auprc"] = np.mean([auprc(y == c, s) for c in np.unique(y) for s in scores[:, :, c].T]), math.nan
     behind = {"n": g, "units": "images" if who.groups is None else units}
     return {m: Estimate(float(v), **behind, method=NONE) if m in ("mcc", "auprc") else
             Estimate(v, *effective_interval(v, variance, most, g), **behind, method="jackknife")
             for m, (v, variance) in found.items()}
+
+
+def _mean_known(values: np.ndarray) -> float:
+    "The mean over the repeats that define a metric; NaN where none does."
+    return float(values[~np.isnan(values)].mean()) if (~np.isnan(values)).any() else math.nan
 
 
 def _macro_number(y, right, codes) -> float:

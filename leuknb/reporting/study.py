@@ -78,7 +78,15 @@ class Study:
         with self.timed("read"):
             self.dataset = load_dataset(self.settings)
             require_enough(self.dataset, self.settings)
+            self._check_subgroups()
         self.metrics["dataset"] = dataset_section(self.dataset)
+
+    def _check_subgroups(self) -> None:
+        "Say at once, not after an hour, that a column is not there."
+        if not self.settings.subgroups: return
+        from leuknb.evaluation.subgroups import subgroup_columns
+
+        subgroup_columns(self.dataset, self.settings)
 
     def extract(self) -> None:
         "Fill `X` and `augmented` from the feature store, computing what it lacks."
@@ -140,6 +148,24 @@ class Study:
                                                                       self.augmented, self.groups))
         self.metrics |= evaluation_sections(self)
         self.lead()
+
+    def compare_groups(self) -> None:
+        "Fill the sections subgroups, sites and use of the metrics: for whom, where and at which prevalence it works."
+        from leuknb.reporting.group_sections import group_sections
+
+        with self.timed("groups"): self.metrics |= group_sections(self, study_units(self))
+
+    def add_baselines(self) -> None:
+        "Fill the section baselines of the metrics: the larger class, gradient boosting, the best shortcut."
+        if not (self.settings.baselines and self.settings.cv_repeats): return
+        import pandas as pd
+
+        from leuknb.reporting.group_sections import baseline_key, baselines_section, predict_baselines
+
+        with self.timed("baselines"):
+            found = remembered(baseline_key(self), lambda: predict_baselines(self))
+            self.metrics["baselines"] = baselines_section(self, found, study_units(self))
+        self.predictions = pd.concat([self.predictions, found], ignore_index=True)
 
     def lead(self) -> None:
         "Fill the section `headline` of the metrics, with the warnings known so far."

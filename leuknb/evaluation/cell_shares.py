@@ -55,8 +55,8 @@ def share_interval(
     level: float = 0.95,
 ):  # (low, high), [patients] each
     """Return the ends of the interval of each corrected share: all p in 0 to 1 with |called - expected(p)| <= t
-    sqrt(V(p)) + half a cell, expected(p) = p se + (1 - p)(1 - sp); V adds the cells' own variance, that between patients (icc x
-    rate x (1 - rate)) and that of both rates. None such p: both ends are where they fit best.
+    sqrt(V(p)) + half a cell, expected(p) = p se + (1 - p)(1 - sp); V adds the cells' own variance, that between
+    patients (icc x rate x (1 - rate)) and that of both rates. None such p: both ends are where they fit best.
 
     Fieller's idea (1954, doi:10.1111/j.2517-6161.1954.tb00159.x) for Rogan and Gladen's estimate; variances: Lang and
     Reiczigel 2014, doi:10.1016/j.prevetmed.2013.09.015.
@@ -65,7 +65,8 @@ def share_interval(
     se, sp = (Rate(*(np.atleast_1d(np.asarray(v, float))[:, None] for v in r)) for r in (sensitivity, specificity))
     expected = p * se.value + (1 - p) * (1 - sp.value)
     variance = _share_variance(p, se, m) + _share_variance(1 - p, sp, m)
-    off = np.maximum(np.abs(q - expected) - 0.5 / m, 0) / (float(two_sided_quantile(level, df)) * np.sqrt(np.maximum(variance, 1e-12)))
+    reach = float(two_sided_quantile(level, df)) * np.sqrt(np.maximum(variance, 1e-12))
+    off = np.maximum(np.abs(q - expected) - 0.5 / m, 0) / reach
     inside = (off <= 1) | (off == off.min(1, keepdims=True))
     return p[inside.argmax(1)], p[p.size - 1 - inside[:, ::-1].argmax(1)]
 

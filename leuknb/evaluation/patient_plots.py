@@ -54,7 +54,8 @@ def _draw_needed(ax, rows):
     ax.plot(n, value, "o-", color=RIGHT)
     ax.fill_between(n, *(100 * np.array(ends, float).T), color=RIGHT, alpha=0.15, lw=0)
     ax.axhline(50, color="0.6", lw=1)
-    ax.set(xscale="log", xticks=n, xticklabels=[*map(str, n[:-1]), f"all ({n[-1]})" if len(n) > 1 else "all"],
+    ticks = [k for k in n if k == n[-1] or k < 0.6 * n[-1]]  # labels that are too near would lie on one another
+    ax.set(xscale="log", xticks=ticks, xticklabels=[*map(str, ticks[:-1]), f"all ({n[-1]})"],
            xlabel="images drawn of a patient", ylabel="balanced accuracy (%)", title="by number of images",
            ylim=(None, 101))
     ax.minorticks_off()

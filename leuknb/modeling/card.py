@@ -66,10 +66,22 @@ def _learned_from(d: dict) -> list[str]:
             f"`{d['fingerprint']}`.", ""]
 
 
+def _patient_words(p: dict, positive: str) -> str:
+    "How good it is by patient: judged by a rule that other patients fixed, or by the share of positive cells."
+    if p["label_of"] == "patient":
+        rates = ", ".join(f"{name} {share_words(v)}" for name, v in estimates(p["metrics"]).items())
+        return f"By patient, by a rule that the patients of the other folds fixed: {rates}."
+    ends, s = [100 * p["share"][k]["value"] for k in ("bias", "lower", "upper")], p["share"]["side"]
+    return (f"Share of {positive} of a patient, corrected for what it misses and mistakes: off by {ends[0]:+.1f} "
+            f"points in the mean, limits of agreement {ends[1]:+.1f} to {ends[2]:+.1f}; on the right side of "
+            f"{100 * p['threshold']:.0f} % in {share_words({'share': s['value'], 'ci': s['ci']})} of the patients.")
+
+
 def _how_good(c: dict) -> list[str]:
     found = c["out_of_fold"]
     lines = [f"## How good it is: out of fold, {c['n_folds']} folds", "", "| metric | mean (95 % interval) |",
              "|---|---|", *_metric_rows(found["metrics"]), ""]
+    if "patients" in found: lines += [_patient_words(found["patients"], _plain_line(c["positive"])), ""]
     if not c["positive"]: return lines
     return [*lines, f"Probabilities: Brier score {found['brier']:.3f}, calibration error {found['ece']:.3f}. "
                     f"{_operating_words(c, found['operating_point'])}", ""]

@@ -25,9 +25,11 @@ from ..classification.fitting import fold_pipeline, kind, one_thread_each, stack
 from ..evaluation.splits import cv_splits
 from ..evaluation.predict import LabelledImages, labelled_images, prediction_rows, tuning_folds
 from ..evaluation.intervals import metric_intervals, proportion_interval
-from ..evaluation.schemes import cv_metrics
+from ..evaluation.schemes import cv_metrics, plain
 from ..evaluation.calibration import brier, cross_calibrated, ece, fit_calibrator
 from ..evaluation.thresholds import choose_threshold, operating_point
+from ..evaluation.patients import judge_patients, label_of, patient_images, patient_metrics
+from ..evaluation.cell_shares import patient_shares, share_metrics
 from ..auditing.audit import look_for_copies, run_audit
 from .persistence import as_linear, Linear, model_place, pack_estimators, save_model
 from .out_of_distribution import ACCEPTED, Detector, fit_detector, looks
@@ -268,6 +270,17 @@ def _out_of_fold(fits: Fits, who: LabelledImages, splits, settings: Settings) ->
     return table, found
 
 
+def _by_patient(table: pd.DataFrame, dataset, settings: Settings) -> dict:
+    "What the left-out images say of patients: the metrics by patient, or how shares of positive cells agree."
+    if not (settings.patients and dataset.positive and dataset.grouped and dataset.groups is not None): return {}
+    whose = dict(zip(dataset.usable["file_name"], dataset.usable["group"]))
+    images = patient_images(table, settings.classifiers[0], dataset.positive, whose)
+    fact = label_of(dataset.labels, dataset.usable["group"])
+    if fact == "patient": return {"label_of": fact, "metrics": plain(patient_metrics(judge_patients(images)))}
+    return {"label_of": fact, "threshold": settings.blast_share,
+            "share": share_metrics(patient_shares(images), settings.blast_share)["corrected"]}
+
+
 def _csv(table: pd.DataFrame) -> str:
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
@@ -310,6 +323,7 @@ def train(
     checked = check_held_out(X, A, who, splits, classifier, settings, copies)
     tell("checked on held-out patients")
     table, metrics = _out_of_fold(fits, who, splits, settings)
+    if by_patient := _by_patient(table, dataset, settings): metrics["patients"] = by_patient
     audit = run_audit(dataset, settings, X, table, copied) if settings.audit else None
     content = _content(settings, dataset, who, fits, rules, X.shape[1], metrics, summarise_checks(checked, who), audit)
     texts = {"CARD.md": card(content), "out_of_fold.csv": _csv(_with_checks(table, who, checked))}

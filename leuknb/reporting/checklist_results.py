@@ -112,7 +112,14 @@ def _internal(m, s):
     rates = ", ".join(rate_words(cv["models"][name], k) for k in ("balanced_accuracy", "accuracy", "auroc")
                       if k in cv["models"][name])
     how = f"{cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}, {kept}"
-    return f"{capital(model_name(name))}, {how}: {rates}.", ""
+    return f"{capital(model_name(name))}, {how}: {rates}.{_by_patient(m, name)}", ""
+
+
+def _by_patient(m, name) -> str:
+    "The numbers with one row for each patient, where the label is the patient's."
+    found = m.get("patients", {}).get("models", {}).get(name)
+    if not found: return ""
+    return f" By patient: {', '.join(rate_words(found, k) for k in ('balanced_accuracy', 'auroc'))}."
 
 
 @answers("external", "The paper's protocol", "external")

@@ -207,7 +207,7 @@ def patients_html(
                                                                                pixel_limit),
              "cells": [_shown(r[c]) for c in some if c not in ("patient", "wrong")]} for _, r in some.iterrows()]
     n, wrong = len(people), int(people["wrong"].sum())
-    caption = (f"{counted(wrong, 'patient')} of {n:,} called wrongly"
+    caption = (f"{counted(wrong, 'patient')} of {n:,} wrong (in half of the repeats or more)"
                + (f", the first {WRONG_SHOWN} shown" if wrong > WRONG_SHOWN else "")
                + f"; {min(RIGHT_SHOWN, n - wrong):,} right ones beneath."
                + (" All stand in patients.csv." if n > len(some) else ""))

@@ -32,7 +32,7 @@ def patients_words(metrics: dict) -> list[str]:
                      f"estimated."}
     words = [said[p["label_of"]]]
     if "models" not in p and "shares" not in p:
-        words = [words[0].partition(":")[0] + ". With more than two classes patients are only given one vote each."]
+        words = [words[0].partition(":")[0] + ". With more than two classes patients are only given one vote each, under Cross-validation."]
     if p["n_unnamed"]: words.append(f"Images that name no patient are not counted here: {p['n_unnamed']:,}.")
     return words
 
@@ -152,7 +152,7 @@ def shares_words(metrics: dict) -> list[str]:
 
 # %% ../../nbs/08_reporting/02p_patient_text.ipynb #p13e0031
 def patients_numbers_html(metrics: dict) -> str:
-    "Return what is said of patients in words and tables: judged by patient, or shares of cells, or one vote each."
+    "Return what is said of patients in words and tables: judged by patient, or shares of cells."
     p = metrics["patients"]
     if "shares" in p:
         return (list_html(patients_words(metrics)) + table_html(shares_table(metrics), shares_caption(metrics))
@@ -161,8 +161,7 @@ def patients_numbers_html(metrics: dict) -> str:
         said = [w for w in (needed_words(metrics), attention_words(metrics)) if w]
         return (list_html(patients_words(metrics)) + table_html(patients_table(metrics), patients_caption(metrics))
                 + list_html(said))
-    return list_html(patients_words(metrics)) + table_html(votes_table(metrics), "Every patient one vote: means over "
-                                                           "patients of the share of their images called rightly.")
+    return list_html(patients_words(metrics))
 
 
 def people_caption(metrics: dict) -> str:

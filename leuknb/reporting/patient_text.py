@@ -32,7 +32,8 @@ def patients_words(metrics: dict) -> list[str]:
                      f"estimated."}
     words = [said[p["label_of"]]]
     if "models" not in p and "shares" not in p:
-        words = [words[0].partition(":")[0] + ". With more than two classes patients are only given one vote each, under Cross-validation."]
+        words = [words[0].partition(":")[0] + ". With more than two classes patients are only given one vote each, "
+                 "under Cross-validation."]
     if p["n_unnamed"]: words.append(f"Images that name no patient are not counted here: {p['n_unnamed']:,}.")
     return words
 
@@ -206,7 +207,9 @@ def patients_html(
                                                                                pixel_limit),
              "cells": [_shown(r[c]) for c in some if c not in ("patient", "wrong")]} for _, r in some.iterrows()]
     n, wrong = len(people), int(people["wrong"].sum())
-    caption = (f"{counted(wrong, 'patient')} of {n:,} wrong (in half of the repeats or more)"
+    by_share = "corrected" in people
+    how = "on the wrong side by the corrected share" if by_share else "wrong in half of the repeats or more"
+    caption = (f"{counted(wrong, 'patient')} of {n:,} {how}"
                + (f", the first {WRONG_SHOWN} shown" if wrong > WRONG_SHOWN else "")
                + f"; {min(RIGHT_SHOWN, n - wrong):,} right ones beneath."
                + (" All stand in patients.csv." if n > len(some) else ""))

@@ -1,7 +1,6 @@
 """Learning curve: who learns, who is tested, the fit, the forecast where the truth is known, the sample size."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings as limits, strategies as st
 

@@ -65,7 +65,8 @@ def subgroup_words(
     said = [_differs(r) for r in sorted(found, key=lambda r: r["difference"]["value"])]
     if tested and not found:
         low, high = (f(100 * r["detectable"] for r in tested) for f in (min, max))
-        reach = f"{low:.0f} points" if round(low) == round(high) else f"{low:.0f} to {high:.0f} points, depending on the group,"
+        reach = (f"{low:.0f} points" if round(low) == round(high)
+                 else f"{low:.0f} to {high:.0f} points, depending on the group,")
         said.append(f"No group is shown to differ from the rest ({counted(len(tested), 'group')} compared). That does "
                     f"not make them equal: a difference must be of some {reach} to be found in four of five such "
                     f"studies.")

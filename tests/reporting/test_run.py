@@ -60,7 +60,7 @@ def test_the_page_starts_with_the_reported_numbers_is_small_and_tells_every_pict
     for name in ("sensitivity", "specificity", "precision", "accuracy", "f1"):
         assert float(page.find(id=f"rate-{name}")["data-value"]) == reported[name]["value"]
     test = pd.read_csv(run[1].parent / "predictions.csv").query("scheme == 'holdout' and model == 'svm'")
-    assert len(page.select("img.thumb")) == len(test) and run[1].stat().st_size < 5e6
+    assert len(page.select("#images-table img.thumb")) == len(test) and run[1].stat().st_size < 5e6
     told = {figure["id"].removeprefix("figure-"): figure.img["alt"] for figure in page.select("figure[id^=figure-]")}
     assert f"{reported['tp']} found, {reported['fn']} missed, {reported['fp']} false alarms" in told[
         "confusions"] and min(map(len, told.values())) > 30

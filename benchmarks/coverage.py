@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 
 from audit_studies import STUDIES as AUDIT_STUDIES
 from patient_studies import STUDIES as PATIENT_STUDIES
+from scrutiny_studies import STUDIES as SCRUTINY_STUDIES
 
 from leuknb.classification.estimators import class_scores, make_classifier, study_classifier
 from leuknb.classification.fitting import run_folds
@@ -381,6 +382,7 @@ def calibrated(studies, seed):
 
 STUDIES |= AUDIT_STUDIES  # planted copies and shortcuts, clean sets
 STUDIES |= PATIENT_STUDIES  # patients judged by their images, shares of positive cells
+STUDIES |= SCRUTINY_STUDIES  # wrong labels, the forecast of a learning curve
 
 
 def line(r):

@@ -150,9 +150,20 @@ def _source(m, s):
 def _outcome(m, s):
     d = m["dataset"]
     positive = f", {d['positive']} counts as positive" if d.get("positive") else ""
-    if d["synthetic"]: return f"The class that was drawn ({class_words(m)}{positive}): known, not judged.", ""
-    return (f"The label that came with each image ({class_words(m)}{positive}).",
+    if d["synthetic"]:
+        turned = f", {100 * s.synthetic.flipped:g} % of the labels turned around" if s.synthetic.flipped else ""
+        return f"The class that was drawn ({class_words(m)}{positive}): known, not judged{turned}.{_doubted(m)}", ""
+    return (f"The label that came with each image ({class_words(m)}{positive}).{_doubted(m)}",
             "tell by which reference standard an image got its label.")
+
+
+def _doubted(m) -> str:
+    "How many labels may be wrong, where that was estimated."
+    flips = m.get("audit", {}).get("suspect_labels", {}).get("expected_flips")
+    if not flips: return ""
+    if round(flips["ci"][0]) == 0: return " No sign of labels wrong at random."
+    return (f" About {flips['value']:.0f} of {flips['n']:,} labels may be wrong ({flips['ci'][0]:.0f} to "
+            f"{flips['ci'][1]:.0f}); labels.csv ranks them.")
 
 
 @answers("ethics", "The images", "dataset")

@@ -23,8 +23,16 @@ __all__ = []
 def _sample_size(m, s):
     return (f"{counted(m['dataset']['n_images'], 'image')}, {m['holdout']['n_test']:,} held out; the report computes "
             f"which "
-            f"differences so many can show.",
+            f"differences so many can show.{_needed(m)}",
             "tell why so many were collected.")
+
+
+def _needed(m) -> str:
+    "How many patients intervals of a given width need, where that was computed."
+    need = m.get("learning_curve", {}).get("sample_size")
+    if not need or need["total"] is None: return ""
+    return (f" Sensitivity and specificity known to {100 * need['half_width']:.0f} points either way need about "
+            f"{need['total']:,} {m['learning_curve']['units']} like these.")
 
 
 @answers("size_development", "The features", "dataset", "features", "holdout")
@@ -177,7 +185,16 @@ def _robustness(m, s):
     a = m["splits"]["models"][name]["accuracy"]
     spread = f"accuracy {percent(a['min'])} to {percent(a['max'])}, mean {percent(a['mean'])}"
     over = f"{capital(model_name(name))} over {m['splits']['n_splits']:,} random splits"
-    return f"{over}: {spread}. {shortcut_words(m)}".strip(), ""
+    return f"{over}: {spread}. {_stress(m)}{shortcut_words(m)}".strip(), ""
+
+
+def _stress(m) -> str:
+    "Which alterations of held-out images cost accuracy, where they were tried."
+    if "robustness" not in m: return ""
+    kinds = list(dict.fromkeys(r["kind"] for r in m["robustness"]))
+    falls = {r["kind"] for r in m["robustness"] if (r.get("difference", {}).get("ci") or [0, 0])[1] < 0}
+    lost = ", ".join(k for k in kinds if k in falls) or "none by more than so few images could show"
+    return f"Held-out images altered ({', '.join(kinds)}): accuracy is lost to {lost}. "
 
 # %% ../../nbs/08_reporting/06_checklist_results.ipynb #7daaa9c7
 @answers("leakage", "What the data give away", "dataset", "holdout")

@@ -158,7 +158,7 @@ def sites(studies, seed):
         if not trace:
             yield row("sites", 300, True, "svm, 5 x 3 folds", "interval of the drop, no trace",
                       (ends[:, 0] <= true) & (true <= ends[:, 1]), COVER, ends[:, 1] - ends[:, 0])
-        yield row("sites", 300, True, "neighbours", "index speaks, trace" if trace else "index speaks, no trace", spoken,
+        yield row("sites", 300, True, "neighbours", f"index speaks, {'a' if trace else 'no'} trace", spoken,
                   (0.9, 1.0) if trace else (0.0, 0.08))
 
 

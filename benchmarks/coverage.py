@@ -25,6 +25,7 @@ from scipy import optimize, stats
 from sklearn.linear_model import LogisticRegression
 
 from audit_studies import STUDIES as AUDIT_STUDIES
+from group_studies import STUDIES as GROUP_STUDIES
 from patient_studies import STUDIES as PATIENT_STUDIES
 from scrutiny_studies import STUDIES as SCRUTINY_STUDIES
 
@@ -381,6 +382,7 @@ def calibrated(studies, seed):
 
 
 STUDIES |= AUDIT_STUDIES  # planted copies and shortcuts, clean sets
+STUDIES |= GROUP_STUDIES  # subgroups, sites, what a call is worth
 STUDIES |= PATIENT_STUDIES  # patients judged by their images, shares of positive cells
 STUDIES |= SCRUTINY_STUDIES  # wrong labels, the forecast of a learning curve
 

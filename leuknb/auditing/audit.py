@@ -208,6 +208,12 @@ def look_for_copies(dataset: Dataset, settings: Settings = Settings()) -> Copied
     return Copied(facts, found, _joined(dataset, found.cluster))
 
 # %% ../../nbs/05_auditing/03_audit.ipynb #74e87b36
+def _balanced(probed, probe: str) -> dict:
+    "The balanced accuracy of a probe of two classes, as metrics.json keeps it."
+    if probe not in probed.balanced: return {}
+    return {"balanced_accuracy": probed.balanced[probe]._replace(units=probed.units).to_dict()}
+
+
 def _known(p: float) -> float | None: return None if np.isnan(p) else float(p)
 
 
@@ -250,7 +256,7 @@ def run_audit(
     warned = acknowledged(sorted(data + found, key=lambda w: w["code"] == "LKB104"), settings.acknowledge)
     behind = probed.n_groups, probed.units
     shortcuts = [{"probe": r.probe, "auroc": Estimate(r.auroc, r.low, r.high, *behind).to_dict(), "p": _known(r.p),
-                  "p_adjusted": _known(r.p_adjusted)} for r in probed.table.itertuples()]
+                  "p_adjusted": _known(r.p_adjusted), **_balanced(probed, r.probe)} for r in probed.table.itertuples()]
     metrics = {"exact_duplicates": copies.exact, "near_duplicates": copies.near,
                "label_conflicts": int(duplicates.loc[duplicates["conflict"], "cluster"].nunique()),
                "leaks": len(leaks), "shortcuts": shortcuts,

@@ -144,6 +144,8 @@ class Probed:
     units: str = "images"  # what the groups are: images, patients, copy groups
     groups_of: dict[str, int] = field(default_factory=dict)  # class -> groups that bear it, also of classes left out
     smallest_p: float | None = None  # the least p that exchanging the labels allows; None where nothing was probed
+    # probe -> balanced accuracy (an Estimate), of two classes
+    balanced: dict = field(default_factory=dict)
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #659175c1
 def _folds(labels, groups, seed: int):
@@ -193,6 +195,8 @@ def _probe(name, columns, y, groups, splits, folds, n_classes, labellings, setti
     scores = _svm_scores(columns.to_numpy(), y, splits, folds, n_classes, settings)
     row["auroc"], shares = auroc_shares(y, scores)
     row["low"], row["high"] = _auroc_interval(y, scores, groups)
+    if n_classes == 2:
+        row["balanced"] = metric_intervals(y, scores.argmax(2), None, groups, "score")["balanced_accuracy"]
     areas = least_squares_aurocs(columns.to_numpy(), labellings, groups, n_classes)
     return row | {"p": permutation_p(areas[0], areas[1:])}, shares
 
@@ -271,6 +275,7 @@ def run_probes(
     labellings = exchanged_labellings(y, groups, settings.seed)
     rows, shares = zip(*(_probe(name, c.iloc[some], y, groups, splits, folds, len(classes), labellings, settings)
                          for name, c in probe_features(facts).items()))
+    balanced = {row["probe"]: row.pop("balanced") for row in rows if "balanced" in row}
     table = pd.DataFrame(rows)
     table.insert(5, "p_adjusted", holm(table["p"].to_numpy()))
     model = None
@@ -281,7 +286,8 @@ def run_probes(
         model = "svm", _svm_scores(np.asarray(X)[some], y, splits, folds, len(classes), settings, same)
     ways, alike = labelling_counts(y, groups)
     return Probed(table, {} if model is None else _over_best(*model, y, groups, table, shares), len(y),
-                  group_codes(groups, len(y))[1], smallest_p=max(alike / ways, 1 / (1 + PERMUTATIONS)), **about)
+                  group_codes(groups, len(y))[1], smallest_p=max(alike / ways, 1 / (1 + PERMUTATIONS)),
+                  balanced=balanced, **about)
 
 # %% ../../nbs/05_auditing/02_shortcuts.ipynb #bd010237
 # lower end of the interval above which a trace is a shortcut

@@ -116,7 +116,7 @@ def test_false_alarms_stay_below_five_percent_and_a_worse_group_is_found_as_ofte
     for seed in range(200):
         rates = side_rates(*drawn(seed, worse=0.9))
         found.append(difference_p(rates) <= 0.05)
-        told.append(detectable(*difference_ends(rates)))
+        told.append(detectable(sum(r.weight * r.value for r in rates), difference_ends(rates)[1]))
     true = stats.norm.cdf(1.2) - stats.norm.cdf(0.3)
     # the power that the width of the intervals promises for the difference that there is
     promised = stats.norm.cdf(true / np.mean(told) * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) - 1.96)

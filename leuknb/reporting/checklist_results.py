@@ -104,8 +104,39 @@ def _performance(m, s):
     h = m["holdout"]
     name = headline_model(h["models"], s)
     return (f"{_headline_words(m, s)}; on the one holdout of {counted(h['n_test'], 'image')} "
-            f"{rate_words(h['models'][name], 'accuracy')}.",
-            "give performance in subgroups of people; this run has none.")
+            f"{rate_words(h['models'][name], 'accuracy')}.{_groups(m)}",
+            "" if _groups(m) else "give performance in subgroups of people; this run has none.")
+
+
+def _groups(m) -> str:
+    "Which subgroups were judged, and which were worse; empty where none was asked for."
+    rows = [r for r in m.get("subgroups", []) if r["judged"]]
+    if not rows: return ""
+    columns = ", ".join(dict.fromkeys(r["column"] for r in rows))
+    worse = [f"{r['column']} {r['group']}" for r in rows if r.get("p_adjusted", 1) <= 0.05
+             and r["difference"]["value"] < 0]
+    found = f"worse than the rest: {', '.join(worse)}" if worse else "none is shown to be worse than the rest"
+    return f" {counted(len(rows), 'group')} of {columns}, with intervals and p adjusted by Holm: {found}."
+
+
+def _of_people(m, words: str) -> str:
+    return f"nothing to tell of drawn images; of real ones: {words}" if is_drawn(m) else words
+
+
+@answers("fairness", "For whom it works", "dataset")
+def _fairness(m, s):
+    if found := _groups(m).strip():
+        return found, "tell which groups of people matter for the use, and what follows where one is worse."
+    return "", _of_people(m, "compare age, sex, origin and disease subtypes: this run assesses no groups of people.")
+
+
+@answers("heterogeneity", "Where it works", "dataset")
+def _heterogeneity(m, s):
+    if "sites" not in m: return "", _of_people(m, "compare hospitals, microscopes or stains: this run does not.")
+    together, n = m["sites"]["all"], sum("left_out" in r for r in m["sites"]["sites"])
+    known = f" ({rate_words(together['cv'], 'balanced_accuracy')} with the site known)" if "cv" in together else ""
+    return (f"{counted(n, 'site')} left out in turn: {rate_words(together['left_out'], 'balanced_accuracy')}{known}.",
+            "")
 
 
 @answers("accuracy", "Cross-validation", "holdout")

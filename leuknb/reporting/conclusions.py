@@ -91,7 +91,7 @@ FIRST = 3  # conclusions on the first screen
 
 def conclusions(metrics: dict) -> list[str]:
     "Return the conclusions that the numbers of this run carry, one sentence each, the most important first."
-    found = (_against_chance, _models, _outside, _lottery, _mistakes, _holdout, _audit)
+    found = (_against_chance, _models, _outside, _worse_groups, _sites, _lottery, _mistakes, _holdout, _audit)
     return [s for s in (f(metrics) for f in found) if s]
 
 # %% ../../nbs/08_reporting/03_conclusions.ipynb #c12c0002
@@ -135,6 +135,23 @@ def _outside(metrics) -> str:
     name, found = next(iter(metrics["external"]["models"].items()))
     e = found["balanced_accuracy"]["outside"]
     return (f"On the other set, {metrics['external']['name']}, the balanced accuracy of the {model_name(name)} is "
+            f"{percent(e['value'])} ({span(e.get('ci'))}).")
+
+# %% ../../nbs/08_reporting/03_conclusions.ipynb #e034caa4
+def _worse_groups(metrics) -> str:
+    "Which groups are served worse than the rest; nothing where none is shown to be."
+    rows = [r for r in metrics.get("subgroups", []) if r.get("p_adjusted", 1) <= 0.05 and r["difference"]["value"] < 0]
+    if not rows: return ""
+    each = ", ".join(f"{r['column']} {r['group']} by {-100 * r['difference']['value']:.0f} points" for r in
+                     sorted(rows, key=lambda r: r["difference"]["value"]))
+    return f"The {model_name(headline_numbers(metrics)[0])} is worse than in the rest in {each}."
+
+
+def _sites(metrics) -> str:
+    "What is left where the site was not known."
+    if "sites" not in metrics: return ""
+    e = metrics["sites"]["all"]["left_out"]["balanced_accuracy"]
+    return (f"At a site that was left out the balanced accuracy of the {model_name(metrics['sites']['model'])} is "
             f"{percent(e['value'])} ({span(e.get('ci'))}).")
 
 # %% ../../nbs/08_reporting/03_conclusions.ipynb #c12c0006
@@ -210,6 +227,8 @@ def _elsewhere(metrics) -> str:
     sites = metrics["dataset"].get("sites")
     if "external" in metrics:
         return "One other set was tried; a third hospital, stain or microscope is another question."
+    if "sites" in metrics:
+        return "Each site was left out in turn; one that differs from all of these is another question."
     if sites and len(sites) > 1:
         return (f"The images come from {len(sites):,} sites, which are mixed in every split: how the models do at a "
                 f"site they never saw, these numbers do not say.")

@@ -42,7 +42,7 @@ def test_doctor_names_versions_and_device(tmp_path):
     assert done.returncode == 0 and "torch" in done.stdout and "device" in done.stdout
 
 
-def test_audit_ends_with_3_when_something_must_be_looked_at_and_writes_its_three_files(tmp_path):
+def test_audit_ends_with_3_when_something_must_be_looked_at_and_writes_its_files(tmp_path):
     assert leuknb("synth", "clean", "--n", 40, "--set", "images_per_patient=2", cwd=tmp_path).returncode == 0
     assert leuknb("synth", "copied", "--n", 40, "--set", "images_per_patient=2", "--set", "duplicates=6",
                   cwd=tmp_path).returncode == 0
@@ -50,7 +50,7 @@ def test_audit_ends_with_3_when_something_must_be_looked_at_and_writes_its_three
                      for name in ("clean", "copied"))
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert copied.returncode == 3 and "copies of another" in copied.stdout
-    assert {p.name for p in (tmp_path / "found-copied").iterdir()} == {"audit.html", "audit.json", "duplicates.csv"}
+    assert {p.name for p in (tmp_path / "found-copied").iterdir()} == {"audit.html", "audit.json", "duplicates.csv", "labels.csv"}
     assert len(pd.read_csv(tmp_path / "found-copied" / "duplicates.csv").query("copy_of == copy_of")) == 6
     page = (tmp_path / "found-copied" / "audit.html").read_text()
     assert "Research use only" in page and "ynthetic" in page and "http" not in page.replace("http-equiv", "")

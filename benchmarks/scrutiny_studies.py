@@ -91,10 +91,10 @@ def population(generator, people, each, effect, patient, centres):
             + generator.normal(size=(len(y), shape[1]))).astype(np.float32), y
 
 
-def true_value(people, each, effect, patient, centres, settings, times=16):
+def true_value(people, each, effect, patient, centres, settings, times=30):
     "Balanced accuracy and AUROC in new patients of a classifier that learnt from so many, the mean over training sets."
     generator, found = rng(1, "learning curve truth", people), []
-    new, y = population(generator, 400, each, effect, patient, centres)
+    new, y = population(rng(1, "new patients"), 3000, each, effect, patient, centres)
     for _ in range(times):
         X, labels = population(generator, people, each, effect, patient, centres)
         split = np.arange(len(X)), np.arange(len(X), len(X) + len(new))
@@ -114,7 +114,8 @@ def learning_curves(studies: int, seed: int):
     for model, people, effect, patient in DESIGNS:
         settings = make_settings(positive="b", classifiers=[model])
         truths = [true_value(round(s * people), 5, effect, patient, centres, settings) for s in (0.8, 1.6)]
-        hits = {m: {"value": [], "gain": [], "width": []} for m in ("balanced_accuracy", "auroc")}
+        hits = {m: {"value": [], "gain": [], "value width": [], "gain width": []}
+                for m in ("balanced_accuracy", "auroc")}
         for i in range(min(studies, 60)):
             X, y = population(rng(seed, "learning curve", i), people, 5, effect, patient, centres)
             table = pd.DataFrame({"file_name": [f"{j:04d}" for j in range(len(y))], "label": np.array(["a", "b"])[y],
@@ -124,12 +125,13 @@ def learning_curves(studies: int, seed: int):
                 f = forecast(curve, m, i)
                 h["value"].append(f.value.low <= truths[1][k] <= f.value.high)
                 h["gain"].append(f.gain.low - 0.001 <= truths[1][k] - truths[0][k] <= f.gain.high + 0.001)
-                h["width"].append(f.value.high - f.value.low)
+                h["value width"].append(f.value.high - f.value.low)
+                h["gain width"].append(f.gain.high - f.gain.low)
         how = f"{model.rpartition('.')[2]}, {truths[0][0]:.3f} to {truths[1][0]:.3f}"
         for m, h in hits.items():
             for what in ("value", "gain"):
                 yield line("learning curve", 5 * people, f"{m}, {what} at twice the patients", h[what], 0.9, 1, how,
-                           round(float(np.mean(h["width"])), 3))
+                           round(float(np.mean(h[f"{what} width"])), 3))
 
 
 STUDIES = {"flips": flips, "learning curve": learning_curves}

@@ -50,7 +50,8 @@ def test_audit_ends_with_3_when_something_must_be_looked_at_and_writes_its_files
                      for name in ("clean", "copied"))
     assert clean.returncode == 0, clean.stdout + clean.stderr
     assert copied.returncode == 3 and "copies of another" in copied.stdout
-    assert {p.name for p in (tmp_path / "found-copied").iterdir()} == {"audit.html", "audit.json", "duplicates.csv", "labels.csv"}
+    assert {p.name for p in (tmp_path / "found-copied").iterdir()} == {"audit.html", "audit.json", "duplicates.csv",
+                                                                      "labels.csv"}
     assert len(pd.read_csv(tmp_path / "found-copied" / "duplicates.csv").query("copy_of == copy_of")) == 6
     page = (tmp_path / "found-copied" / "audit.html").read_text()
     assert "Research use only" in page and "ynthetic" in page and "http" not in page.replace("http-equiv", "")

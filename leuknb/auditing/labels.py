@@ -21,20 +21,23 @@ from ..evaluation.calibration import cross_calibrated
 from ..evaluation.intervals import Estimate
 
 # %% auto #0
-__all__ = ['RIDGES', 'MOST_COLUMNS', 'RATES', 'CLEARLY', 'held_out_scores', 'label_probabilities', 'confident_joint', 'FlipRate',
+__all__ = ['RIDGES', 'MOST_NUMBERS', 'RATES', 'CLEARLY', 'held_out_scores', 'label_probabilities', 'confident_joint', 'FlipRate',
            'flip_rate', 'Suspects', 'find_suspects', 'write_labels']
 
 # %% ../../nbs/05_auditing/02a_labels.ipynb #52cee75a
 RIDGES = (0.1, 0.3, 1.0, 3.0)  # times the mean eigenvalue of the inner products
-MOST_COLUMNS = 2_000  # of a set with more images than that: wider features are projected at random
+MOST_NUMBERS = 4e7  # kept in memory; what is wider is projected at random, to 100 to 2,000 columns
 
 
 def _directions(X: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     "Standardised rows as left singular vectors [n, r] and squared singular values [r]."
-    Z = np.asarray(X, np.float64)
-    Z = (Z - Z.mean(0)) / np.where(Z.std(0) > 1e-9, Z.std(0), 1.0)
-    n, p = Z.shape
-    if min(n, p) > MOST_COLUMNS: Z = Z @ rng(seed, "suspect labels").normal(size=(p, MOST_COLUMNS))
+    n, p = X.shape
+    mean, scale = X.mean(0, dtype=np.float64), X.std(0, dtype=np.float64)
+    scale = np.where(scale > 1e-9, scale, 1.0)
+    most = int(np.clip(MOST_NUMBERS / n, 100, 2_000))
+    turn = rng(seed, "suspect labels").normal(size=(p, most)) if min(n, p) > most else None
+    parts = ((X[i : i + 4096] - mean) / scale for i in range(0, n, 4096))
+    Z = np.concatenate([part if turn is None else part @ turn for part in parts])
     if n <= Z.shape[1]: values, U = np.linalg.eigh(Z @ Z.T)
     else:
         values, V = np.linalg.eigh(Z.T @ Z)

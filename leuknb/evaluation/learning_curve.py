@@ -194,6 +194,12 @@ class Forecast(NamedTuple):
     says: str  # gain, none or unknown
 
 
+def _straight_on(n: np.ndarray, samples: np.ndarray, last: int = 4) -> np.ndarray:  # [samples], at least 0
+    "What a doubling brought over the last numbers of patients."
+    x = np.log2(n[-last:]) - np.log2(n[-last:]).mean()
+    return np.maximum(samples[:, -last:] @ x / (x @ x), 0)
+
+
 UNSTABLE = 0.2  # a gain that is not known to within so much is not told
 
 
@@ -202,14 +208,18 @@ def forecast(
     metric: str = "balanced_accuracy",
     seed: int = 0,
 ) -> Forecast:
-    """Return the fitted curve continued to twice the patients of a training fold, with the middle 95 % of the samples.
+    """Return the fitted curve continued to twice the patients of a training fold, with the middle 95 % of the samples,
+    half of which go on along the curve and half straight on.
 
     It says `unknown` where the gain is not known to within `UNSTABLE`, and `none` where its interval reaches 0.
     """
     most = curve.n_units[-1]
     law = fit_power_law(curve.n_units, np.array([[np.mean(v) for v in curve.values[metric]]]))
-    laws = fit_power_law(curve.n_units, resampled(curve, metric, seed))
-    there, gain = laws(2 * most), laws(2 * most) - laws(most)
+    samples = resampled(curve, metric, seed)
+    laws = fit_power_law(curve.n_units, samples)
+    now, gain = laws(most), laws(2 * most) - laws(most)
+    gain[::2] = np.minimum(_straight_on(curve.n_units, samples), 1 - now)[::2]
+    there = now + gain
     ends = lambda v: map(float, np.quantile(v, [0.025, 0.975]))
     behind = len(curve.shares[metric][0][0]), curve.units
     value = Estimate(float(law(2 * most)[0]), *ends(there), *behind)

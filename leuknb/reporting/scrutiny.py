@@ -69,8 +69,8 @@ def _ahead(curve: dict) -> str:
         return (f"That {more}, twice as many, would help is not shown: the curve is nearly flat or too unsure "
                 f"({points}).")
     return (f"Twice as many, {more}, would bring {percent(f['value']['value'])} ({span(f['value']['ci'])}), as far as "
-            f"a power law fitted to these points foresees: {points}. Where a classifier improves faster with more than "
-            "it did with few, that is told too small.")
+            f"a power law fitted to these points foresees: {points}; the interval also "
+            "allows that the curve does not bend.")
 
 
 def _needed_words(curve: dict) -> list[str]:

@@ -250,7 +250,8 @@ def audit(
                          help="a CSV of published rates to check instead: model, accuracy, sensitivity, ...")] = None,
     n_pos: Annotated[int | None, typer.Option(min=1, help="with --table: positive test images, when known")] = None,
     n_neg: Annotated[int | None, typer.Option(min=1, help="with --table: negative test images, when known")] = None,
-    out: Annotated[Path | None, typer.Option(help="the folder for audit.html, audit.json and duplicates.csv; "
+    out: Annotated[Path | None,
+                   typer.Option(help="the folder for audit.html, audit.json, duplicates.csv and labels.csv; "
                                                   "runs/NAME-audit without it")] = None,
     changes: Changes = [],  # noqa: B006
     force: Force = False,

@@ -163,7 +163,7 @@ class Suspects(NamedTuple):
         return self.table[self.table["suggested"] != self.table["label"]].head(self.metrics["listed"])
 
 
-CLEARLY = 0.005  # p below which wrong labels are warned of; of 200 clean made-up sets one was
+CLEARLY = 0.005  # p below which wrong labels are warned of
 
 
 def find_suspects(

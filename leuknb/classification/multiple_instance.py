@@ -14,7 +14,7 @@ from ..core import InputError, progress, rng, stream_seed
 from .fitting import one_thread_each
 
 # %% auto #0
-__all__ = ['new_weights', 'gated_attention', 'kept_aside', 'adam_step', 'fit_attention', 'AttentionMIL', 'attention_folds']
+__all__ = ['new_weights', 'gated_attention', 'kept_aside', 'fit_attention', 'AttentionMIL', 'attention_folds']
 
 # %% ../../nbs/03_classification/02_multiple_instance.ipynb #p13c0006
 def new_weights(
@@ -70,17 +70,6 @@ def _loss(logits, y):
     return (torch.nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none") * weight).sum()
 
 
-def adam_step(weights: dict, slopes, moments: dict, step: int, rate: float, penalty: float) -> None:
-    """Change the weights in place by one step of Adam with weight decay; `moments` holds its two running means.
-
-    Kingma and Ba 2015, arXiv:1412.6980; Loshchilov and Hutter 2019, arXiv:1711.05101.
-    """
-    for (k, w), g in zip(weights.items(), slopes):
-        m, v = moments.get(k, (0.0, 0.0))
-        m, v = moments[k] = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
-        w.data -= rate * (m / (1 - 0.9**step) / ((v / (1 - 0.999**step)).sqrt() + 1e-8) + penalty * w.data)
-
-
 def fit_attention(
     h: np.ndarray,  # [n, width] images, standardised
     bag: np.ndarray,  # [n] the patient of each image, 0 to patients - 1
@@ -92,20 +81,24 @@ def fit_attention(
     rate: float = 0.01,  # of learning
     seed: int = 0,
 ) -> dict:  # name -> torch tensor
-    "Return the weights at the smallest loss of the patients kept aside (Adam, all patients in every step)."
+    """Return the weights at the smallest loss of the patients kept aside, all patients in every step of AdamW
+    (Loshchilov and Hutter 2019, arXiv:1711.05101).
+    """
     import torch
 
     h, bag, target = torch.tensor(h, dtype=torch.float64), torch.tensor(bag), torch.tensor(y, dtype=torch.float64)
     aside = torch.tensor(kept_aside(np.asarray(y), 0.2, seed))
     weights = new_weights(h.shape[1], hidden, seed)
-    best, least, since, moments = None, np.inf, 0, {}
-    for step in range(1, epochs + 1):
+    steps = torch.optim.AdamW(weights.values(), lr=rate, weight_decay=penalty)
+    best, least, since = None, np.inf, 0
+    for _ in range(epochs):
         logits, _ = gated_attention(weights, h, bag, len(y))
         there = _loss(logits[aside], target[aside]).item()
         if there < least - 1e-4: best, least, since = {k: v.detach().clone() for k, v in weights.items()}, there, 0
         elif (since := since + 1) > patience: break
-        slopes = torch.autograd.grad(_loss(logits[~aside], target[~aside]), list(weights.values()))
-        adam_step(weights, slopes, moments, step, rate, penalty)
+        steps.zero_grad()
+        _loss(logits[~aside], target[~aside]).backward()
+        steps.step()
     return best
 
 # %% ../../nbs/03_classification/02_multiple_instance.ipynb #p13c0012

@@ -265,7 +265,7 @@ def jackknife_variance(values, contributes):
     return ((g - 1) / g * np.sum((kept - kept.mean()) ** 2) if g > 1 else math.nan), g
 
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #b069af24
-TRAINING_SHARE = 2 / 3  # of the training variance that is added; between 0.5 and 0.75 simulation sees no difference
+TRAINING_SHARE = 2 / 3  # of the training variance that is added, chosen by simulation
 
 
 LEAST_REPEATS = 5  # below it the training variance cannot be seen

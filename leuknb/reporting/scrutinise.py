@@ -5,11 +5,10 @@
 # %% ../../nbs/08_reporting/12c_scrutinise.ipynb #55538a54
 from __future__ import annotations
 
-import inspect
 import json
 
-from ..core import fingerprint, sha256, to_json
-from .study import remembered, Study, study_units
+from ..core import fingerprint, to_json
+from .study import package_code, remembered, Study, study_units
 
 # %% auto #0
 __all__ = ['kept_section', 'add_learning_curve', 'add_robustness']
@@ -19,14 +18,15 @@ def kept_section(
     study: Study,  # evaluated
     name: str,  # of the section
     names: tuple[str, ...],  # settings that shape it beside those that shape the predictions
-    modules: tuple,  # whose code shapes it
     make,  # called without arguments when nothing is kept; returns the section
 ):  # as metrics.json keeps it
-    "Return a section of the metrics as it was kept by an earlier run, else make and keep it."
+    """Return a section of the metrics as it was kept by an earlier run, else make and keep it. It holds intervals,
+    so any
+    change of the package makes it anew.
+    """
     import pandas as pd
 
-    code = [sha256(inspect.getsource(m).encode()) for m in modules]
-    key = fingerprint([study.key, name, {k: getattr(study.settings, k) for k in names}, code])
+    key = fingerprint([study.key, name, {k: getattr(study.settings, k) for k in names}, package_code()])
     return json.loads(remembered(key, lambda: pd.DataFrame({"section": [to_json(make(), sort_keys=False)]}))
                       ["section"][0])
 
@@ -44,7 +44,7 @@ def add_learning_curve(study: Study) -> None:
         return learning_curve.curve_section(curve, s.classifiers[0], s.seed)
 
     with study.timed("learning_curve"):
-        found = kept_section(study, "learning_curve", ("learning_curve",), (learning_curve,), make)
+        found = kept_section(study, "learning_curve", ("learning_curve",), make)
     study.metrics["learning_curve"] = found | _sample_size(study)
 
 
@@ -61,11 +61,9 @@ def _sample_size(study: Study) -> dict:
 # %% ../../nbs/08_reporting/12c_scrutinise.ipynb #01644081
 def add_robustness(study: Study) -> None:
     "Fill the section `robustness`: held-out images made worse, and whether the model would have noticed."
-    from leuknb.evaluation import robustness
-
     if not study.settings.stress: return
     with study.timed("stress"):
-        study.metrics["robustness"] = kept_section(study, "robustness", ("stress", "pixel_limit"), (robustness,),
+        study.metrics["robustness"] = kept_section(study, "robustness", ("stress", "pixel_limit"),
                                                    lambda: _robustness(study))
 
 

@@ -19,8 +19,8 @@ from .headline import headline_section
 from .provenance import run_facts
 
 # %% auto #0
-__all__ = ['EVALUATION', 'MADE_BY', 'DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'shaping_code', 'evaluation_key',
-           'remembered', 'study_units', 'permutation_result', 'comparison_section', 'first_repeat',
+__all__ = ['EVALUATION', 'MADE_BY', 'DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'package_code', 'shaping_code',
+           'evaluation_key', 'remembered', 'study_units', 'permutation_result', 'comparison_section', 'first_repeat',
            'calibration_section', 'threshold_section', 'patients_of', 'evaluation_sections', 'write_run']
 
 # %% ../../nbs/08_reporting/12_study.ipynb #593f8f58
@@ -252,6 +252,14 @@ def show_html(html: str) -> None:
 EVALUATION = ("classifiers", "params", "test_size", "seed", "n_splits", "cv_folds", "cv_repeats", "tune",
               "permutations", "positive", "split")
 MADE_BY = 2  # raised by hand when predictions change for a reason that no function below shows
+
+
+def package_code() -> str:
+    "Return the SHA-256 of every module of the package: for kept results that hold more than predictions."
+    import leuknb
+
+    root = Path(leuknb.__file__).parent
+    return sha256("".join(sha256(p.read_bytes()) for p in sorted(root.rglob("*.py"))).encode())
 
 
 def shaping_code() -> dict[str, str]:

@@ -77,10 +77,33 @@ def _patient_words(p: dict, positive: str) -> str:
             f"{100 * p['threshold']:.0f} % in {share_words({'share': s['value'], 'ci': s['ci']})} of the patients.")
 
 
+def _use_words(use: dict) -> str:
+    "What a call is worth where the model shall be used."
+    ppv, npv = (share_words({**use[k], "share": use[k]["value"] if use[k].get("ci") else None}) for k in
+                ("ppv", "npv"))
+    return (f"Where {100 * use['prevalence']:g} % of the images are positive, {ppv} of the positive calls are right and "
+            f"{npv} of the negative ones.")
+
+
+def _group_words(rows: list[dict]) -> str:
+    "The balanced accuracy of each group that was judged (of one class: its rate), and which are worse than the rest."
+    judged = [r for r in rows if r["judged"]]
+    def rate(r): return next(e for m in ("balanced_accuracy", "sensitivity", "specificity")
+                             if (e := r["metrics"][m]).get("ci"))
+
+    each = "; ".join(f"{_plain_line(r['column'])} {_plain_line(r['group'])} "
+                     f"{share_words({'share': rate(r)['value'], 'ci': rate(r)['ci']})}"
+                     + (", worse than the rest" if r.get("p_adjusted", 1) <= 0.05 and r["difference"]["value"] < 0
+                        else "") for r in judged)
+    return f"In groups, balanced accuracy or the rate of the one class a group has: {each or 'none is large enough'}."
+
+
 def _how_good(c: dict) -> list[str]:
     found = c["out_of_fold"]
     lines = [f"## How good it is: out of fold, {c['n_folds']} folds", "", "| metric | mean (95 % interval) |",
              "|---|---|", *_metric_rows(found["metrics"]), ""]
+    if "use" in found: lines += [_use_words(found["use"]), ""]
+    if "subgroups" in found: lines += [_group_words(found["subgroups"]), ""]
     if "patients" in found: lines += [_patient_words(found["patients"], _plain_line(c["positive"])), ""]
     if not c["positive"]: return lines
     return [*lines, f"Probabilities: Brier score {found['brier']:.3f}, calibration error {found['ece']:.3f}. "

@@ -30,6 +30,8 @@ from ..evaluation.calibration import brier, cross_calibrated, ece, fit_calibrato
 from ..evaluation.thresholds import choose_threshold, operating_point
 from ..evaluation.patients import judge_patients, label_of, patient_images, patient_metrics
 from ..evaluation.cell_shares import patient_shares, share_metrics
+from ..evaluation.subgroups import subgroup_section
+from ..evaluation.use import estimate_of, use_of_model
 from ..auditing.audit import look_for_copies, run_audit
 from .persistence import as_linear, Linear, model_place, pack_estimators, save_model
 from .out_of_distribution import ACCEPTED, Detector, fit_detector, looks
@@ -270,6 +272,16 @@ def _out_of_fold(fits: Fits, who: LabelledImages, splits, settings: Settings) ->
     return table, found
 
 
+def _for_whom(table: pd.DataFrame, dataset, settings: Settings, found: dict) -> dict:
+    "What the left-out images say of the groups, and of the prevalence, that the settings name."
+    units, out = "patients" if dataset.grouped else "copy groups", {}
+    if settings.subgroups: out["subgroups"] = subgroup_section(table, dataset, settings, units)
+    if settings.prevalence and dataset.positive:
+        rates = (estimate_of(found[m]) for m in ("sensitivity", "specificity"))
+        out["use"] = {"prevalence": settings.prevalence, **use_of_model(*rates, settings.prevalence)}
+    return out
+
+
 def _by_patient(table: pd.DataFrame, dataset, settings: Settings) -> dict:
     "What the left-out images say of patients: the metrics by patient, or how shares of positive cells agree."
     if not (settings.patients and dataset.positive and dataset.grouped and dataset.groups is not None): return {}
@@ -324,6 +336,7 @@ def train(
     tell("checked on held-out patients")
     table, metrics = _out_of_fold(fits, who, splits, settings)
     if by_patient := _by_patient(table, dataset, settings): metrics["patients"] = by_patient
+    metrics |= _for_whom(table, dataset, settings, metrics["metrics"])
     audit = run_audit(dataset, settings, X, table, copied) if settings.audit else None
     content = _content(settings, dataset, who, fits, rules, X.shape[1], metrics, summarise_checks(checked, who), audit)
     texts = {"CARD.md": card(content), "out_of_fold.csv": _csv(_with_checks(table, who, checked))}

@@ -81,8 +81,8 @@ def _use_words(use: dict) -> str:
     "What a call is worth where the model shall be used."
     ppv, npv = (share_words({**use[k], "share": use[k]["value"] if use[k].get("ci") else None}) for k in
                 ("ppv", "npv"))
-    return (f"Where {100 * use['prevalence']:g} % of the images are positive, {ppv} of the positive calls are right and "
-            f"{npv} of the negative ones.")
+    return (f"Where {100 * use['prevalence']:g} % of the images are positive, {ppv} of the positive calls are right "
+            f"and {npv} of the negative ones.")
 
 
 def _group_words(rows: list[dict]) -> str:

@@ -6,11 +6,21 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['PALETTE', 'theme']
+__all__ = ['PALETTE', 'model_colours', 'theme']
 
 # %% ../nbs/00d_plotting.ipynb #9f58eaa8
 PALETTE = {"normal": "#0173b2", "abnormal": "#de8f05", "svm": "#0173b2", "ensemble": "#029e73", "knn": "#de8f05",
            "tree": "#cc78bc"}
+
+
+def model_colours(
+    models,  # names of classifiers
+) -> dict[str, str]:  # name -> colour
+    "Return a colour for every model: its own for the four, the next of the colour-blind palette for others."
+    import seaborn as sns
+
+    spare = iter(sns.color_palette("colorblind", 10).as_hex()[5:] * 10)
+    return {m: PALETTE[m] if m in PALETTE else next(spare) for m in models}
 
 
 def theme() -> None:

@@ -13,45 +13,20 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
-from ..core import counted, InputError, rng, safe_cell, write_atomic
+from ..core import counted, InputError, safe_cell, write_atomic
 from ..warning_codes import warning
 from ..classification.fitting import one_thread_each
-from ..data.datasets import Dataset, group_codes
+from ..classification.ridge import directions, errors_without
+from ..data.datasets import Dataset
 from ..evaluation.calibration import cross_calibrated
 from ..evaluation.intervals import Estimate
 
 # %% auto #0
-__all__ = ['RIDGES', 'MOST_NUMBERS', 'RATES', 'CLEARLY', 'held_out_scores', 'label_probabilities', 'confident_joint', 'FlipRate',
-           'flip_rate', 'Suspects', 'find_suspects', 'write_labels']
+__all__ = ['RIDGES', 'RATES', 'CLEARLY', 'held_out_scores', 'label_probabilities', 'confident_joint', 'FlipRate', 'flip_rate',
+           'Suspects', 'find_suspects', 'write_labels']
 
 # %% ../../nbs/05_auditing/02a_labels.ipynb #52cee75a
 RIDGES = (0.1, 0.3, 1.0, 3.0)  # times the mean eigenvalue of the inner products
-MOST_NUMBERS = 4e7  # kept in memory; what is wider is projected at random, to 100 to 2,000 columns
-
-
-def _directions(X: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    "Standardised rows as left singular vectors [n, r] and squared singular values [r]."
-    n, p = X.shape
-    mean, scale = X.mean(0, dtype=np.float64), X.std(0, dtype=np.float64)
-    scale = np.where(scale > 1e-9, scale, 1.0)
-    most = int(np.clip(MOST_NUMBERS / n, 100, 2_000))
-    turn = rng(seed, "suspect labels").normal(size=(p, most)) if min(n, p) > most else None
-    parts = ((X[i : i + 4096] - mean) / scale for i in range(0, n, 4096))
-    Z = np.concatenate([part if turn is None else part @ turn for part in parts])
-    if n <= Z.shape[1]: values, U = np.linalg.eigh(Z @ Z.T)
-    else:
-        values, V = np.linalg.eigh(Z.T @ Z)
-        U = Z @ (V / np.sqrt(np.maximum(values, 1e-300)))
-    kept = values > 1e-9 * values[-1]
-    return U[:, kept], values[kept]
-
-
-def _left_out(U: np.ndarray, f: np.ndarray, error: np.ndarray, members: list) -> np.ndarray:
-    "The errors [n, k] of images whose patients had been left out, from the errors that were made."
-    out = error / (1 - (U**2 @ f))[:, None]
-    for at in members:
-        if len(at) > 1: out[at] = np.linalg.solve(np.eye(len(at)) - (U[at] * f) @ U[at].T, error[at])
-    return out
 
 
 def held_out_scores(
@@ -60,23 +35,17 @@ def held_out_scores(
     groups=None,  # [n] patients; None: every image its own
     seed: int = 0,  # of the projection of very wide features
 ) -> np.ndarray:  # [n, n_classes], higher means more like the class
-    """Return the score of every class for every image from a ridge regression on all other patients.
+    """Return the score of every class for every image from a ridge regression on all other patients
+    (`errors_without`).
 
-    Left out in closed form: Cook 1977, doi:10.2307/1268249, for sets of rows; the ridge by the smallest left-out
-    squared error (PRESS, Allen 1974, doi:10.2307/1267500).
+    The ridge is that of the smallest left-out squared error (PRESS, Allen 1974, doi:10.2307/1267500).
     """
     Y = np.eye(int(np.max(y)) + 1)[y]
-    W, codes = Y - Y.mean(0), group_codes(groups, len(y))[0]
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    best, least = None, np.inf
+    W = Y - Y.mean(0)
     with one_thread_each():
-        U, values = _directions(X, seed)
-        inside = U.T @ W
-        for ridge in RIDGES:
-            f = values / (values + ridge * values.sum() / len(W))
-            error = _left_out(U, f, W - U @ (f[:, None] * inside), members)
-            if (total := (error**2).sum()) < least: best, least = error, total
-    return np.round(Y - best, 9) + 0.0
+        U, values = directions(X, seed)
+        errors = (errors_without(U, values, ridge * values.sum() / len(W), W, groups) for ridge in RIDGES)
+        return np.round(Y - min(errors, key=lambda e: (e**2).sum()), 9) + 0.0
 
 # %% ../../nbs/05_auditing/02a_labels.ipynb #3d3256ef
 def label_probabilities(

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from ..settings import Settings
-from ..plotting import PALETTE
+from ..plotting import model_colours
 from ..data.datasets import Dataset
 from ..data.descriptors import working_copy
+from ..classification.estimators import model_name
 from .shortcuts import PROBES
 from .audit import Audit
 from .published_table import PublishedCheck
@@ -29,7 +30,8 @@ def plot_shortcuts(
     import matplotlib.pyplot as plt
 
     rows = [(PROBES[r.probe], r.auroc, r.low, r.high, "#de8f05") for r in audit.shortcuts.itertuples()]
-    if audit.over: rows.append((f"model ({audit.over['model']})", audit.over["auroc"], *audit.over["ci"], "#0173b2"))
+    if audit.over: rows.append((f"model ({model_name(audit.over['model'])})", audit.over["auroc"], *audit.over["ci"],
+                                model_colours([audit.over["model"]])[audit.over["model"]]))
     ax = ax or plt.subplots(figsize=(7.5, 0.9 + 0.42 * len(rows)))[1]
     for i, (_, area, low, high, colour) in enumerate(rows):
         ax.plot([low, high], [i, i], color=colour, lw=2.5, solid_capstyle="butt")
@@ -108,12 +110,13 @@ def plot_published(
     import matplotlib.pyplot as plt
 
     ax = ax or plt.subplots(figsize=(6, 0.5 + 0.4 * len(check.table)))[1]
+    colours = model_colours(row["model"] for row in check.metrics["table"])
     for y, row in enumerate(check.metrics["table"]):
         if rate not in row: continue
-        colour = PALETTE.get(row["model"], "0.3")
-        ax.plot(100 * row[rate], y, "o" if row["verdict"] != "inconsistent" else "x", color=colour)
-        if rate in row.get("ci", {}): ax.plot([100 * v for v in row["ci"][rate]], [y, y], color=colour, lw=2)
-    labels = [r["model"] + ("" if r["verdict"] == "consistent" else f" ({r['verdict']})")
+        ax.plot(100 * row[rate], y, "o" if row["verdict"] != "inconsistent" else "x", color=colours[row["model"]])
+        if rate in row.get("ci", {}): ax.plot([100 * v for v in row["ci"][rate]], [y, y],
+                                             color=colours[row["model"]], lw=2)
+    labels = [model_name(r["model"]) + ("" if r["verdict"] == "consistent" else f" ({r['verdict']})")
               for r in check.metrics["table"]]
     ax.set(yticks=range(len(labels)), yticklabels=labels, xlabel=f"{rate} in %", ylim=(len(labels) - 0.5, -0.5))
     return ax

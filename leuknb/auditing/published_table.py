@@ -18,6 +18,7 @@ from scipy import stats
 
 from ..core import InputError, nearest
 from ..paper import COUNTS
+from ..classification.estimators import model_name
 from ..evaluation.metrics import PAPER_METRICS, RATES
 from ..evaluation.intervals import clopper_pearson
 from ..evaluation.paired_tests import holm
@@ -404,7 +405,7 @@ def _joined(names: list[str]) -> str:
 def _sentences(metrics: dict, n_sizes: int) -> list[str]:
     "What the check found, in sentences that hold for this table."
     out, rows = [], metrics["table"]
-    by = lambda verdict: [r["model"] for r in rows if r["verdict"] == verdict]
+    by = lambda verdict: [model_name(r["model"]) for r in rows if r["verdict"] == verdict]
     if n_sizes == 1:
         s = metrics["sizes"][0]
         out.append(f"The rates are those of a test set of {s['n_pos']} positive and {s['n_neg']} negative images.")
@@ -419,10 +420,11 @@ def _sentences(metrics: dict, n_sizes: int) -> list[str]:
                    f"from the rates.")
     for r in rows:
         if r["verdict"] == "inconsistent":
-            out.append(f"No confusion matrix reproduces {r['model']} as printed"
+            out.append(f"No confusion matrix reproduces {model_name(r['model'])} as printed"
                        + (f"; it would fit without {r['misfit']}." if r["misfit"] else "."))
-    cannot = [f"{c['a']} from {c['b']}" for c in metrics["comparisons"] if c["p_best_adjusted"] >= 0.05]
-    can = [f"{c['a']} from {c['b']}" for c in metrics["comparisons"]
+    named = lambda c: f"{model_name(c['a'])} from {model_name(c['b'])}"
+    cannot = [named(c) for c in metrics["comparisons"] if c["p_best_adjusted"] >= 0.05]
+    can = [named(c) for c in metrics["comparisons"]
            if c["p_worst"] < 0.05 / len(metrics["comparisons"])]
     if cannot:
         out.append(f"Even if the errors overlapped as favourably as they can, this table cannot tell {_joined(cannot)} "

@@ -19,6 +19,7 @@ from ..data.datasets import Dataset, group_codes
 from ..data.descriptors import Facts
 from ..classification.estimators import model_name, study_classifier
 from ..classification.fitting import run_folds
+from ..classification.ridge import directions, errors_without
 from ..evaluation.splits import cv_splits, random_splits
 from ..evaluation.metrics import auroc_of_columns, auroc_shares
 from ..evaluation.intervals import clustered_variance, metric_intervals
@@ -88,22 +89,15 @@ def least_squares_aurocs(
 ) -> np.ndarray:  # [m] AUROC over left-out groups, mean over classes
     """Return the AUROC of ridge regression on the labels with each group left out, for many labellings at once.
 
-    What the others say of group g is (I - H_gg)^-1 (H y - H_gg y)_g, H the hat matrix of all; columns and labels are
-    centred over all images. Hoerl and Kennard 1970, doi 10.1080/00401706.1970.10488634.
+    The ridge is the number of features; columns and labels are centred over all images (`errors_without`). Hoerl and
+    Kennard 1970, doi 10.1080/00401706.1970.10488634.
     """
-    codes, n_groups = group_codes(groups, len(X))
-    sd = X.std(0)
-    Z = (X - X.mean(0)) / np.where(sd > 0, sd, 1)
-    W = np.linalg.solve(Z.T @ Z + Z.shape[1] * np.eye(Z.shape[1]), Z.T)
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    U, values = directions(X)
     classes, total = range(1, 2) if n_classes == 2 else range(n_classes), np.zeros(len(labellings))
     for c in classes:
         wanted = (labellings.T == c).astype(float)
         centred = wanted - wanted.mean(0)
-        scores = Z @ (W @ centred)
-        for g in members:
-            H = Z[g] @ W[:, g]
-            scores[g] = np.linalg.solve(np.eye(len(g)) - H, scores[g] - H @ centred[g])
+        scores = centred - errors_without(U, values, X.shape[1], centred, groups)
         total += auroc_of_columns(np.round(scores, 9), wanted)
     return total / len(classes)
 

@@ -17,7 +17,7 @@ from .patients import patient_images, PatientImages
 from .schemes import models_of, of_scheme
 
 # %% auto #0
-__all__ = ['LEAST_YOUDEN', 'FEWEST_CELLS', 'rogan_gladen', 'Rate', 'share_interval', 'other_rates', 'patient_shares',
+__all__ = ['LEAST_YOUDEN', 'FEWEST_CELLS', 'rogan_gladen', 'CellRate', 'share_interval', 'other_rates', 'patient_shares',
            'bland_altman', 'side_right', 'share_metrics', 'shares_judged']
 
 # %% ../../nbs/04_evaluation/09f_cell_shares.ipynb #p13b0006
@@ -39,7 +39,7 @@ def rogan_gladen(
     return ((np.asarray(called_share, float) + specificity - 1) / safe)[()]
 
 # %% ../../nbs/04_evaluation/09f_cell_shares.ipynb #p13b0009
-class Rate(NamedTuple):
+class CellRate(NamedTuple):
     "A rate of calling cells of one kind rightly, from other patients."
     value: float  # or [patients]
     worth: float  # how many independent cells it rests on (`effective_number`)
@@ -49,8 +49,8 @@ class Rate(NamedTuple):
 def share_interval(
     called_share,  # [patients] share of cells called positive
     n_cells,  # [patients]
-    sensitivity: Rate,  # each of its parts a number or [patients]
-    specificity: Rate,
+    sensitivity: CellRate,  # each of its parts a number or [patients]
+    specificity: CellRate,
     df: float,  # degrees of freedom: other patients less 1
     level: float = 0.95,
 ):  # (low, high), [patients] each
@@ -62,7 +62,8 @@ def share_interval(
     Reiczigel 2014, doi:10.1016/j.prevetmed.2013.09.015.
     """
     q, m, p = np.asarray(called_share, float)[:, None], np.asarray(n_cells, float)[:, None], np.linspace(0, 1, 1001)
-    se, sp = (Rate(*(np.atleast_1d(np.asarray(v, float))[:, None] for v in r)) for r in (sensitivity, specificity))
+    se, sp = (CellRate(*(np.atleast_1d(np.asarray(v, float))[:, None] for v in r))
+              for r in (sensitivity, specificity))
     expected = p * se.value + (1 - p) * (1 - sp.value)
     variance = _share_variance(p, se, m) + _share_variance(1 - p, sp, m)
     reach = float(two_sided_quantile(level, df)) * np.sqrt(np.maximum(variance, 1e-12))
@@ -71,7 +72,7 @@ def share_interval(
     return p[inside.argmax(1)], p[p.size - 1 - inside[:, ::-1].argmax(1)]
 
 
-def _share_variance(p, rate: Rate, m):
+def _share_variance(p, rate: CellRate, m):
     "What one kind of cells, a share p of m, adds to the variance of the share called."
     spread = np.maximum(rate.value * (1 - rate.value), 0.25 / (rate.worth + 4))  # never without any
     between = rate.icc * spread
@@ -81,7 +82,7 @@ def _share_variance(p, rate: Rate, m):
 FEWEST_CELLS = 5  # cells of a patient below which no share is told
 
 
-def other_rates(images: PatientImages, kind: int) -> Rate:  # parts [patients]
+def other_rates(images: PatientImages, kind: int) -> CellRate:  # parts [patients]
     "Return how the cells of one kind (1 positive, 0 negative) are called in the other folds, the mean over repeats."
     held, found = images.held, np.empty((3, *images.held.shape))
     mine = images.y == kind
@@ -93,7 +94,7 @@ def other_rates(images: PatientImages, kind: int) -> Rate:  # parts [patients]
             sizes = np.bincount(codes)
             found[:, held[:, r] == f, r] = np.array([right.mean(), effective_number(sizes[sizes > 0], icc),
                                                      0 if math.isnan(icc) else icc])[:, None]
-    return Rate(*found.mean(2))
+    return CellRate(*found.mean(2))
 
 
 def patient_shares(

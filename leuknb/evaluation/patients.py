@@ -22,7 +22,7 @@ from .schemes import models_of, of_scheme, plain
 __all__ = ['QUANTILE', 'RULES', 'METRICS_OF_PATIENTS', 'SIZES', 'DRAWS', 'ATTENTION', 'mixed_patients', 'label_of',
            'PatientImages', 'patient_images', 'patient_scores', 'FoldRule', 'fold_rule', 'image_probabilities',
            'Judged', 'judge_patients', 'patient_metrics', 'drawn_means', 'images_needed', 'patient_table',
-           'first_repeat', 'beside_the_mean', 'patient_counts', 'patients_judged']
+           'beside_the_mean', 'patient_counts', 'patients_judged']
 
 # %% ../../nbs/04_evaluation/09e_patients.ipynb #p13a0006
 def mixed_patients(
@@ -58,6 +58,10 @@ class PatientImages(NamedTuple):
     @property
     def label(self) -> np.ndarray:  # [patients] 0 or 1, where every patient has one class
         return self.y[np.unique(self.codes, return_index=True)[1]]
+
+    @property
+    def once(self):  # PatientImages as the first repeat of the cross-validation answered them
+        return self._replace(called=self.called[:, :1], score=self.score[:, :1], fold=self.fold[:, :1])
 
 
 def patient_images(
@@ -225,17 +229,12 @@ def patient_table(judged: Judged, classes: list[str]) -> pd.DataFrame:
 ATTENTION = "attention MIL"  # its name in a report
 
 
-def first_repeat(images: PatientImages) -> PatientImages:
-    "Return the images as the first repeat of the cross-validation answered them."
-    return images._replace(called=images.called[:, :1], score=images.score[:, :1], fold=images.fold[:, :1])
-
-
 def beside_the_mean(
     images: PatientImages,  # as the first model answered them
     probability: np.ndarray,  # [patients] of the other model, out of fold in the first repeat
 ) -> tuple[dict[str, Estimate], dict]:  # metrics of the other model; difference, statistic, p (`delong_test`)
     "Return the metrics of a classifier of patients, called at 0.5, and its AUROC less that of the mean, tested."
-    one = first_repeat(images)
+    one = images.once
     p = np.asarray(probability, float)[:, None]
     mean = judge_patients(one, ("mean",)).probability[:, 0]
     return (patient_metrics(Judged(one, p, (p >= 0.5).astype(int), [])),

@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.metrics import roc_curve
 
 from ..core import rng
-from ..plotting import PALETTE, theme
+from ..plotting import model_colours, theme
 from ..classification.estimators import model_name
 from .metrics import as_binary, auroc, confusion, PAPER_METRICS
 from .comparison import aligned
@@ -80,13 +80,14 @@ def plot_reliability(
     theme()
     sets = probability if isinstance(probability, dict) else {"": probability}
     fig, axes = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 4.2), squeeze=False, sharey=True)
+    colours = model_colours(sets)
     for ax, (name, p) in zip(axes[0], sets.items()):
         curve = reliability_curve(y, p, n_bins, groups)
         ax.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
         reach = np.abs(curve[["low", "high"]].to_numpy() - curve[["observed"]].to_numpy()).T
-        ax.errorbar(curve.predicted, curve.observed, yerr=reach, fmt="o", color="#0173b2", capsize=3)
+        ax.errorbar(curve.predicted, curve.observed, yerr=reach, fmt="o", color=colours[name], capsize=3)
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="predicted probability of positive", aspect="equal",
-               title=f"{name}\nBrier {brier(y, p):.3f}, ECE {ece(y, p, n_bins):.3f} (by chance "
+               title=f"{model_name(name)}\nBrier {brier(y, p):.3f}, ECE {ece(y, p, n_bins):.3f} (by chance "
                      f"{ece_by_chance(p, n_bins):.3f})".strip())
         ax.title.set_fontsize(10)
     axes[0, 0].set_ylabel("share seen positive")
@@ -141,9 +142,9 @@ def plot_decision_curve(
     fig, ax = plt.subplots(figsize=(6.2, 4))
     sets = probability if isinstance(probability, dict) else {"model": probability}
     reach = 1.0 if prevalence is None else min(10 * prevalence, 1.0)
-    for color, (name, p) in zip(("#0173b2", "#029e73", "#de8f05", "#cc78bc"), sets.items()):
+    for (name, p), color in zip(sets.items(), model_colours(sets).values()):
         curve = decision_curve(y, p, reach * np.arange(1, 100) / 100, groups, prevalence)
-        ax.plot(curve.threshold, curve.model, color=color, label=name)
+        ax.plot(curve.threshold, curve.model, color=color, label=model_name(name))
         ax.fill_between(curve.threshold, curve.low, curve.high, color=color, alpha=0.15, linewidth=0)
     ax.plot(curve.threshold, curve["all"], color="0.5", linestyle="--", label="call everyone positive")
     ax.axhline(0, color="0.2", linewidth=1, label="call no one positive")
@@ -156,14 +157,6 @@ def plot_decision_curve(
     return fig
 
 # %% ../../nbs/04_evaluation/12_plots.ipynb #85ada312
-def _colours(models: list[str]) -> dict[str, str]:
-    "A colour for every model: its own for the four, the next of the colour-blind palette for others."
-    import seaborn as sns
-
-    spare = iter(sns.color_palette("colorblind", 10).as_hex()[5:] * 10)
-    return {m: PALETTE[m] if m in PALETTE else next(spare) for m in models}
-
-
 def _titled(text: str, synthetic: bool) -> str:
     return f"{text} (synthetic data)" if synthetic else text
 
@@ -201,7 +194,7 @@ def plot_bars(
     models = list(section["models"])
     fig, ax = plt.subplots(figsize=(10, 4))
     width = 0.8 / len(models)
-    for i, (m, colour) in enumerate(_colours(models).items()):
+    for i, (m, colour) in enumerate(model_colours(models).items()):
         found = section["models"][m]
         values = [100 * found[k]["value"] for k in metrics]
         x = np.arange(len(metrics)) + (i - (len(models) - 1) / 2) * width
@@ -272,7 +265,7 @@ def plot_roc(
     theme()
     t, classes = of_scheme(predictions, scheme), classes_of(predictions, positive)
     fig, ax = plt.subplots(figsize=(5, 4.6))
-    for m, colour in _colours(models_of(t)).items():
+    for m, colour in model_colours(models_of(t)).items():
         curves, areas, grid = _roc_of(t, m, scheme, classes)
         single = len(curves) == 1
         ax.plot(grid, np.mean(curves, 0), color=colour, drawstyle="default",
@@ -313,7 +306,7 @@ def plot_lottery(
     table = split_table(predictions, positive)
     models = list(dict.fromkeys(table.model))
     fig, ax = plt.subplots(figsize=(9, 1.0 + 0.85 * len(models)))
-    for row, (m, colour) in enumerate(_colours(models).items()):
+    for row, (m, colour) in enumerate(model_colours(models).items()):
         values = 100 * table.accuracy[table.model == m].to_numpy()
         _stack_dots(ax, values, row, colour)
         low, high = np.quantile(values, [0.025, 0.975])
@@ -352,7 +345,7 @@ def plot_grouped(
     found = grouped_gap(predictions, units=units)
     who = "patients" if units == "patients" else "copies"
     fig, ax = plt.subplots(figsize=(8, 0.9 + 0.7 * len(found)))
-    for row, (m, colour) in enumerate(_colours(list(found)).items()):
+    for row, (m, colour) in enumerate(model_colours(list(found)).items()):
         v = found[m]
         a, b, d = 100 * v["grouped"], 100 * v["ungrouped"], v["difference"]
         ax.plot([a, b], [row, row], color=colour, lw=2)
@@ -383,7 +376,7 @@ def plot_permutation(
     step = max(100 / n, (high - low) / 60)  # at least one image wide, so that no bin is empty by arithmetic
     ax.hist(null, bins=np.arange(low - step / 2, high + 1.5 * step, step), color="0.72", edgecolor="w", lw=0.4,
             label=f"{len(null):,} shuffled labellings")
-    ax.axvline(seen, color=_colours([result["classifier"]])[result["classifier"]], lw=2.5,
+    ax.axvline(seen, color=model_colours([result["classifier"]])[result["classifier"]], lw=2.5,
                label=f"true labels: {seen:.1f} %, {p_words(result)}")
     ax.set(xlabel=f"cross-validated {_metric_name(result['metric'])} of {n} images, percent", ylabel="labellings",
            title=_titled(f"Do the labels matter? {model_name(result['classifier'])} on shuffled labels", synthetic))
@@ -412,7 +405,7 @@ def plot_drop(
                 ax.plot(100 * e["value"], at + lift, "o", color=colour, ms=7,
                         label=words if m == metrics[0] and not at else None)
         ax.set(xlabel=f"{m.replace('_', ' ').replace('auroc', 'AUROC')}, percent", yticks=range(len(models)),
-               yticklabels=list(models), ylim=(len(models) - 0.5, -0.5))
+               yticklabels=[model_name(k, 12) for k in models], ylim=(len(models) - 0.5, -0.5))
         ax.grid(axis="y", visible=False)
     fig.suptitle(f"{'Synthetic data: ' if synthetic else ''}inside and outside ({section['name']})", fontsize=11)
     fig.legend(loc="outside lower center", ncols=2, frameon=False)

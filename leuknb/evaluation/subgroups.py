@@ -25,7 +25,7 @@ from .comparison import aligned
 from .schemes import classes_of, model_metrics, models_of, plain
 
 # %% auto #0
-__all__ = ['MISSING', 'NOT_NAMED', 'FEW_NUMBERS', 'MOST_GROUPS', 'LEAST_UNITS', 'value_groups', 'subgroup_columns', 'Rate',
+__all__ = ['MISSING', 'NOT_NAMED', 'FEW_NUMBERS', 'MOST_GROUPS', 'LEAST_UNITS', 'value_groups', 'subgroup_columns', 'SideRate',
            'side_rates', 'difference_ends', 'difference_p', 'detectable', 'group_difference', 'subgroup_rows',
            'subgroup_section']
 
@@ -83,7 +83,7 @@ def subgroup_columns(
     return found
 
 # %% ../../nbs/04_evaluation/11b_subgroups.ipynb #2ab93e70
-class Rate(NamedTuple):
+class SideRate(NamedTuple):
     "The share called rightly of one class on one side, and its weight in a difference."
     weight: float  # 1 / classes in the group, -1 / classes in the rest
     value: float
@@ -107,7 +107,7 @@ def side_rates(
     inside: np.ndarray,  # [n] bool: in the group
     groups=None,  # [n] patients; None: every image its own
     fold=None,  # [n, repeats] the fold that held an image out
-) -> list[Rate]:  # of each class that is on both sides, inside and outside; empty when none is
+) -> list[SideRate]:  # of each class that is on both sides, inside and outside; empty when none is
     "Return the rates whose weighted sum is the difference of a group and the rest."
     codes, _ = group_codes(groups, len(label))
     label = np.asarray(label, object)
@@ -120,13 +120,14 @@ def side_rates(
     return [e._replace(variance=more * e.variance) for e in rates]
 
 
-def _rate(right, mine, weight, codes, icc, df) -> Rate:
+def _rate(right, mine, weight, codes, icc, df) -> SideRate:
     n_groups, means = codes.max() + 1, right[mine].mean(0)
     size = np.bincount(codes[mine], minlength=n_groups)
     k = int((size > 0).sum())
     u = np.column_stack([np.bincount(codes[mine], v, n_groups) for v in (right[mine] - means).T])
     u *= math.sqrt(k / max(k - 1, 1)) / mine.sum()
-    return Rate(weight, float(means.mean()), float((u**2).sum(0).mean()), effective_number(size, icc), k, df, means, u)
+    return SideRate(weight, float(means.mean()), float((u**2).sum(0).mean()), effective_number(size, icc), k, df, means,
+                    u)
 
 
 def _of_training(rates, right, counted, codes, fold) -> float:
@@ -140,7 +141,7 @@ def _of_training(rates, right, counted, codes, fold) -> float:
 
 # %% ../../nbs/04_evaluation/11b_subgroups.ipynb #a8880987
 def difference_ends(
-    rates: list[Rate],  # of `side_rates`
+    rates: list[SideRate],  # of `side_rates`
     level: float = 0.95,  # confidence
 ) -> tuple[float, float]:
     """Return the ends of the weighted sum of rates from their own ends.
@@ -153,7 +154,7 @@ def difference_ends(
     return (value - math.sqrt(max(below @ r @ below, 0)), value + math.sqrt(max(above @ r @ above, 0)))
 
 
-def _correlations(rates: list[Rate]) -> np.ndarray:
+def _correlations(rates: list[SideRate]) -> np.ndarray:
     "Correlation of the weighted rates, from patients that they share."
     u = np.stack([np.sign(e.weight) * e.u for e in rates])
     c = np.einsum("igr,jgr->ij", u, u)
@@ -164,7 +165,7 @@ def _correlations(rates: list[Rate]) -> np.ndarray:
 
 
 def difference_p(
-    rates: list[Rate],  # of `side_rates`
+    rates: list[SideRate],  # of `side_rates`
 ) -> float:  # in (0, 1]
     "Return the p-value of no difference: one less the highest level at which `difference_ends` excludes 0."
     value = sum(e.weight * e.value for e in rates)

@@ -116,8 +116,8 @@ def test_the_interval_of_a_share_holds_it_and_lies_within_0_and_1(true):
     se, sp, m = 0.85, 0.9, 40
     k = round(true * m)
     q = (g.binomial(k, se, 2000) + g.binomial(m - k, 1 - sp, 2000)) / m
-    low, high = cell_shares.share_interval(q, np.full(2000, m), cell_shares.Rate(se, 1e6, 0),
-                                           cell_shares.Rate(sp, 1e6, 0), 1000)
+    low, high = cell_shares.share_interval(q, np.full(2000, m), cell_shares.CellRate(se, 1e6, 0),
+                                           cell_shares.CellRate(sp, 1e6, 0), 1000)
     assert (low >= 0).all() and (high <= 1).all()
     assert np.mean((low <= true + 1e-9) & (true - 1e-9 <= high)) > 0.93
 

@@ -77,7 +77,7 @@ def held_out(X, A, who, settings, n_splits: int) -> dict:
         folds = cv_splits(mine.label, mine.groups, settings.cv_folds, 1, s)
         fits = fit_all(X[a], mine, folds, study_classifiers(settings, len(X))[0], settings)
         rules = fit_rules(fits, X[a], A[a], mine, folds)
-        sets = in_sets(rules, fits.models[1:], X[b])
+        sets = in_sets(rules.conformal, fits.models[1:], X[b])
         found["covered"][b, s], found["one_class"][b, s] = sets[np.arange(len(b)), who.y[b]], sets.sum(1) == 1
         found["accepted"][b, s] = (rules.detector.distances(A[b], X[b]) <= 1).all(1)
         found["right"][b, s] = decided(rules, scores_by(fits.models[0], X[b])) == who.y[b]

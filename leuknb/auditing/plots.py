@@ -29,7 +29,7 @@ def plot_shortcuts(
     "Return axes with the AUROC of each probe and its interval, and the model's beside them."
     import matplotlib.pyplot as plt
 
-    rows = [(PROBES[r.probe], r.auroc, r.low, r.high, "#de8f05") for r in audit.shortcuts.itertuples()]
+    rows = [(PROBES[r.probe], r.auroc, r.low, r.high, "0.45") for r in audit.shortcuts.itertuples()]
     if audit.over: rows.append((f"model ({model_name(audit.over['model'])})", audit.over["auroc"], *audit.over["ci"],
                                 model_colours([audit.over["model"]])[audit.over["model"]]))
     ax = ax or plt.subplots(figsize=(7.5, 0.9 + 0.42 * len(rows)))[1]

@@ -174,44 +174,47 @@ def run_stress(
     holdout: tuple[np.ndarray, np.ndarray],  # training and test indices
     unlike=None,  # function of images and features giving bool: unlike the training images; None: not asked
     copies=(),  # augmented copies of X
-) -> pd.DataFrame:  # file_name, label, group, kind, grade, right, called, unlike
+    unsure=None,  # function of features giving bool: the prediction set is not one class; None: not asked
+) -> pd.DataFrame:  # file_name, label, group, kind, grade, right, called, unlike, unsure
     "Return a row for each chosen image, kind and grade; grade 0 is the image as it is, under every kind."
     at = stress_images(who, holdout[1], settings.stress, settings.seed)
     parts = []
     for kind in progress(list(STRESSES), "stressing images"):
         images = altered_images(dataset, at, kind, settings)
         F = altered_features(images, altered_digests(dataset, at, kind, settings.seed), settings)
-        parts.append((kind, F, None if unlike is None else unlike(images, F)))
-    before = None if unlike is None else unlike(altered_images(dataset, at, "blur", settings, (0,)), X[at])
-    called = answers(X, who, holdout[0], np.concatenate([X[at], *(F for _, F, _ in parts)]), settings, copies)
-    plain = called[: len(at)]
-    each = called[len(at) :].reshape(len(STRESSES), len(at), GRADES)
-    return pd.concat([_stress_rows(who, at, kind, np.column_stack([plain, now]), _flags(before, flags, len(at)))
-                      for (kind, _, flags), now in zip(parts, each)], ignore_index=True)
+        parts.append((F, np.zeros(len(F), bool) if unlike is None else unlike(images, F)))
+    before = np.zeros(len(at), bool) if unlike is None else unlike(
+        altered_images(dataset, at, "blur", settings, (0,)), X[at])
+    rows = np.concatenate([X[at], *(F for F, _ in parts)])
+    called = _by_kind(answers(X, who, holdout[0], rows, settings, copies), len(at))
+    open_ = _by_kind(np.zeros(len(rows), bool) if unsure is None else unsure(rows), len(at))
+    strange = _by_kind(np.concatenate([before, *(flags for _, flags in parts)]), len(at))
+    return pd.concat([_stress_rows(who, at, *of) for of in zip(STRESSES, called, strange, open_)], ignore_index=True)
 
 
-def _flags(before, flags, n: int) -> np.ndarray:  # bool [n, 6]
-    "Which images are unlike, as they are and in every grade; none where that was not asked."
-    return np.zeros((n, GRADES + 1), bool) if flags is None else np.column_stack([before, np.reshape(flags, (n, -1))])
+def _by_kind(values, n: int) -> list[np.ndarray]:  # [n, 6] for each kind
+    "What was found of n images as they are, then of every kind and grade, as a table for each kind."
+    return [np.column_stack([values[:n], now]) for now in values[n:].reshape(len(STRESSES), n, GRADES)]
 
 
-def _stress_rows(who, at, kind, called, flags) -> pd.DataFrame:
+def _stress_rows(who, at, kind, called, strange, open_) -> pd.DataFrame:
     "One kind: grade by grade, the chosen images in their order."
     return pd.concat([pd.DataFrame({
         "file_name": who.file_name[at], "label": who.label[at], "group": who.group[at] if who.groups is None
         else who.groups[at], "kind": kind, "grade": g, "called": np.array(who.classes, object)[called[:, g]],
-        "right": called[:, g] == who.y[at], "unlike": flags[:, g]}) for g in range(GRADES + 1)],
-        ignore_index=True)
+        "right": called[:, g] == who.y[at], "unlike": strange[:, g], "unsure": open_[:, g]})
+        for g in range(GRADES + 1)], ignore_index=True)
 
 # %% ../../nbs/04_evaluation/11h_robustness.ipynb #2a8d65a8
 def robustness_section(
     table: pd.DataFrame,  # of `run_stress`
     grouped: bool = True,  # whether groups are patients (or copies), and not images
-    noticed: bool = True,  # whether `unlike` was asked
+    noticed: tuple[str, ...] = ("unlike", "unsure"),  # which of them were asked
     units: str = "patients",  # what the groups are
 ) -> list[dict]:
     """Return a row for each kind and grade: accuracy, its paired difference from the image as it is, the share of
-    answers that changed, and the share said to be unlike the training images (null where not asked).
+    answers that changed, the shares said to be `unlike` the training images and `unsure` (the prediction set is not
+    one class; null where not asked), the share `declined` for one or the other, and the accuracy of those `answered`.
 
     The images are balanced over the classes, so accuracy is balanced accuracy as far as there were enough of each.
     """
@@ -228,18 +231,29 @@ def _grade(kind, grade, of_kind, before, grouped, noticed, units) -> dict:
     groups = now["group"].to_numpy(object) if grouped else None
     share = lambda v: proportion_interval(np.asarray(v, bool), groups, units=units).to_dict()
     row = {"kind": kind, "grade": grade, "level": STRESSES[kind][1][grade - 1] if grade else None,
-           "accuracy": share(now["right"]), "unlike": share(now["unlike"]) if noticed else None}
+           "accuracy": share(now["right"]),
+           **{k: share(now[k]) if k in noticed else None for k in ("unlike", "unsure")},
+           **_silence(now, groups, noticed, units)}
     if not grade: return row
     d = paired_difference(now["right"].to_numpy(bool), before["right"].to_numpy(bool), groups)
     changed = now["called"].to_numpy(object) != before["called"].to_numpy(object)
     return row | {"difference": d.to_dict(), "changed": share(changed)}
+
+
+def _silence(now: pd.DataFrame, groups, noticed, units) -> dict:
+    "The share of images that the model declines, and the accuracy of those it answers; null where it was not asked."
+    if not noticed: return {"declined": None, "answered": None}
+    declined = now[list(noticed)].to_numpy(bool).any(1)
+    of, right = None if groups is None else groups[~declined], now["right"].to_numpy(bool)[~declined]
+    return {"declined": proportion_interval(declined, groups, units=units).to_dict(),
+            "answered": proportion_interval(right, of, units=units).to_dict()}
 
 # %% ../../nbs/04_evaluation/11h_robustness.ipynb #dfd414c1
 def plot_robustness(
     section: list[dict],  # of `robustness_section`
     synthetic: bool = False,  # said in the title
 ):  # matplotlib Figure
-    "Return six panels: accuracy against grade with intervals, and the share said to be unlike the training images."
+    "Return six panels: accuracy against grade with intervals, the share declined, and the accuracy of the rest."
     import matplotlib.pyplot as plt
 
     theme()
@@ -250,19 +264,22 @@ def plot_robustness(
     for ax in axes[1]: ax.set_xlabel("grade (0: as it is)")
     for ax in axes[:, 0]: ax.set_ylabel("percent of images")
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
+    fig.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     fig.suptitle(f"Held-out images made worse{' (synthetic data)' if synthetic else ''}", fontsize=12)
     return fig
+
+
+_LINES = (("accuracy", "o-", "#0173b2", "called rightly, 95 % intervals"),
+          ("answered", "^:", "#029e73", "rightly among those answered"),
+          ("declined", "s--", "#de8f05", "declined"))
 
 
 def _panel(ax, rows: list[dict]) -> None:
     "One kind of stress."
     for r in rows: ax.plot([r["grade"]] * 2, [100 * v for v in r["accuracy"].get("ci", [np.nan] * 2)], color="#0173b2",
                            lw=1.5)
-    ax.plot([r["grade"] for r in rows], [100 * r["accuracy"]["value"] for r in rows], "o-", color="#0173b2",
-            label="called rightly, with 95 % intervals")
-    noticed = [r for r in rows if r.get("unlike")]
-    if noticed:
-        ax.plot([r["grade"] for r in noticed], [100 * r["unlike"]["value"] for r in noticed], "s--", color="#de8f05",
-                label="said to be unlike the training images")
+    for part, look, colour, words in _LINES:
+        known = [r for r in rows if r.get(part) and r[part]["value"] is not None]
+        if known: ax.plot([r["grade"] for r in known], [100 * r[part]["value"] for r in known], look, color=colour,
+                          label=words)
     ax.set(ylim=(-4, 104), xticks=range(GRADES + 1))

@@ -152,7 +152,19 @@ def _when_silent(c: dict) -> list[str]:
 def _audit_lines(audit: dict) -> list[str]:
     nothing = "- Nothing that must be looked at." if audit["done"] else "- No audit was made (audit=false)."
     return ["## What the audit of the training data found", "",
-            *([f"- {_plain_line(warning_line(w))}" for w in audit["warnings"]] or [nothing]), ""]
+            *([f"- {_plain_line(warning_line(w))}" for w in audit["warnings"]] or [nothing]),
+            *([_label_line(audit.get("suspect_labels"))] if audit["done"] else []), ""]
+
+
+def _label_line(found: dict | None) -> str:
+    "How good the labels are: how many are listed for a second look, of how many, and how many may be wrong."
+    if not found:
+        return "- Labels were not searched for errors: suspects=0, or too few patients of a class to judge by others."
+    flips = found.get("expected_flips")
+    wrong = (f"; about {flips['value']:.0f} may be wrong (95 % interval {flips['ci'][0]:.0f} to {flips['ci'][1]:.0f})"
+             if flips else "")
+    return (f"- Labels to look at again, as a model of all other patients sees them: {found['listed']:,} of "
+            f"{found['n']:,} are listed{wrong}. labels.csv of a report or of `leuknb audit` on these images ranks all.")
 
 
 _LIMITS = ["## Limits", "",

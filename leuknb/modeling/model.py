@@ -248,7 +248,7 @@ class Model:
         "Return the answers for images whose features and looks are known."
         scores, distances = self.scores(X), self.rules.detector.distances(A, X)
         p, called = probabilities(self.rules, scores), decided(self.rules, scores)
-        sets = in_sets(self.rules, self.models[1:], X)
+        sets = in_sets(self.rules.conformal, self.models[1:], X)
         return [self._row(*row) for row in zip(scores, distances, p, called, sets)]
 
     def _row(self, scores, distances, p, called, held) -> dict:

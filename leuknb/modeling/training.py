@@ -40,7 +40,7 @@ from .card import card, SENSITIVITY
 
 # %% auto #0
 __all__ = ['PACKAGES', 'Fits', 'scores_by', 'fit_all', 'dataset_looks', 'Rules', 'fit_rules', 'probabilities', 'decided',
-           'in_sets', 'check_held_out', 'summarise_checks', 'train']
+           'in_sets', 'fewer_splits', 'check_held_out', 'summarise_checks', 'train']
 
 # %% ../../nbs/07_modeling/04_training.ipynb #39327710
 @dataclass(frozen=True)
@@ -174,24 +174,27 @@ def decided(
 
 # %% ../../nbs/07_modeling/04_training.ipynb #82565ff0
 def in_sets(
-    rules: Rules,
+    conformal: Conformal,
     models: list,  # of the folds
     X: np.ndarray,  # [n, n_features]
 ) -> np.ndarray:  # bool [n, n_classes]
     "Return which classes the prediction set of each image holds."
     # 0.1 of nine patients and one is no more than 0.1
-    return rules.conformal.p_values(np.stack([misfit(scores_by(m, X)) for m in models])) > 1 - COVERAGE + 1e-9
+    return conformal.p_values(np.stack([misfit(scores_by(m, X)) for m in models])) > 1 - COVERAGE + 1e-9
 
-# %% ../../nbs/07_modeling/04_training.ipynb #c3e04420
-def _inner_splits(who: LabelledImages, train, folds: int, seed: int, f: int):
-    "Folds inside some training images, fewer where patients are few; None when not even two can be made."
-    groups = None if who.groups is None else who.groups[train]
-    for k in range(folds, 1, -1):
-        try: return cv_splits(who.label[train], groups, k, 1, seed, f"check {f}")
+# %% ../../nbs/07_modeling/04_training.ipynb #df20187d
+def fewer_splits(
+    who: LabelledImages,
+    settings: Settings,  # cv_folds and seed are looked at
+    name: str,  # names the random stream
+) -> list | None:  # pairs of training and test indices
+    "Return folds of some images, fewer where patients are few; None when not even two can be made."
+    for k in range(settings.cv_folds, 1, -1):
+        try: return cv_splits(who.label, who.groups, k, 1, settings.seed, name)
         except InputError: continue
     return None
 
-
+# %% ../../nbs/07_modeling/04_training.ipynb #c3e04420
 def check_held_out(
     X: np.ndarray,  # [n, n_features]
     A: np.ndarray,  # [n, 42] looks
@@ -204,12 +207,12 @@ def check_held_out(
     "Return what models trained without each image's fold, with rules made inside their own training images, say of it."
     out = pd.DataFrame({"called": 0, "covered": False, "set_size": 0, "unlike": False}, index=range(len(X)))
     for f, (train, test) in enumerate(progress(splits, "checking on held-out patients")):
-        inner = _inner_splits(who, train, settings.cv_folds, settings.seed, f)
-        if inner is None: return None
         mine = who.subset(train)
+        inner = fewer_splits(mine, settings, f"check {f}")
+        if inner is None: return None
         fits = fit_all(X[train], mine, inner, classifier, settings, [c[train] for c in copies], f"check {f}")
         rules = fit_rules(fits, X[train], A[train], mine, inner)
-        sets = in_sets(rules, fits.models[1:], X[test])
+        sets = in_sets(rules.conformal, fits.models[1:], X[test])
         out.loc[test, "called"] = decided(rules, scores_by(fits.models[0], X[test]))
         out.loc[test, "covered"], out.loc[test, "set_size"] = sets[np.arange(len(test)), who.y[test]], sets.sum(1)
         out.loc[test, "unlike"] = (rules.detector.distances(A[test], X[test]) > 1).any(1)
@@ -367,4 +370,5 @@ def _content(settings, dataset, who, fits, rules, n_features, metrics, checks, a
             "dataset": _dataset_facts(dataset, who), "out_of_fold": metrics, "checks": checks,
             "versions": package_versions(PACKAGES),
             "audit": {"done": audit is not None, "warnings": audit.warnings if audit else [],
-                      "remarks": audit.remarks if audit else []}}
+                      "remarks": audit.remarks if audit else [],
+                      "suspect_labels": audit.metrics.get("suspect_labels") if audit else None}}

@@ -71,12 +71,14 @@ def _robustness(study: Study) -> list[dict]:
     from leuknb.evaluation.predict import labelled_images
     from leuknb.evaluation.robustness import robustness_section, run_stress
     from leuknb.evaluation.splits import random_splits
-    from leuknb.modeling.abstention import part_detector, unlike_images
+    from leuknb.modeling.abstention import part_detector, part_sets, unlike_images
 
     s, d = study.settings, study.dataset
     who = labelled_images(d, s, study.groups)
     [holdout] = random_splits(who.label, who.groups, 1, s.test_size, s.seed, "holdout")
     detector = part_detector(d, s, study.X, who, holdout[0])
+    sets = part_sets(study.X, who, holdout[0], s, study.augmented)
     unlike = None if detector is None else lambda images, F: unlike_images(detector, images, F)
-    table = run_stress(d, s, study.X, who, holdout, unlike, study.augmented)
-    return robustness_section(table, who.groups is not None, detector is not None, study_units(study))
+    table = run_stress(d, s, study.X, who, holdout, unlike, study.augmented, None if sets is None else sets.unsure)
+    noticed = tuple(k for k, found in (("unlike", detector), ("unsure", sets)) if found is not None)
+    return robustness_section(table, who.groups is not None, noticed, study_units(study))

@@ -85,7 +85,7 @@ def _needed_words(curve: dict) -> list[str]:
 
 # %% ../../nbs/08_reporting/02e_scrutiny.ipynb #9257b396
 def robustness_table(metrics: dict) -> pd.DataFrame:
-    "Return a row for each kind of stress: accuracy in every grade, and the share said to be unlike."
+    "Return a row for each kind of stress: accuracy in every grade, the share declined, and the accuracy of the rest."
     rows = {}
     for kind in STRESSES:
         of = sorted((r for r in metrics["robustness"] if r["kind"] == kind), key=lambda r: r["grade"])
@@ -94,24 +94,38 @@ def robustness_table(metrics: dict) -> pd.DataFrame:
 
 
 def _cell(row: dict) -> str:
-    "Accuracy with its interval, and the share said to be unlike where it was asked."
-    noticed = f"; unlike {percent(row['unlike']['value'], 0)}" if row.get("unlike") else ""
-    return f"{percent(row['accuracy']['value'], 0)} ({span(row['accuracy'].get('ci'), 0)}){noticed}"
+    "Accuracy with its interval, and where it was asked the share declined and the accuracy of the rest."
+    found = f"{percent(row['accuracy']['value'], 0)} ({span(row['accuracy'].get('ci'), 0)})"
+    if not row.get("declined"): return found
+    return f"{found}; declined {percent(row['declined']['value'], 0)}{_rest(row, ', right on {} of the rest')}"
+
+
+def _rest(row: dict, words: str) -> str:
+    "The accuracy of the images that are answered; nothing where none is."
+    value = row["answered"]["value"]
+    return "" if value is None or value != value else words.format(percent(value, 0))
 
 
 def robustness_words(metrics: dict) -> list[str]:
-    "Return from which grade on each stress costs accuracy, and whether the model would have noticed."
+    "Return from which grade on each stress costs accuracy, and what the model would have declined to answer."
     rows = metrics.get("robustness")
     if not rows: return []
     fallen = {kind: _first_fall([r for r in rows if r["kind"] == kind and r["grade"]]) for kind in STRESSES}
-    words = [_fall_words(kind, r) for kind, r in fallen.items() if r]
-    if rows[0].get("unlike"):
-        words.append(f"As they are, {percent(rows[0]['unlike']['value'], 0)} of these held-out images are said to be "
-                     "unlike the training images; what is beyond that, the model notices.")
+    words = [_fall_words(kind, r) for kind, r in fallen.items() if r] + _plain_words(rows[0])
     steady = [kind for kind, r in fallen.items() if not r]
     if steady:
         words.append(f"No fall of the accuracy that so few images could show: {', '.join(steady)}.")
     return words
+
+
+def _plain_words(row: dict) -> list[str]:
+    "How many images the model declines as they are, and for what; nothing where it was not asked."
+    if not row.get("declined"): return []
+    why = {"unlike": "as unlike the training images", "unsure": "since the prediction set is not one class"}
+    parts = ", ".join(f"{percent(row[k]['value'], 0)} {words}" for k, words in why.items() if row.get(k))
+    return [f"As they are, a trained model would decline {percent(row['declined']['value'], 0)} of these held-out "
+            f"images ({parts}){_rest(row, ' and call {} of the rest rightly')}; what it declines beyond that is what "
+            "it notices."]
 
 
 def _first_fall(rows: list[dict]) -> dict | None:
@@ -121,9 +135,10 @@ def _first_fall(rows: list[dict]) -> dict | None:
 
 
 def _fall_words(kind: str, row: dict) -> str:
-    d = row["difference"]
-    noticed = (f"; {percent(row['unlike']['value'], 0)} of these images are said to be unlike the training images"
-               if row.get("unlike") else "")
+    d, noticed = row["difference"], ""
+    if row.get("declined"):
+        noticed = (f"; a trained model would decline {percent(row['declined']['value'], 0)} of these images"
+                   f"{_rest(row, ' and call {} of the rest rightly')}")
     return (f"{kind[:1].upper()}{kind[1:]} costs accuracy from grade {row['grade']} of {GRADES} on "
             f"({row['level']:g}: {STRESSES[kind][0]}): {100 * d['value']:+.0f} points ({100 * d['ci'][0]:+.0f} to "
             f"{100 * d['ci'][1]:+.0f}){noticed}.")

@@ -79,7 +79,7 @@ def test_features_lie_in_the_store_under_names_of_their_own(study, tmp_path):
 
 def made_up_table(fall):
     rows = [{"file_name": str(i), "label": "a", "group": f"p{i // 2}", "kind": k, "grade": g, "called": "a",
-             "right": not (k == "blur" and g == 5 and i < fall), "unlike": g == 5} for k in STRESSES
+             "right": not (k == "blur" and g == 5 and i < fall), "unlike": g == 5, "unsure": i < 10} for k in STRESSES
             for g in range(GRADES + 1) for i in range(40)]
     return pd.DataFrame(rows)
 
@@ -89,6 +89,12 @@ def test_the_section_pairs_each_image_with_itself():
     last = next(r for r in section if r["kind"] == "blur" and r["grade"] == 5)
     assert last["difference"]["value"] == pytest.approx(-0.75) and last["difference"]["ci"][1] < 0
     assert last["unlike"]["value"] == 1 and last["accuracy"]["value"] == pytest.approx(0.25)
+    assert last["declined"]["value"] == 1 and last["answered"] == {"value": pytest.approx(np.nan, nan_ok=True), "n": 0,
+                                                                   "units": "patients"}
+    wrong = robustness_section(made_up_table(5).assign(unlike=False))[5]  # five of the ten that are declined are wrong
+    assert wrong["kind"] == "blur" and wrong["declined"]["value"] == 0.25 and wrong["answered"]["value"] == 1
+    only = robustness_section(made_up_table(5), noticed=("unsure",))[5]
+    assert only["unlike"] is None and only["declined"]["value"] == 0.25
     same = next(r for r in section if r["kind"] == "jpeg" and r["grade"] == 3)
     assert same["difference"]["value"] == 0 and same["difference"]["ci"][0] < 0 < same["difference"]["ci"][1]
-    assert robustness_section(made_up_table(0), noticed=False)[5]["unlike"] is None
+    assert robustness_section(made_up_table(0), noticed=())[5]["declined"] is None

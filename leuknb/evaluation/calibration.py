@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from ..core import check_choice, InputError, rng
 from ..data.datasets import group_codes
@@ -39,7 +39,7 @@ class Calibrator:
     def __call__(self, score):
         score = np.asarray(score, float)
         if self.kind == "isotonic": return np.interp(score, self.x, self.p)
-        return stats.logistic.cdf(self.x[0] * score + self.p[0])
+        return special.expit(self.x[0] * score + self.p[0])
 
     def to_dict(self) -> dict:
         "Return the calibrator as plain lists and text."
@@ -93,14 +93,18 @@ def _fit_sigmoid(score, y):
     target = np.where(y, (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2))
     middle, spread = score.mean(), score.std()
     if not spread > 0: return Calibrator("sigmoid", (0.0,), (float(np.log(target.mean() / (1 - target.mean()))),))
-    s = (score - middle) / spread
+    design = np.c_[(score - middle) / spread, np.ones(len(y))]
 
-    def loss(ab):
-        z = ab[0] * s + ab[1]
-        wrong = stats.logistic.cdf(z) - target
-        return np.mean(np.logaddexp(0, z) - target * z), np.array([np.mean(wrong * s), np.mean(wrong)])
+    def loss(at):
+        z = design @ at
+        return np.mean(np.logaddexp(0, z) - target * z), (special.expit(z) - target) @ design / len(y)
 
-    a, b = optimize.minimize(loss, np.zeros(2), jac=True, method="BFGS", options={"gtol": 1e-8}).x
+    def curvature(at):
+        p = special.expit(design @ at)
+        return design.T @ (design * (p * (1 - p))[:, None]) / len(y)
+
+    a, b = optimize.minimize(loss, np.zeros(2), jac=True, hess=curvature, method="trust-exact",
+                             options={"gtol": 1e-10}).x
     return Calibrator("sigmoid", (float(a / spread),), (float(b - a * middle / spread),))
 
 # %% ../../nbs/04_evaluation/08_calibration.ipynb #2d337fd2
@@ -240,7 +244,7 @@ def mean_interval(
     if g < 2: return Estimate(mean, 0.0, 1.0, g, units, "one group")
     if variance < 1e-18 or not 0 < mean < 1: return Estimate(mean, n=g, units=units, method="undefined: no variance")
     half = two_sided_quantile(level, g - 1) * math.sqrt(variance) / (mean * (1 - mean))
-    low, high = stats.logistic.cdf(math.log(mean / (1 - mean)) + np.array([-half, half]))
+    low, high = special.expit(math.log(mean / (1 - mean)) + np.array([-half, half]))
     return Estimate(mean, float(low), float(high), g, units, "clustered mean, logit")
 
 # %% ../../nbs/04_evaluation/08_calibration.ipynb #cacbdd3f
@@ -277,7 +281,7 @@ def _logistic(y, design, offset):
     "Coefficients, fitted probabilities and the design; None where no finite ones fit best."
     at = np.zeros(design.shape[1])
     for _ in range(100):
-        fitted = stats.logistic.cdf(design @ at + offset)
+        fitted = special.expit(design @ at + offset)
         information = design.T @ (design * (fitted * (1 - fitted))[:, None])
         if np.linalg.cond(information) > 1e12: return None
         step = np.linalg.solve(information, design.T @ (y - fitted))

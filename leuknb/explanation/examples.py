@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -19,13 +19,14 @@ from ..data.images import decode
 from ..classification.estimators import study_classifier
 from ..classification.fitting import fold_pipeline, one_thread_each, shared_distances, stack, with_copies
 from ..evaluation.predict import LabelledImages, labelled_images, tuning_folds
-from .evidence import explain_image, Explained
+from .evidence import Evidence, explain_image, Explained, Part
 from .plots import (
     cell_edge, colour_bar_label, colour_limit, draw_map, evidence_words, inside_cell, shrunk)
 
 # %% auto #0
-__all__ = ['Holdout', 'refit_holdout', 'choose_examples', 'Example', 'explain_example', 'example_row', 'short_name',
-           'example_words', 'examples_table', 'draw_examples', 'Examples', 'explain_predictions']
+__all__ = ['Holdout', 'refit_holdout', 'choose_examples', 'Example', 'explain_example', 'example_record', 'example_of',
+           'example_row', 'short_name', 'example_words', 'examples_table', 'draw_examples', 'Examples',
+           'explain_predictions']
 
 # %% ../../nbs/06_explanation/03_examples.ipynb #bf460970
 @dataclass(frozen=True)
@@ -112,6 +113,31 @@ def explain_example(
     found = explain_image(held.pipeline, settings, rgb, X[train], who.label[train], who.file_name[train],
                           who.group[train], who.group[i], k, 1 if len(who.classes) == 2 else None, X[i])
     return Example(file_name, who.label[i], who.classes[int(found.called)], found.score, rgb, found)
+
+# %% ../../nbs/06_explanation/03_examples.ipynb #1f6617df
+def example_record(example: Example) -> dict:
+    "Return an example without its pixels as plain values, from which `example_of` makes it again."
+    e = example.explained
+    found = e.evidence and {f.name: getattr(e.evidence, f.name) for f in fields(Evidence)} | {
+        "parts": [[p.frame, p.layer, p.grid.tolist(), p.box] for p in e.evidence.parts]}
+    return {**{k: getattr(example, k) for k in ("file_name", "label", "predicted", "score")},
+            **{k: getattr(e, k) for k in ("called", "target", "why")}, "evidence": found,
+            "neighbours": e.neighbours.to_dict("list")}
+
+
+def example_of(
+    record: dict,  # from `example_record`, also through JSON
+    dataset,  # leuknb.data.datasets.Dataset, where the pixels are
+    settings: Settings,
+) -> Example:
+    "Return the example of a record."
+    r, found = record, record["evidence"]
+    if found is not None:
+        parts = tuple(Part(frame, layer, np.array(grid), tuple(box)) for frame, layer, grid, box in found["parts"])
+        found = Evidence(**found | {"parts": parts})
+    explained = Explained(r["called"], r["score"], r["target"], found, r["why"], pd.DataFrame(r["neighbours"]))
+    rgb = decode(dataset.read(r["file_name"]), settings.pixel_limit)
+    return Example(r["file_name"], r["label"], r["predicted"], r["score"], rgb, explained)
 
 # %% ../../nbs/06_explanation/03_examples.ipynb #abd34513
 def example_row(
@@ -278,19 +304,30 @@ def explain_predictions(
     groups=None,  # [n_usable] that `evaluate` was given
     n: int = 8,  # examples
     k: int = 3,  # neighbours of each
+    keep=lambda make: make(),  # is given what explains, without arguments; returns that, or its records as kept before
 ) -> Examples:
     "Return the mistakes and the surest right answers of a model on the holdout, each with its evidence and neighbours."
     import matplotlib.pyplot as plt
 
-    held = refit_holdout(dataset, settings, X, predictions, model, copies, groups)
-    turn, classes = 0.0 if hasattr(held.pipeline, "decision_function") else 0.5, held.who.classes
-    chosen = choose_examples(predictions, held.model, n, turn)
-    with one_thread_each(), _one_torch_thread():
-        parts = [[explain_example(f, held, dataset, settings, X, k) for f in names] for names in chosen]
+    model = check_choice(model or settings.classifiers[0], settings.classifiers, "classifier of this run")
+    chosen = choose_examples(predictions, model, n, _turn(model, settings, len(X)))
+    classes = list(labelled_images(dataset, settings, groups).classes)
+
+    def make():
+        held = refit_holdout(dataset, settings, X, predictions, model, copies, groups)
+        with one_thread_each(), _one_torch_thread():
+            return [[example_record(explain_example(f, held, dataset, settings, X, k)) for f in part] for part in chosen]
+
+    parts = [[example_of(r, dataset, settings) for r in part] for part in keep(make)]
     figures = [draw_examples(part, classes, dataset, settings, title) if part else None
                for part, title in zip(parts, ("Mistakes", "Surest and right"))]
     # a notebook shows an open figure at the end of the cell, asked or not
     for figure in filter(None, figures): plt.close(figure)
     alts = [" ".join(example_words(e, classes) for e in part) for part in parts]
     rows = [example_row(e, kind, classes) for part, kind in zip(parts, ("mistake", "surest")) for e in part]
-    return Examples(held.model, *figures, *alts, (parts[0] + parts[1])[0].explained.why, rows)
+    return Examples(model, *figures, *alts, (parts[0] + parts[1])[0].explained.why, rows)
+
+
+def _turn(model: str, settings: Settings, n: int) -> float:
+    "The score of two classes at which the answer of a classifier turns."
+    return 0.0 if hasattr(study_classifier(model, n, settings.params.get(model)), "decision_function") else 0.5

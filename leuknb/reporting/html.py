@@ -119,19 +119,20 @@ def figure_html(
     "Return `fig` as a self-contained HTML figure, and keep it in `folder` as PNG and SVG."
     import matplotlib.pyplot as plt
 
-    fig.draw_without_rendering()  # the layout, which is the slow part, is found once
+    fig.draw_without_rendering()  # the layout and its edges, which are the slow part, are found once
     fig.set_layout_engine("none")
-    png = _rendered(fig, "png")
+    edges = fig.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
+    png = _rendered(fig, "png", edges)
     if folder is not None:
-        for kind, data in (("png", png), ("svg", _rendered(fig, "svg"))):
+        for kind, data in (("png", png), ("svg", _rendered(fig, "svg", edges))):
             with write_atomic(Path(folder) / f"{name}.{kind}", "wb") as f: f.write(data)
     plt.close(fig)
     return render("figure.html.j2", name=name, uri=data_uri(png, "png"), alt=alt or caption, caption=caption)
 
 
-def _rendered(fig, kind: str) -> bytes:
+def _rendered(fig, kind: str, edges) -> bytes:
     f = io.BytesIO()
-    fig.savefig(f, format=kind, dpi=110, bbox_inches="tight",
+    fig.savefig(f, format=kind, dpi=110, bbox_inches=edges,
                 metadata={"Date": None} if kind == "svg" else {"Software": None})
     return f.getvalue()
 

@@ -5,30 +5,11 @@
 # %% ../../nbs/08_reporting/12c_scrutinise.ipynb #55538a54
 from __future__ import annotations
 
-import json
-
-from ..core import fingerprint, to_json
-from .study import package_code, remembered, Study, study_units
+from .keeping import kept_section
+from .study import Study, study_units
 
 # %% auto #0
-__all__ = ['kept_section', 'add_learning_curve', 'add_robustness']
-
-# %% ../../nbs/08_reporting/12c_scrutinise.ipynb #b4939da7
-def kept_section(
-    study: Study,  # evaluated
-    name: str,  # of the section
-    names: tuple[str, ...],  # settings that shape it beside those that shape the predictions
-    make,  # called without arguments when nothing is kept; returns the section
-):  # as metrics.json keeps it
-    """Return a section of the metrics as it was kept by an earlier run, else make and keep it. It holds intervals,
-    so any
-    change of the package makes it anew.
-    """
-    import pandas as pd
-
-    key = fingerprint([study.key, name, {k: getattr(study.settings, k) for k in names}, package_code()])
-    return json.loads(remembered(key, lambda: pd.DataFrame({"section": [to_json(make(), sort_keys=False)]}))
-                      ["section"][0])
+__all__ = ['add_learning_curve', 'add_robustness']
 
 # %% ../../nbs/08_reporting/12c_scrutinise.ipynb #cfb01345
 def add_learning_curve(study: Study) -> None:

@@ -12,16 +12,17 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from ..core import fingerprint, home, package_versions, sha256, to_json, write_atomic
+from ..core import fingerprint, to_json, write_atomic
 from ..settings import make_settings, Settings
 from ..evaluation.warnings import headline_scheme, number_warnings
 from .headline import headline_section
 from .provenance import run_facts
+from .keeping import evaluation_key, kept_section, remembered
 
 # %% auto #0
-__all__ = ['EVALUATION', 'MADE_BY', 'DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'package_code', 'shaping_code',
-           'evaluation_key', 'remembered', 'study_units', 'permutation_result', 'comparison_section', 'first_repeat',
-           'calibration_section', 'threshold_section', 'patients_of', 'evaluation_sections', 'write_run']
+__all__ = ['DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'study_units', 'permutation_result', 'comparison_section',
+           'first_repeat', 'calibration_section', 'threshold_section', 'patients_of', 'evaluation_sections',
+           'write_run']
 
 # %% ../../nbs/08_reporting/12_study.ipynb #593f8f58
 @dataclass
@@ -184,7 +185,8 @@ class Study:
 
         with self.timed("explain"):
             self.examples = explain_predictions(self.dataset, self.settings, self.X, self.predictions,
-                                                copies=self.augmented, groups=self.groups, n=self.settings.cases)
+                                                copies=self.augmented, groups=self.groups, n=self.settings.cases,
+                                                keep=lambda make: kept_section(self, "examples", ("cases",), make))
         self.metrics["explanations"] = {"model": self.examples.model, "why": self.examples.why,
                                         "examples": self.examples.rows}
 
@@ -247,67 +249,6 @@ def show_html(html: str) -> None:
     from IPython.display import HTML, display
 
     display(HTML(html))
-
-# %% ../../nbs/08_reporting/12_study.ipynb #7a4170b1
-EVALUATION = ("classifiers", "params", "test_size", "seed", "n_splits", "cv_folds", "cv_repeats", "tune",
-              "permutations", "positive", "split")
-MADE_BY = 2  # raised by hand when predictions change for a reason that no function below shows
-
-
-def package_code() -> str:
-    "Return the SHA-256 of every module of the package: for kept results that hold more than predictions."
-    import leuknb
-
-    root = Path(leuknb.__file__).parent
-    return sha256("".join(sha256(p.read_bytes()) for p in sorted(root.rglob("*.py"))).encode())
-
-
-def shaping_code() -> dict[str, str]:
-    "Return the source of every function and constant that shapes predictions, by name; of a notebook's plots none."
-    import inspect
-
-    from leuknb import core
-    from leuknb.classification import estimators, fitting
-    from leuknb.data.datasets import group_codes, groups
-    from leuknb.evaluation import metrics, permutation, predict, splits
-
-    parts = [core.rng, core.stream_seed, groups, group_codes, metrics.ratio, metrics.confusion, metrics.one_vs_rest,
-             metrics.macro_rates, predict.labelled_images, predict.prediction_rows, predict.predict_splits,
-             predict.evaluate, splits, estimators, fitting, permutation]
-    return {p.__name__: inspect.getsource(p) for p in parts}
-
-# %% ../../nbs/08_reporting/12_study.ipynb #0f5ae303
-def evaluation_key(study: Study) -> str:
-    "Return the fingerprint of all that shapes the predictions of a run."
-    table = study.dataset.usable.reindex(columns=["file_name", "label", "group", "split"],
-                                         fill_value="").to_numpy(object).tolist()
-    groups = None if study.groups is None else list(map(str, study.groups))
-    code = [MADE_BY, {name: sha256(source.encode()) for name, source in shaping_code().items()}]
-    features = [sha256(memoryview(X).cast("B")) for X in (study.X, *study.augmented)]
-    settings = {k: getattr(study.settings, k) for k in EVALUATION}
-    return fingerprint({"table": table, "groups": groups, "features": features, "settings": settings, "code": code,
-                        "versions": package_versions(("numpy", "scikit-learn", "scipy"))})
-
-# %% ../../nbs/08_reporting/12_study.ipynb #aebad8f0
-def remembered(
-    key: str,  # fingerprint of all that shapes the table
-    make,  # called without arguments when nothing is kept; returns a DataFrame
-):  # pandas.DataFrame
-    """Return the table kept under `key`, else make it and keep it.
-
-    Always as read back, so that the first run and the next see the same.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = home() / "results" / key[:2] / f"{key}.parquet"
-    try: return pq.read_table(path, page_checksum_verification=True).to_pandas()
-    except (OSError, pa.ArrowException): pass  # absent, or damaged: made anew
-    table = pa.Table.from_pandas(make(), preserve_index=False)
-    try:
-        with write_atomic(path, "wb") as f: pq.write_table(table, f, write_page_checksum=True)
-    except OSError: pass  # a full disk costs the next run time, not this run its result
-    return table.to_pandas()
 
 # %% ../../nbs/08_reporting/12_study.ipynb #8b1a3120
 def study_units(study: Study) -> str:

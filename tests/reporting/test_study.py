@@ -10,7 +10,8 @@ import pytest
 from leuknb import core
 from leuknb.evaluation import plots, predict
 from leuknb.reporting.headline import headline_section
-from leuknb.reporting.study import evaluation_key, shaping_code, Study
+from leuknb.reporting.keeping import evaluation_key, shaping_code
+from leuknb.reporting.study import Study
 from leuknb.settings import make_settings
 
 

@@ -316,7 +316,8 @@ def explain_predictions(
     def make():
         held = refit_holdout(dataset, settings, X, predictions, model, copies, groups)
         with one_thread_each(), _one_torch_thread():
-            return [[example_record(explain_example(f, held, dataset, settings, X, k)) for f in part] for part in chosen]
+            return [[example_record(explain_example(f, held, dataset, settings, X, k)) for f in part]
+                    for part in chosen]
 
     parts = [[example_of(r, dataset, settings) for r in part] for part in keep(make)]
     figures = [draw_examples(part, classes, dataset, settings, title) if part else None

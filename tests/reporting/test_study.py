@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from leuknb import plotting
 from leuknb import core
 from leuknb.evaluation import plots, predict
 from leuknb.reporting.headline import headline_section
@@ -43,7 +44,7 @@ def test_another_random_stream_or_another_way_to_predict_is_another_key(study, m
 def test_the_colour_of_a_plot_throws_no_prediction_away(study, monkeypatch):
     key = evaluation_key(study)
     changed(plots.plot_bars, monkeypatch, plots)
-    monkeypatch.setitem(plots.PALETTE, "svm", "#000000")
+    monkeypatch.setitem(plotting.PALETTE, "svm", "#000000")
     assert evaluation_key(study) == key
     assert not any("plot" in name or "colour" in name for name in shaping_code())
 

@@ -19,8 +19,8 @@ from .metrics import as_binary, count_beaten, placements, rates, ratio, areas
 __all__ = ['TRAINING_SHARE', 'LEAST_REPEATS', 'METHODS', 'NONE', 'Estimate', 'two_sided_quantile', 'clopper_pearson', 'wilson',
            'delong_covariance', 'delong_interval', 'fold_of_groups', 'metric_values', 'jackknife_variance',
            'variance_over_repeats', 'repeated_variance', 'clustered_variance', 'intraclass_correlation', 'group_means',
-           'effective_number', 'effective_interval', 'mover', 'metric_intervals', 'proportion_interval',
-           'effective_images', 'corrected_mean', 'nadeau_bengio_interval']
+           'effective_number', 'effective_interval', 'mover', 'auroc_model_variance', 'metric_intervals',
+           'proportion_interval', 'effective_images', 'corrected_mean', 'nadeau_bengio_interval']
 
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #c6f69791
 class Estimate(NamedTuple):
@@ -426,6 +426,19 @@ def mover(
     return (max(middle - reach([e.value - e.low for e in estimates]), 0.0),
             min(middle + reach([e.high - e.value for e in estimates]), 1.0))
 
+# %% ../../nbs/04_evaluation/03_intervals.ipynb #48202464
+def auroc_model_variance(
+    area,  # AUROC
+    n1,  # independent images of the positive class
+    n0,  # and of the other
+):  # variance, of the broadcast shape
+    """Return the variance of an AUROC under exponential scores (Hanley and McNeil 1982,
+    doi:10.1148/radiology.143.1.7063747), with Newcombe's common (n1 + n0) / 2 - 1 in place of n1 - 1 and n0 - 1
+    (Newcombe 2006, doi:10.1002/sim.2324).
+    """
+    m = (n1 + n0) / 2 - 1
+    return area * (1 - area) / (n1 * n0) * (1 + m * (1 - area) / (2 - area) + m * area / (1 + area))
+
 # %% ../../nbs/04_evaluation/03_intervals.ipynb #1d68c259
 def _rate_ends(p, left, size, icc, lay: _Layout, level):
     "Ends for the proportion p: Wilson's for the effective number of its images; left [groups + 1, repeats]."
@@ -440,21 +453,13 @@ def _rate_ends(p, left, size, icc, lay: _Layout, level):
 def _single(lay: _Layout) -> bool: return lay.n_groups == len(lay.y) and lay.counts.shape[2] == 1
 
 
-def _auroc_model_variance(area, n1, n0):
-    """Variance of an AUROC under exponential scores, with Newcombe's common (n1 + n0) / 2 - 1 in place of n1 - 1 and
-    n0 - 1.
-    """
-    m = (n1 + n0) / 2 - 1
-    return area * (1 - area) / (n1 * n0) * (1 + m * (1 - area) / (2 - area) + m * area / (1 + area))
-
-
 def _auroc_score_ends(area, variance, n1, n0, q):
     """The two areas at distance q standard errors, the standard error taken at that area and scaled to the variance
     found at the estimate where that is the larger one.
     """
-    at = _auroc_model_variance(area, n1, n0)
+    at = auroc_model_variance(area, n1, n0)
     scale = max(variance / at, 1.0) if at > 1e-15 and variance > 1e-15 else 1.0
-    gap = lambda t: (area - t) ** 2 - q**2 * scale * _auroc_model_variance(t, n1, n0)
+    gap = lambda t: (area - t) ** 2 - q**2 * scale * auroc_model_variance(t, n1, n0)
     low = 0.0 if area <= 0 else optimize.brentq(gap, 0, min(area, 1 - 1e-9))
     high = 1.0 if area >= 1 else optimize.brentq(gap, max(area, 1e-9), 1)
     return float(low), float(high)

@@ -20,12 +20,12 @@ from ..data.datasets import group_codes
 from .splits import cv_splits
 from .predict import LabelledImages, labelled_images, tuning_folds
 from .metrics import auroc_shares
-from .intervals import Estimate, two_sided_quantile, wilson
+from .intervals import auroc_model_variance, Estimate, two_sided_quantile, wilson
 
 # %% auto #0
-__all__ = ['SIZES', 'SMALLEST', 'METRICS', 'POWERS', 'SAMPLES', 'UNSTABLE', 'HALF_WIDTH', 'smaller_folds', 'Curve',
-           'measure_curve', 'PowerLaw', 'fit_power_law', 'resampled', 'Forecast', 'forecast', 'images_worth',
-           'units_needed', 'sample_size', 'curve_section', 'plot_learning_curve']
+__all__ = ['SIZES', 'SMALLEST', 'METRICS', 'POWERS', 'SAMPLES', 'UNSTABLE', 'HALF_WIDTH', 'SLOPE_HALF_WIDTH', 'smaller_folds',
+           'Curve', 'measure_curve', 'PowerLaw', 'fit_power_law', 'resampled', 'Forecast', 'forecast', 'images_worth',
+           'auroc_images', 'slope_images', 'units_needed', 'sample_size', 'curve_section', 'plot_learning_curve']
 
 # %% ../../nbs/04_evaluation/11g_learning_curve.ipynb #e6242168
 SIZES = 6  # numbers of patients, evenly apart on a log scale
@@ -240,12 +240,45 @@ def images_worth(
     if width(1) <= 0: return 1.0
     return float(optimize.brentq(width, 1, 1e9))
 
+# %% ../../nbs/04_evaluation/11g_learning_curve.ipynb #6a47dc6d
+def auroc_images(
+    area: float,  # AUROC
+    share: float,  # of the images that are of the positive class
+    half: float,  # half the width of its interval
+) -> float:  # independent images
+    """Return the number of independent images at which 1.96 standard errors of an AUROC are `half`
+    (`auroc_model_variance`, the formula that Riley et al. 2021, doi:10.1002/sim.9025, take for the C-statistic).
+    """
+    z = float(two_sided_quantile(0.95))
+    width = lambda n: z * math.sqrt(auroc_model_variance(area, share * n, (1 - share) * n)) - half
+    if width(4) <= 0: return 4.0
+    return float(optimize.brentq(width, 4, 1e9))
 
+
+SLOPE_HALF_WIDTH = 0.1  # Riley et al. 2021 take a standard error of 0.051
+
+
+def slope_images(
+    probability,  # [n] calibrated
+    half: float = SLOPE_HALF_WIDTH,  # half the width of its interval
+) -> float:  # independent images
+    """Return the number of independent images with such probabilities at which 1.96 standard errors of the calibration
+    slope are `half`: n = I_a / (I_a I_b - I_ab^2) / SE^2, the means of w, w l^2 and w l for w = p (1 - p), l = logit p.
+
+    Riley et al. 2021, doi:10.1002/sim.9025, for a slope of 1.
+    """
+    p = np.clip(np.asarray(probability, float), 1e-9, 1 - 1e-9)
+    w, l = p * (1 - p), np.log(p / (1 - p))
+    a, b, ab = w.mean(), (w * l**2).mean(), (w * l).mean()
+    return float(a / (a * b - ab**2) * (two_sided_quantile(0.95) / half) ** 2)
+
+# %% ../../nbs/04_evaluation/11g_learning_curve.ipynb #b4284940
 def units_needed(
-    estimate: dict,  # value, ci, n: a rate as metrics.json keeps it
+    estimate: dict,  # value, ci, n: a number as metrics.json keeps it
     images: int,  # that it was counted from
     half: float = HALF_WIDTH,
-) -> dict | None:  # needed, now, half_width (now), design_effect; None where the rate has no interval
+    worth=None,  # half width -> independent images; None: `images_worth` of a rate
+) -> dict | None:  # needed, now, half_width (now), design_effect; None where the number has no interval
     """Return how many patients with such images an interval of plus or minus `half` needs, when patients hold as many
     images as these and are as alike inside.
 
@@ -253,24 +286,35 @@ def units_needed(
     effect, images over independent images: Kish 1965, Survey Sampling.
     """
     if not (ci := estimate.get("ci")) or not estimate["n"] or ci[1] <= ci[0]: return None
-    now = images_worth(estimate["value"], (ci[1] - ci[0]) / 2)
-    needed = estimate["n"] * images_worth(estimate["value"], half) / now
+    worth = worth or (lambda h: images_worth(estimate["value"], h))
+    now = worth((ci[1] - ci[0]) / 2)
+    needed = estimate["n"] * worth(half) / now
     return {"needed": math.ceil(round(needed, 6)), "now": estimate["n"], "half_width": (ci[1] - ci[0]) / 2,
             "design_effect": images / now}
 
 # %% ../../nbs/04_evaluation/11g_learning_curve.ipynb #c12db032
 def sample_size(
-    rates: dict,  # metric -> estimate: sensitivity and specificity of the cross-validation
+    rates: dict,  # metric -> estimate: sensitivity, specificity and perhaps auroc of the cross-validation
     counts: dict[str, int],  # class -> images
     positive: str,
     n_units: int,  # patients (or images) in all
     half: float = HALF_WIDTH,
-) -> dict:  # half_width, sensitivity, specificity (of `units_needed`, or None), total (None where one is not known)
-    "Return how many patients both rates need; in all, at these shares of patients with each class."
-    images = {"sensitivity": counts[positive], "specificity": sum(counts.values()) - counts[positive]}
-    each = {m: units_needed(rates[m], n, half) for m, n in images.items()}
+    slope: dict | None = None,  # estimate of the calibration slope
+    probability=None,  # [n] calibrated, of every image, for the slope
+) -> dict:  # half_width, sensitivity, specificity, auroc, slope (of `units_needed`, or None), total, slope_half_width
+    """Return how many patients intervals of plus or minus `half` need: of sensitivity and specificity those of the
+    class, `total` in all, at these shares of patients with each class (None where one is not known); of the AUROC and
+    of the calibration slope (plus or minus `SLOPE_HALF_WIDTH`) all patients.
+    """
+    n = sum(counts.values())
+    images = {"sensitivity": counts[positive], "specificity": n - counts[positive]}
+    each = {m: units_needed(rates[m], k, half) for m, k in images.items()}
     total = [math.ceil(round(n_units * e["needed"] / e["now"], 6)) for e in each.values() if e]
-    return {"half_width": half, **each, "total": max(total) if len(total) == 2 else None}
+    area = rates.get("auroc", {})
+    each["auroc"] = units_needed(area, n, half, lambda h: auroc_images(area["value"], counts[positive] / n, h))
+    each["slope"] = units_needed(slope or {}, n, SLOPE_HALF_WIDTH, lambda h: slope_images(probability, h))
+    return {"half_width": half, "slope_half_width": SLOPE_HALF_WIDTH, **each,
+            "total": max(total) if len(total) == 2 else None}
 
 # %% ../../nbs/04_evaluation/11g_learning_curve.ipynb #ee7b964a
 def _point(curve: Curve, metric: str, size: int, samples: np.ndarray) -> dict:

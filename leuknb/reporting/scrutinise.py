@@ -30,14 +30,16 @@ def add_learning_curve(study: Study) -> None:
 
 
 def _sample_size(study: Study) -> dict:
-    "How many patients intervals of plus or minus five points need; nothing with more than two classes."
+    "How many patients intervals of a given width need; nothing with more than two classes."
     from leuknb.data.datasets import group_codes
     from leuknb.evaluation.learning_curve import sample_size
 
     if study.dataset.positive is None: return {}
-    rates = study.metrics["cv"]["models"][study.settings.classifiers[0]]
-    n = group_codes(study.groups, len(study.X))[1]
-    return {"sample_size": sample_size(rates, study.dataset.counts, study.dataset.positive, n)}
+    first = study.settings.classifiers[0]
+    slope = study.metrics.get("calibration", {}).get(first, {}).get("slope")
+    return {"sample_size": sample_size(
+        study.metrics["cv"]["models"][first], study.dataset.counts, study.dataset.positive,
+        group_codes(study.groups, len(study.X))[1], slope=slope, probability=study.probabilities.get(first))}
 
 # %% ../../nbs/08_reporting/12c_scrutinise.ipynb #01644081
 def add_robustness(study: Study) -> None:

@@ -16,7 +16,7 @@ from .html import list_html, table_html
 from .text import percent, span
 
 # %% auto #0
-__all__ = ['suspects_words', 'curve_words', 'robustness_table', 'robustness_words', 'robustness_html']
+__all__ = ['suspects_words', 'curve_words', 'sample_size_html', 'robustness_table', 'robustness_words', 'robustness_html']
 
 # %% ../../nbs/08_reporting/02e_scrutiny.ipynb #903523e5
 def suspects_words(metrics: dict) -> list[str]:
@@ -81,7 +81,34 @@ def _needed_words(curve: dict) -> list[str]:
                      f"{need[m]['design_effect']:.1f})" for m in ("sensitivity", "specificity"))
     return [f"Intervals of plus or minus {100 * need['half_width']:.0f} points take about {need['total']:,} "
             f"{curve['units']} like these: {each}. The design effect is how many images are worth one "
-            "independent one (Riley et al. 2021, doi:10.1002/sim.9025)."]
+            f"independent one (Riley et al. 2021, doi:10.1002/sim.9025).{_ranked_words(need, curve['units'])}"]
+
+
+def _ranked_words(need: dict, units: str) -> str:
+    "How many patients the AUROC and the calibration slope need, where that was computed."
+    each = {"an AUROC as sure": need.get("auroc"),
+            f"a calibration slope known to {need.get('slope_half_width', 0):g} either way": need.get("slope")}
+    told = [f"{what} takes about {of['needed']:,} (known to {of['half_width']:.2f} now)" for what, of in each.items()
+            if of]
+    return f" By the same source's formulas {' and '.join(told)}, {units} in all." if told else ""
+
+
+_NEEDED = {"sensitivity": "sensitivity (of the positive class)", "specificity": "specificity (of the other class)",
+           "auroc": "AUROC", "slope": "calibration slope"}
+
+
+def sample_size_html(metrics: dict) -> str:
+    "Return a row for each number: how sure it is, how sure it should be, and what that takes; empty where not known."
+    curve = metrics.get("learning_curve", {})
+    need = {m: v for m, v in curve.get("sample_size", {}).items() if m in _NEEDED and v}
+    if not need: return ""
+    units, wanted = curve["units"], curve["sample_size"]
+    rows = {_NEEDED[m]: {"known now, either way": f"{v['half_width']:.3f}",
+                         "wanted": f"{wanted['slope_half_width' if m == 'slope' else 'half_width']:g}",
+                         f"{units} now": f"{v['now']:,}", f"{units} needed": f"{v['needed']:,}",
+                         "design effect": f"{v['design_effect']:.1f}"} for m, v in need.items()}
+    return table_html(pd.DataFrame(rows).T.rename_axis("number"),
+                      f"Half the width of the 95 % intervals, and how many {escape(units)} like these it takes.")
 
 # %% ../../nbs/08_reporting/02e_scrutiny.ipynb #9257b396
 def robustness_table(metrics: dict) -> pd.DataFrame:

@@ -7,8 +7,8 @@ from hypothesis import given, settings as limits, strategies as st
 from leuknb.settings import make_settings
 from leuknb.evaluation.intervals import wilson
 from leuknb.evaluation.learning_curve import (
-    curve_section, fit_power_law, forecast, images_worth, measure_curve, resampled, sample_size, SIZES, smaller_folds,
-    units_needed)
+    auroc_images, curve_section, fit_power_law, forecast, images_worth, measure_curve, resampled, sample_size, SIZES,
+    slope_images, smaller_folds, units_needed)
 from leuknb.evaluation.predict import evaluate, labelled_images, made_up_study
 from leuknb.evaluation.schemes import cv_metrics
 from leuknb.evaluation.splits import cv_splits
@@ -107,3 +107,31 @@ def test_the_rarer_class_decides_and_a_missing_interval_says_nothing():
     need = sample_size(rates, {"a": 350, "b": 50}, "b", 40)
     assert need["total"] == pytest.approx(40 * need["sensitivity"]["needed"] / 5, abs=1)
     assert sample_size(rates | {"sensitivity": {"value": 1.0, "n": 5}}, {"a": 350, "b": 50}, "b", 40)["total"] is None
+
+
+def test_images_for_an_auroc_by_newcombes_standard_error():
+    n, a, share = auroc_images(0.8, 0.1, 0.05), 0.8, 0.1
+    se = np.sqrt(a * (1 - a) * (1 + (n / 2 - 1) * ((1 - a) / (2 - a) + a / (1 + a))) / (n**2 * share * (1 - share)))
+    assert 1.959964 * se == pytest.approx(0.05, rel=1e-4)
+    assert auroc_images(0.8, 0.1, 0.025) == pytest.approx(4 * n, rel=0.02)
+
+
+def test_images_for_a_slope_by_the_information_matrix():
+    p = np.random.default_rng(0).beta(1, 2, 500)
+    design = np.c_[np.ones(500), np.log(p / (1 - p))]
+    covariance = np.linalg.inv(design.T @ (design * (p * (1 - p))[:, None]))  # of 500 images
+    n = slope_images(p, 1.959964 * np.sqrt(covariance[1, 1]))
+    assert n == pytest.approx(500, rel=1e-4)
+    assert slope_images(p, 0.1) > slope_images(p, 0.2)
+
+
+def test_auroc_and_slope_stand_beside_the_rates_where_known():
+    low, high = map(float, wilson(80, 100))
+    rates = {m: {"value": 0.8, "ci": [low, high], "n": 20} for m in ("sensitivity", "specificity", "auroc")}
+    p = np.random.default_rng(0).beta(1, 2, 400)
+    slope = {"value": 1, "ci": [0.5, 1.5], "n": 40}
+    need = sample_size(rates, {"a": 350, "b": 50}, "b", 40, slope=slope, probability=p)
+    assert need["slope"]["needed"] == 40 * 25 and need["slope_half_width"] == 0.1
+    assert need["auroc"]["needed"] > 20 and need["auroc"]["design_effect"] > 1
+    none = sample_size({m: rates[m] for m in ("sensitivity", "specificity")}, {"a": 350, "b": 50}, "b", 40)
+    assert none["auroc"] is None and none["slope"] is None

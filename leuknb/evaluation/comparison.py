@@ -19,8 +19,8 @@ from .paired_tests import (
     cochran_q, corrected_resampled_ttest, effective_units, holm, mcnemar_exact, paired_difference, sign_flip_exact)
 
 # %% auto #0
-__all__ = ['MOST_DF', 'Aligned', 'aligned', 'class_weights', 'fold_differences', 'variance_between', 'compare_models', 'sentence',
-           'comparison_table', 'comparison_summary']
+__all__ = ['MOST_DF', 'Aligned', 'aligned', 'class_weights', 'fold_differences', 'variance_between', 'compare_models',
+           'compare_two', 'adjust_pairs', 'sentence', 'comparison_table', 'comparison_summary']
 
 # %% ../../nbs/04_evaluation/04_comparison.ipynb #a3491700
 class Aligned(NamedTuple):
@@ -144,13 +144,8 @@ def compare_models(
     for m in models[1:]:
         if not np.array_equal(one.file_name, sets[m].file_name):
             raise InputError(f"models {models[0]!r} and {m!r} were not tried on the same images")
-    single = one.predicted.shape[1] == 1 and t.split.nunique() == 1
-    compare = (lambda a, b: _compare_holdout(a, b, level, mid_p)) if single else (
-        lambda a, b: _compare_folds(a, b, level))
-    behind = {"n": group_codes(one.groups, len(one.label))[1], "units": "images" if one.groups is None else units}
-    rows = [{"a": a, "b": b, **compare(sets[a], sets[b])} for a, b in combinations(models, 2)]
-    for row in rows: row["difference"] = row["difference"].to_dict() | behind
-    rows = _adjusted(rows, mid_p and single)
+    rows = [{"a": a, "b": b, **compare_two(sets[a], sets[b], level, mid_p, units)} for a, b in combinations(models, 2)]
+    rows = adjust_pairs(rows)
     if len(models) > 2:
         q, p = cochran_q(np.column_stack([sets[m].right[:, 0] for m in models]), one.groups, seed=seed)
         rows.append({"a": "all", "b": "all", "metric": "accuracy", "test": "cochran_q", "statistic": q, "p": p,
@@ -158,12 +153,28 @@ def compare_models(
     return rows
 
 
-def _adjusted(rows, mid_p):
-    "The rows with Holm's p, and the least that Holm's p could have been."
+def compare_two(
+    a: Aligned,  # one model
+    b: Aligned,  # the other, on the same images in the same splits
+    level: float = 0.95,
+    mid_p: bool = False,
+    units: str = "patients",  # what the groups are
+) -> dict:  # metric, test, statistic, p, difference, informative, rarest
+    "Return the comparison of two models alone, as `compare_models` makes it: on one holdout, or over folds."
+    single = a.predicted.shape[1] == 1 and len(np.unique(a.split)) == 1
+    found = _compare_holdout(a, b, level, mid_p) if single else _compare_folds(a, b, level)
+    behind = {"n": group_codes(a.groups, len(a.label))[1], "units": "images" if a.groups is None else units}
+    return found | {"difference": found["difference"].to_dict() | behind}
+
+
+def adjust_pairs(
+    rows: list[dict],  # of `compare_two`
+) -> list[dict]:
+    "Return the rows with Holm's p, the least that Holm's p could have been, and the number of pairs."
     p = np.array([r["p"] for r in rows])
     for i, (row, adjusted) in enumerate(zip(rows, holm(p).tolist())):
         possible = p.copy()
-        possible[i] = _least_p(min(row["informative"], row.get("rarest", row["informative"])), mid_p)
+        possible[i] = _least_p(min(row["informative"], row.get("rarest", row["informative"])), "mid_p" in row["test"])
         row |= {"p_adjusted": adjusted, "p_least": float(holm(possible)[i]), "pairs": len(rows)}
     return rows
 

@@ -19,10 +19,10 @@ from ..settings import make_settings, Settings
 from ..plotting import theme
 from ..classification.estimators import model_name
 from ..evaluation.predict import evaluate
-from ..evaluation.comparison import aligned, sentence
-from ..evaluation.paired_tests import (
-    corrected_resampled_ttest, holm, mcnemar_exact, paired_difference, sign_flip_exact)
-from ..evaluation.schemes import cv_metrics, holdout_metrics
+from ..evaluation.comparison import adjust_pairs, aligned, compare_two, comparison_table, sentence
+from ..evaluation.patients import patient_counts, patients_judged
+from ..evaluation.schemes import cv_metrics, holdout_metrics, patient_votes, plain
+from ..evaluation.warnings import units_by_class
 from ..data.datasets import group_codes
 from ..reporting.text import percent, span
 from ..reporting.provenance import rerun_command
@@ -30,8 +30,9 @@ from ..reporting.run import parameter_names, report_notebook, to_html, use_ipc
 
 # %% auto #0
 __all__ = ['RANKED', 'UNKNOWN', 'example_runs', 'Run', 'read_run', 'varied', 'read_runs', 'configurations', 'scheme_of', 'pooled',
-           'rank', 'plot_ranking', 'compare_pairs', 'plot_pairs', 'best_of_many', 'price_of_picking', 'plot_picked',
-           'Comparison', 'compare_runs', 'ranking_table', 'pairs_table', 'sweep_words', 'compare_folder']
+           'rank', 'plot_ranking', 'by_patient', 'plot_members', 'compare_pairs', 'plot_pairs', 'best_of_many',
+           'price_of_picking', 'plot_picked', 'Comparison', 'compare_runs', 'ranking_table', 'pairs_table',
+           'members_table', 'sweep_words', 'compare_folder']
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #cc1b735f
 def example_runs(
@@ -62,8 +63,11 @@ def _write_example(folder: Path, settings: Settings, table: pd.DataFrame, predic
             "positive": "abnormal", "counts": counts,
             "n_patients": table["group"].nunique(), "fingerprint": fingerprint(table.to_numpy().tolist()),
             "synthetic": True}
+    people = patients_judged(predictions, "abnormal", dict(zip(table["file_name"], table["group"])))[0]
     metrics = {"schema": 2, "dataset": data, "holdout": holdout_metrics(predictions, "abnormal", len(table),
-        settings.seed), "cv": cv_metrics(predictions, "abnormal")}
+        settings.seed), "cv": cv_metrics(predictions, "abnormal"),
+        "patients": patient_counts(table["label"], table["group"]) | people
+        | {"votes": plain(patient_votes(predictions, "abnormal"))}}
     with write_atomic(folder / "metrics.json") as f: f.write(to_json(metrics, indent=1, sort_keys=False))
     with write_atomic(folder / "run.json") as f: f.write(to_json({"settings": settings}, indent=1))
     with write_atomic(folder / "predictions.csv") as f: predictions.to_csv(f, index=False, lineterminator="\n")
@@ -87,6 +91,10 @@ class Run:
     @property
     def images(self) -> str:  # runs with the same can be paired
         return self.metrics["dataset"]["fingerprint"]
+
+    @property
+    def units(self) -> str:  # what its groups are
+        return "patients" if self.metrics["dataset"]["n_patients"] else "copy groups"
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #602c7a69
 def read_run(
@@ -157,7 +165,7 @@ def configurations(runs: list[Run]) -> dict[str, list[Run]]:
     return {c: out[c] for c in dict.fromkeys(r.config for r in runs)}
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #5c98e44c
-RANKED = ("accuracy", "balanced_accuracy", "auroc")
+RANKED = ("balanced_accuracy", "accuracy", "auroc")  # the first gives the rank
 UNKNOWN = [np.nan, np.nan]  # the ends where there is no interval
 
 
@@ -201,7 +209,7 @@ def rank(
             each = [_metrics(r, pooled([r], scheme), scheme)[m][0] for r in same]
             row |= {m: found[m][0], f"{m}_low": found[m][1][0], f"{m}_high": found[m][1][1], f"{m}_by_seed": each}
         rows.append(row)
-    table = pd.DataFrame(rows).sort_values(["accuracy", "configuration"], ascending=[False, True], ignore_index=True)
+    table = pd.DataFrame(rows).sort_values([RANKED[0], "configuration"], ascending=[False, True], ignore_index=True)
     table.insert(0, "rank", range(1, len(table) + 1))
     return table
 
@@ -210,7 +218,7 @@ def _metrics(run: Run, t: pd.DataFrame, scheme: str) -> dict:  # metric -> (valu
     positive = run.metrics["dataset"].get("positive")
     if scheme == "cv":
         return {m: (v["value"], v.get("ci", UNKNOWN)) for m,
-                v in cv_metrics(t, positive)["models"][run.headline].items()
+                v in cv_metrics(t, positive, units=run.units)["models"][run.headline].items()
                 if m in RANKED}
     found = holdout_metrics(t, positive, run.metrics["dataset"]["n_images"])["models"][run.headline]
     return {m: (found[m]["value"], found[m].get("ci", UNKNOWN)) for m in RANKED}
@@ -218,7 +226,7 @@ def _metrics(run: Run, t: pd.DataFrame, scheme: str) -> dict:  # metric -> (valu
 # %% ../../nbs/09_experiments/00_compare.ipynb #05f22b60
 def plot_ranking(
     ranking: pd.DataFrame,  # from `rank`
-    metric: str = "accuracy",
+    metric: str = RANKED[0],
     synthetic: bool = False,  # said in the title
     most: int = 30,  # configurations drawn
 ):  # matplotlib Figure
@@ -242,6 +250,52 @@ def plot_ranking(
     fig.legend(loc="outside lower center", ncols=2, frameon=False)
     return fig
 
+# %% ../../nbs/09_experiments/00_compare.ipynb #d68c87ef
+def by_patient(
+    runs: list[Run],
+) -> list[dict]:  # run, configuration, seed, how, image, patient (estimates of balanced accuracy), patient_auroc, off
+    "Return what each run found by patient, beside its balanced accuracy by image; runs without such a part left out."
+    return [{"run": r.name, "configuration": r.config, "seed": r.seed, **_member(r)} for r in runs
+            if r.metrics.get("patients", {}).get("votes", {}).get(r.headline) and "cv" in r.metrics]
+
+
+def _member(r: Run) -> dict:
+    part, image = r.metrics["patients"], r.metrics["cv"]["models"][r.headline]["balanced_accuracy"]
+    judged = part.get("models", {}).get(r.headline)
+    if judged:
+        return {"how": "a rule that other patients fixed", "image": image, "patient": judged["balanced_accuracy"],
+                "patient_auroc": judged["auroc"], "off": None}
+    shares = part.get("shares", {}).get("models", {}).get(r.headline)
+    off = shares and {k: shares["corrected"][k] for k in ("bias", "lower", "upper")}
+    return {"how": "one vote each, the share of its images that are called rightly", "image": image,
+            "patient": part["votes"][r.headline]["balanced_accuracy"], "patient_auroc": None,
+            "off": off if off and off["bias"]["value"] is not None else None}
+
+# %% ../../nbs/09_experiments/00_compare.ipynb #df3ba065
+def plot_members(
+    members: list[dict],  # from `by_patient`
+    synthetic: bool = False,  # said in the title
+    most: int = 30,  # runs drawn
+):  # matplotlib Figure
+    "Return the balanced accuracy of each run by image and by patient, with intervals."
+    import matplotlib.pyplot as plt
+
+    theme()
+    shown = members[:most]
+    fig, ax = plt.subplots(figsize=(8, 1.2 + 0.42 * len(shown)))
+    for part, lift, colour, mark, words in (("image", -0.13, "#0173b2", "o", "by image"),
+                                            ("patient", 0.13, "#029e73", "D", "by patient")):
+        for at, m in enumerate(shown):
+            ax.plot([100 * v for v in m[part].get("ci", UNKNOWN)], [at + lift] * 2, color=colour, lw=2)
+            ax.plot(100 * m[part]["value"], at + lift, mark, color=colour, ms=6, label=None if at else words)
+    ax.set(yticks=range(len(shown)), yticklabels=[f"{m['configuration']}, seed {m['seed']}" for m in shown],
+           ylim=(len(shown) - 0.5, -0.5), xlabel="balanced accuracy, percent, 95 % intervals",
+           title=("Synthetic data: " if synthetic else "") + (f"the first {most} of {len(members)} runs"
+                                                              if len(members) > most else "each run, by patient too"))
+    ax.grid(axis="y", visible=False)
+    fig.legend(loc="outside lower center", ncols=2, frameon=False)
+    return fig
+
 # %% ../../nbs/09_experiments/00_compare.ipynb #4cb28072
 def compare_pairs(
     runs: list[Run],
@@ -253,50 +307,21 @@ def compare_pairs(
     for (a, of_a), (b, of_b) in combinations(configurations(runs).items(), 2):
         shared = [(x, y) for x in of_a for y in of_b if x.seed == y.seed and x.images == y.images
                   and _layout(x, scheme) == _layout(y, scheme)]
-        if shared: rows.append({"a": a, "b": b, **(_over_folds(shared) if scheme == "cv" else _on_holdout(*shared[0]))})
-    for row, p in zip(rows, holm([r["p"] for r in rows]).tolist()): row["p_adjusted"] = p
-    return [{**row, "words": sentence(row)} for row in rows]
+        if not shared: continue
+        both = (_answers([pair[k] for pair in shared], scheme) for k in (0, 1))
+        rows.append({"a": a, "b": b, "seeds": len(shared), **compare_two(*both, units=of_a[0].units)})
+    return [{**row, "words": sentence(row)} for row in adjust_pairs(rows)]
+
+
+def _answers(runs: list[Run], scheme: str):
+    "What the headline models of runs of one configuration answered, aligned by image."
+    return aligned(pooled(runs, scheme).assign(model="one"), "one", scheme)
 
 
 def _layout(run: Run, scheme: str) -> str:
     "A fingerprint of which image was tested in which split."
     t = run.predictions[(run.predictions["scheme"] == scheme) & (run.predictions["model"] == run.headline)]
     return fingerprint(t.sort_values(["split", "file_name"])[["split", "file_name", "label"]].to_numpy(object).tolist())
-
-
-def _over_folds(shared: list[tuple[Run, Run]]) -> dict:
-    "The corrected resampled t-test over the folds of all seeds that two configurations share."
-    def right(r: Run):
-        t = pooled([r], "cv")
-        return (t["predicted"] == t["label"]).groupby(t["split"]).mean()
-
-    differences = np.concatenate([(right(x) - right(y)).to_numpy() for x, y in shared])
-    who = aligned(pooled([shared[0][0]], "cv"), shared[0][0].headline, "cv")
-    n = len(who.label)
-    n_test = n / shared[0][0].settings["cv_folds"]
-    found = corrected_resampled_ttest(differences, n - n_test, n_test, group_codes(who.groups, n)[1])
-    return {"test": "corrected_resampled_t", "n_splits": len(differences),
-            **{k: found[k] for k in ("statistic", "p")}, "difference": found["difference"].to_dict() | _behind(who)}
-
-
-def _behind(who) -> dict:
-    "How many images, or groups of them, stand behind a comparison."
-    return {"n": group_codes(who.groups, len(who.label))[1], "units": "images" if who.groups is None else "patients"}
-
-
-def _on_holdout(x: Run, y: Run) -> dict:
-    "McNemar's exact test on one holdout, or its form for groups."
-    a, b = (aligned(pooled([r], "holdout"), r.headline, "holdout") for r in (x, y))
-    right_a, right_b, groups = a.right[:, 0], b.right[:, 0], a.groups
-    d = paired_difference(right_a, right_b, groups)
-    if groups is None:
-        test, statistic, p = "mcnemar_exact", int((right_a
-                                                   & ~right_b).sum()), mcnemar_exact(int((right_a & ~right_b).sum()),
-                                                       int((~right_a & right_b).sum()))
-    else:
-        leads = pd.Series(right_a.astype(int) - right_b.astype(int)).groupby(groups).sum().to_numpy()
-        test, statistic, p = "sign_flip_exact", int(leads.sum()), sign_flip_exact(leads)
-    return {"test": test, "n_splits": 1, "statistic": statistic, "p": p, "difference": d.to_dict()}
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #90010ef4
 def plot_pairs(
@@ -313,7 +338,7 @@ def plot_pairs(
     theme()
     rows = []
     for p in pairs:
-        d, (low, high) = p["difference"]["value"], p["difference"]["ci"]
+        d, (low, high) = p["difference"]["value"], p["difference"].get("ci", UNKNOWN)
         if p["a"] == best: rows.append((p["b"], d, low, high, p["p_adjusted"]))
         elif p["b"] == best: rows.append((p["a"], -d, -high, -low, p["p_adjusted"]))
     rows = sorted(rows, key=lambda r: r[1])[:most]
@@ -323,7 +348,7 @@ def plot_pairs(
         ax.plot(100 * d, at, "o", color="#029e73", mfc="#029e73" if p < 0.05 else "w", mew=2, ms=8)
     ax.axvline(0, color="0.4", lw=1)
     ax.set(yticks=range(len(rows)), yticklabels=[r[0] for r in rows], ylim=(len(rows) - 0.5, -0.5),
-           xlabel="percentage points of accuracy by which the best leads",
+           xlabel=f"percentage points of {pairs[0]['metric'].replace('_', ' ')} by which the best leads",
            title=f"{'Synthetic data: ' if synthetic else ''}{best} against the others")
     ax.grid(axis="y", visible=False)
     return fig
@@ -334,47 +359,58 @@ def best_of_many(
     groups=None,  # [n] patients, drawn as a whole; None: every image for itself
     resamples: int = 2000,
     seed: int = 0,
+    label=None,  # [n] classes, for balanced accuracy; None: accuracy
 ) -> dict:  # naive, corrected, optimism, ci, picked
-    """Return the accuracy of the best column, what picking it is worth, and how often each would be picked.
+    """Return the (balanced) accuracy of the best column, what picking it is worth, and how often each would be picked.
 
     corrected = mean over resamples of the accuracy, on images not drawn, of the column that is best on images drawn
     (ties: their mean); ci its 2.5 and 97.5 %
     quantiles; optimism = naive - corrected. Tsamardinos et al. 2018, doi:10.1007/s10994-018-5714-4.
     """
     right = np.asarray(right, float)
-    _, codes = np.unique(np.arange(len(right)) if groups is None else np.asarray(groups).astype(str),
-                         return_inverse=True)
-    size = np.bincount(codes)
-    sums = np.stack([np.bincount(codes, column) for column in right.T], 1)
-    naive, values, picked = float(right.mean(0).max()), [], np.zeros(right.shape[1])
+    codes, g = group_codes(groups, len(right))
+    size, sums = _by_class(right, np.zeros(len(right)) if label is None else label, codes, g)
+    def rate(weight): return (sums @ weight / (size @ weight)[:, None]).mean(0)
+
+    naive, values, picked = float(rate(np.ones(g)).max()), [], np.zeros(right.shape[1])
     generator = rng(seed, "best of many")
     for _ in range(resamples):
-        drawn = np.bincount(generator.integers(len(size), size=len(size)), minlength=len(size))
-        left = drawn == 0
-        if not left.any(): continue
-        inside = drawn @ sums / (drawn @ size)
+        drawn = np.bincount(generator.integers(g, size=g), minlength=g)
+        left = (drawn == 0).astype(float)
+        if not ((size @ left).all() and (size @ drawn).all()): continue  # a class is not on both sides
+        inside = rate(drawn)
         best = inside > inside.max() - 1e-12
-        values.append((left @ sums / (left @ size))[best].mean())
+        values.append(rate(left)[best].mean())
         picked += best / best.sum()
     low, high = np.quantile(values, [0.025, 0.975])
     corrected = float(np.mean(values))
     return {"naive": naive, "corrected": corrected, "optimism": naive - corrected, "ci": [float(low), float(high)],
             "picked": (picked / len(values)).tolist()}
 
+
+def _by_class(right, label, codes, g) -> tuple[np.ndarray, np.ndarray]:  # [classes, g], [classes, configurations, g]
+    "How many images of each class a patient has, and how many of them each configuration calls rightly."
+    own = [np.asarray(label).astype(str) == c for c in sorted(set(np.asarray(label).astype(str)))]
+    return (np.stack([np.bincount(codes[at], minlength=g) for at in own]),
+            np.stack([[np.bincount(codes[at], column[at], g) for column in right.T] for at in own]))
+
 # %% ../../nbs/09_experiments/00_compare.ipynb #54ede717
 def price_of_picking(
     runs: list[Run],
     resamples: int = 2000,
-) -> dict | None:  # `best_of_many`, `picked` by configuration; None when configurations do not share their images
-    "Return what the choice of the best configuration is worth, from the out-of-fold predictions (or the holdout's)."
+) -> dict | None:  # `best_of_many`, `picked` by configuration; None: see below
+    """Return what the choice of the best configuration is worth, from the out-of-fold predictions (or the holdout's).
+
+    None when configurations do not share their images, or a class rests on one patient alone.
+    """
     scheme, columns, one = scheme_of(runs), {}, None
     for config, same in configurations(runs).items():
         who = aligned(pooled(same, scheme), same[0].headline, scheme)
         one = one or who
         if same[0].images != runs[0].images or not np.array_equal(who.file_name, one.file_name): return None
         columns[config] = who.right.mean(1)
-    if len(columns) < 2: return None
-    found = best_of_many(np.stack(list(columns.values()), 1), one.groups, resamples)
+    if len(columns) < 2 or min(units_by_class(one.label, one.groups).values()) < 2: return None
+    found = best_of_many(np.stack(list(columns.values()), 1), one.groups, resamples, label=one.label)
     return {**found, "picked": dict(zip(columns, found["picked"]))}
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #657ee2bf
@@ -404,6 +440,7 @@ class Comparison:
     pairs: list[dict]
     price: dict | None
     failed: dict[str, str]  # members without a result, and why
+    members: list[dict]  # of `by_patient`
 
     @property
     def synthetic(self) -> bool: return any(r.metrics["dataset"]["synthetic"] for r in self.runs)
@@ -416,7 +453,8 @@ class Comparison:
         ranking = self.ranking.to_dict("records")
         content = {"schema": 2, "scheme": scheme_of(self.runs), "varied": varied(self.runs),
                    "runs": [{"name": r.name, "configuration": r.config, "seed": r.seed} for r in self.runs],
-                   "failed": self.failed, "ranking": ranking, "pairs": self.pairs, "best_of_many": self.price,
+                   "failed": self.failed, "ranking": ranking, "members": self.members, "pairs": self.pairs,
+                   "best_of_many": self.price,
                    "words": sweep_words(self)}
         with write_atomic(Path(folder) / "sweep.json") as f: f.write(to_json(content, indent=1, sort_keys=False) + "\n")
         plain = self.ranking.assign(**{c: self.ranking[c].map(lambda v: " ".join(map(str, v)))
@@ -431,7 +469,7 @@ def compare_runs(
 ) -> Comparison:
     "Return the comparison of run folders."
     runs = read_runs(folder, names)
-    return Comparison(runs, rank(runs), compare_pairs(runs), price_of_picking(runs), failed or {})
+    return Comparison(runs, rank(runs), compare_pairs(runs), price_of_picking(runs), failed or {}, by_patient(runs))
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #4ba150b9
 def ranking_table(comparison: Comparison) -> pd.DataFrame:
@@ -440,41 +478,57 @@ def ranking_table(comparison: Comparison) -> pd.DataFrame:
     shown = pd.DataFrame({"rank": t["rank"], "configuration": t["configuration"], "model": t["model"].map(model_name),
                           "seeds": t["seeds"]})
     if t["images"].nunique() > 1: shown["data"] = t["data"] + " " + t["images"].str[:6]
-    for m, words in zip(RANKED, ("accuracy", "balanced accuracy", "AUROC")):
+    for m, words in zip(RANKED, ("balanced accuracy", "accuracy", "AUROC")):
         ends = list(zip(t[m], t[f"{m}_low"], t[f"{m}_high"]))
         shown[words] = [f"{v:.3f} ({low:.3f} to {high:.3f})" if m == "auroc"
                         else f"{percent(v)} ({100 * low:.1f} to {100 * high:.1f})" for v, low, high in ends]
     return shown.set_index("rank")
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #1ea01ae5
-def _points(e: dict) -> str:
-    return f"{100 * e['value']:+.1f} ({100 * e['ci'][0]:+.1f} to {100 * e['ci'][1]:+.1f})"
-
-
 def pairs_table(comparison: Comparison, most: int = 40) -> pd.DataFrame:
-    "Return the comparisons as they are shown, those with the best configuration first."
+    "Return the comparisons as they are shown (`comparison_table`), those with the best configuration first."
     order = sorted(comparison.pairs, key=lambda p: (comparison.best["configuration"] not in (p["a"], p["b"]),
                                                     p["p_adjusted"]))[:most]
-    rows = [{"a": p["a"], "b": p["b"],
-             "a less b, points": _points(p["difference"]),
-             "p": f"{p['p']:.3g}", "p, all pairs counted": f"{p['p_adjusted']:.3g}"} for p in order]
-    return pd.DataFrame(rows, columns=["a", "b", "a less b, points", "p", "p, all pairs counted"]).set_index("a")
+    return comparison_table(order).set_index("models")
+
+
+def members_table(comparison: Comparison) -> pd.DataFrame:
+    "Return each run by image and by patient as it is shown; empty where no run names patients."
+    rows = [{"run": m["run"], "by image: balanced accuracy": _rate(m["image"]),
+             "by patient: balanced accuracy": _rate(m["patient"]),
+             "by patient: AUROC": _area(m["patient_auroc"]) if m.get("patient_auroc") else "",
+             "share of positive cells, off by": _points(m["off"]["bias"]) + " points" if m.get("off") else "",
+             "patients": f"{m['patient']['n']:,}", "judged by": m["how"]} for m in comparison.members]
+    table = pd.DataFrame(rows).set_index("run") if rows else pd.DataFrame()
+    return table.loc[:, (table != "").any()] if len(table) else table
+
+
+def _points(e: dict) -> str: return f"{100 * e['value']:+.1f}" + _between(e, lambda v: f"{100 * v:+.1f}")
+
+
+def _rate(e: dict) -> str: return percent(e["value"]) + _between(e, lambda v: f"{100 * v:.1f}")
+
+
+def _area(e: dict) -> str: return f"{e['value']:.3f}" + _between(e, lambda v: f"{v:.3f}")
+
+
+def _between(e: dict, said) -> str:
+    "An interval in brackets; nothing where there is none."
+    return " ({} to {})".format(*map(said, e["ci"])) if e.get("ci") else ""
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #708d2b34
 def sweep_words(c: Comparison) -> list[str]:
     "Return what the comparison found, in sentences."
     best, n, how = c.best, len(c.ranking), "in cross-validation" if scheme_of(c.runs) == "cv" else "on the holdout"
-    interval = span((best["accuracy_low"], best["accuracy_high"]))
-    words = [f"{best['configuration']} ({model_name(best['model'])}) is right on {percent(best['accuracy'])} of the "
-             f"images {how}, "
-             f"95 % interval {interval}"
-             + (f", the highest of {n} configurations." if n > 1 else ".")]
+    interval = span((best[f"{RANKED[0]}_low"], best[f"{RANKED[0]}_high"]))
+    words = [f"{best['configuration']} ({model_name(best['model'])}) reaches {percent(best[RANKED[0]])} balanced "
+             f"accuracy {how}, 95 % interval {interval}" + (f", the highest of {n} configurations." if n > 1 else ".")]
     if c.price:
         words.append(
             f"That number was picked because it is the highest. What such a choice is worth on images that did not "
             f"make it: {percent(c.price['corrected'])} ({span(c.price['ci'])}), "
                              f"{100 * c.price['optimism']:.1f} points less. Quote this one.")
-    words += _apart_words(c) + _seed_words(c)
+    words += _member_words(c) + _apart_words(c) + _seed_words(c)
     if c.ranking["images"].nunique() > 1:
         words.append(
             "Not all runs saw the same images: their ranks beside each other are no comparison, and they are not "
@@ -489,20 +543,38 @@ def _apart_words(c: Comparison) -> list[str]:
     if not mine: return []
     worse = [p["b"] if p["a"] == c.best["configuration"] else p["a"] for p in mine if p["p_adjusted"] < 0.05]
     alike = len(mine) - len(worse)
+    never = sum(p["p_least"] >= 0.05 for p in mine if p["p_adjusted"] >= 0.05)
     told = (f"It is better than {', '.join(worse[:5])}{f' and {len(worse) - 5} others' if len(worse) > 5 else ''}"
             if worse else "It cannot be told from any of the others")
     return [f"{told}, with all {counted(len(c.pairs), 'pair')} counted (Holm)"
-            + (f"; from {alike} of {len(mine)} others these images cannot tell it." if worse and alike else ".")]
+            + (f"; from {alike} of {len(mine)} others these images cannot tell it" if worse and alike else "")
+            + (f"; in {never} of these pairs so few {mine[0]['difference']['units']} decide that no outcome of the "
+               "test could have told." if never else ".")]
+
+
+def _member_words(c: Comparison) -> list[str]:
+    "What the first run of the best configuration reaches by patient."
+    rows = [m for m in c.members if m["configuration"] == c.best["configuration"]]
+    return [f"By patient: {_patients_said(rows[0])}, in the run {rows[0]['run']}."] if rows else []
+
+
+def _patients_said(row: dict) -> str:
+    "What a run reaches by patient, in words."
+    area = f", AUROC {_area(row['patient_auroc'])}" if row.get("patient_auroc") else ""
+    shares = "" if not row.get("off") else (
+        f"; the corrected share of positive cells is off by {_points(row['off']['bias'])} points, limits of "
+        f"agreement {100 * row['off']['lower']['value']:+.1f} to {100 * row['off']['upper']['value']:+.1f}")
+    return f"balanced accuracy {_rate(row['patient'])} of {row['patient']['n']:,} patients{area}{shares}"
 
 
 def _seed_words(c: Comparison) -> list[str]:
     "How far luck alone moves a configuration."
-    spread = [max(v) - min(v) for v in c.ranking["accuracy_by_seed"] if len(v) > 1]
+    spread = [max(v) - min(v) for v in c.ranking[f"{RANKED[0]}_by_seed"] if len(v) > 1]
     if not spread:
         return (["Each configuration ran under one seed: add --over seed=0,1,2 to see how far luck alone moves it."]
                 if len(c.ranking) > 1 else [])
-    return [f"The seed alone moves the accuracy of a configuration by up to {100 * max(spread):.1f} points. It is "
-            f"luck, not a choice: seeds are pooled, none is picked."]
+    return [f"The seed alone moves the balanced accuracy of a configuration by up to {100 * max(spread):.1f} points. "
+            f"It is luck, not a choice: seeds are pooled, none is picked."]
 
 # %% ../../nbs/09_experiments/00_compare.ipynb #2c7a9701
 def compare_folder(

@@ -2,6 +2,7 @@
 looked at many.
 """
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -19,7 +20,8 @@ from leuknb.experiments import compare
 from leuknb.experiments import sweep
 from leuknb.core import InputError
 from leuknb.settings import make_settings, Settings
-from leuknb.evaluation.paired_tests import corrected_resampled_ttest, mcnemar_exact
+from leuknb.evaluation.comparison import compare_models, sentence
+from leuknb.evaluation.paired_tests import mcnemar_exact
 
 QUICK = make_settings(image_size=64, n_splits=0, cv_folds=3, cv_repeats=1, permutations=0, audit=False,
                       cases=0, classifiers=["svm"],
@@ -151,26 +153,53 @@ def test_members_that_share_features_are_extracted_once():
 def runs(tmp_path_factory): return compare.read_runs(compare.example_runs(tmp_path_factory.mktemp("runs")))
 
 
-def folds(run):
-    "Accuracy of each fold, computed the plain way."
-    t = run.predictions[run.predictions.scheme == "cv"]
-    return np.array([(g.predicted == g.label).mean() for _, g in t.groupby("split")])
+def as_models(runs):
+    "The predictions of several runs as those of models of one run, named by their configuration."
+    return pd.concat([r.predictions[r.predictions.scheme == "cv"].assign(model=r.config) for r in runs])
 
 
-def test_pairs_are_compared_over_the_splits_of_all_shared_seeds_with_all_pairs_counted(runs):
+def test_pairs_are_compared_by_the_test_of_a_report_with_all_pairs_counted(runs):
+    first = [r for r in runs if r.seed == 0]
+    found, wanted = compare.compare_pairs(first), compare_models(as_models(first), "cv")[:3]
+    for p, w in zip(found, wanted, strict=True):
+        assert {k: p[k] for k in w} == w and p["metric"] == "balanced_accuracy" and p["seeds"] == 1
+        assert p["words"] == sentence(w)
+
+
+def test_seeds_are_repeats_of_the_same_comparison(runs):
     found = compare.compare_pairs(runs)
-    by = {(r.config, r.seed): r for r in runs}
-    for p in found:
-        d = np.concatenate([folds(by[p["a"], s]) - folds(by[p["b"], s]) for s in (0, 1)])
-        wanted = corrected_resampled_ttest(d, 90, 30, 40)
-        assert p["n_splits"] == 16 and p["p"] == pytest.approx(wanted["p"]) and p["difference"]["ci"] == pytest.approx(
-            wanted["difference"].ci)
-    assert min(p["p_adjusted"] for p in found) == pytest.approx(min(1, 3 * min(p["p"] for p in found)))
+    pooled = [r.predictions.assign(split=r.predictions["split"] + 8 * r.seed) for r in runs]
+    wanted = compare_models(as_models([dataclasses.replace(r, predictions=t) for r, t in zip(runs, pooled)]), "cv")[:3]
+    for p, w in zip(found, wanted, strict=True): assert {k: p[k] for k in w} == w and p["seeds"] == 2
+
+
+def test_where_few_patients_decide_the_comparison_says_that_no_outcome_could_have_told(tmp_path):
+    runs = compare.read_runs(compare.example_runs(tmp_path, 8, {"a": 3.0, "b": 2.5}, (0,)))
+    found = compare.Comparison(runs, compare.rank(runs), compare.compare_pairs(runs), None, {}, [])
+    assert found.pairs[0]["p_least"] >= 0.05
+    assert "no outcome of the test could have told" in compare.sweep_words(found)[1]
+    assert "no outcome could have told" in compare.pairs_table(found)["what it says"].iloc[0]
+
+
+def test_each_run_is_told_by_patient_as_its_own_report_has_it(runs):
+    found = compare.by_patient(runs)
+    assert [m["run"] for m in found] == [r.name for r in runs]
+    for m, r in zip(found, runs):
+        assert m["patient"] == r.metrics["patients"]["models"]["svm"]["balanced_accuracy"]
+        assert m["patient_auroc"] == r.metrics["patients"]["models"]["svm"]["auroc"] and m["off"] is None
+    mixed = {**runs[0].metrics["patients"], "models": {}, "shares": {"models": {"svm": {"corrected": {
+        k: {"value": 0.01, "ci": [-0.01, 0.03]} for k in ("bias", "lower", "upper")}}}}}
+    one = dataclasses.replace(runs[0], metrics={**runs[0].metrics, "patients": mixed})
+    told = compare.by_patient([one])[0]
+    assert told["patient"] == mixed["votes"]["svm"]["balanced_accuracy"] and told["off"]["bias"]["value"] == 0.01
+    table = compare.members_table(compare.Comparison([one], compare.rank([one]), [], None, {}, [told]))
+    assert table["share of positive cells, off by"].tolist() == ["+1.0 (-1.0 to +3.0) points"]
+    assert "by patient: AUROC" not in table
+    bare = dataclasses.replace(runs[0], metrics={k: v for k, v in runs[0].metrics.items() if k != "patients"})
+    assert compare.by_patient([bare]) == []
 
 
 def test_runs_of_other_images_or_other_splits_are_never_paired(runs):
-    import dataclasses
-
     other = dataclasses.replace(runs[-1], metrics={**runs[-1].metrics,
                                                    "dataset": {**runs[-1].metrics["dataset"],
                                                                "fingerprint": "another"}}, config="elsewhere")
@@ -182,8 +211,6 @@ def test_runs_of_other_images_or_other_splits_are_never_paired(runs):
 
 
 def test_without_cross_validation_runs_are_compared_on_their_holdout(runs):
-    import dataclasses
-
     bare = [dataclasses.replace(r, predictions=r.predictions[r.predictions.scheme == "holdout"].assign(group=""))
             for r in runs if r.seed == 0]
     assert compare.scheme_of(bare) == "holdout"
@@ -192,12 +219,14 @@ def test_without_cross_validation_runs_are_compared_on_their_holdout(runs):
               == r.predictions.sort_values("file_name").label).to_numpy() for r in bare]
     assert p["test"] == "mcnemar_exact" and p["p"] == pytest.approx(mcnemar_exact(int((right[0] & ~right[1]).sum()),
         int((~right[0] & right[1]).sum())))
-    assert compare.rank(bare)["accuracy"].tolist() == sorted((r.mean() for r in right), reverse=True)
+    ranked = compare.rank(bare)
+    assert sorted(ranked["accuracy"]) == sorted(r.mean() for r in right)
+    assert ranked["balanced_accuracy"].is_monotonic_decreasing
 
 
 def test_more_seeds_do_not_count_as_more_patients(runs):
     both, first = compare.rank(runs), compare.rank([r for r in runs if r.seed == 0])
-    width = lambda t: (t["accuracy_high"] - t["accuracy_low"]).mean()
+    width = lambda t: (t["balanced_accuracy_high"] - t["balanced_accuracy_low"]).mean()
     assert width(both) > 0.8 * width(first)
 
 
@@ -213,6 +242,11 @@ def test_the_price_of_picking_agrees_with_the_plain_way_and_vanishes_for_twins()
         means = right[inside].mean(0)
         values.append(right[outside][:, means > means.max() - 1e-12].mean())
     assert found["corrected"] == pytest.approx(np.mean(values), abs=0.01) and found["naive"] == right.mean(0).max()
+    label = np.repeat(np.arange(20) < 8, 3)  # balanced accuracy: the mean of what the classes have
+    both = compare.best_of_many(right, groups, 500, 1, label)
+    assert both["naive"] == pytest.approx(max((right[label].mean(0) + right[~label].mean(0)) / 2))
+    alone = compare.best_of_many(right, groups, 500, 1, np.arange(60) % 2)
+    assert alone["naive"] == found["naive"]  # classes of one size: accuracy
     twins = compare.best_of_many(right[:, [0, 0, 0]], groups, 500)
     assert abs(twins["optimism"]) < 0.01 and twins["picked"] == pytest.approx([1 / 3] * 3)
 

@@ -158,12 +158,17 @@ def _outcome(m, s):
 
 
 def _doubted(m) -> str:
-    "How many labels may be wrong, where that was estimated."
-    flips = m.get("audit", {}).get("suspect_labels", {}).get("expected_flips")
-    if not flips: return ""
-    if round(flips["ci"][0]) == 0: return " No sign of labels wrong at random."
-    return (f" About {flips['value']:.0f} of {flips['n']:,} labels may be wrong ({flips['ci'][0]:.0f} to "
-            f"{flips['ci'][1]:.0f}); labels.csv ranks them.")
+    "How many labels are listed for a second look and how many may be wrong, or that none was looked for."
+    found = m.get("audit", {}).get("suspect_labels")
+    if not found:
+        return (" Labels were not searched for errors: that takes audit=true, suspects above 0 and several patients of "
+                "each class.")
+    flips = found["expected_flips"]
+    listed = f" {found['listed']:,} of {found['n']:,} labels are listed for a second look"
+    if not flips: return f"{listed}; labels.csv ranks all."
+    if round(flips["ci"][0]) == 0: return f"{listed}, no sign of labels wrong at random; labels.csv ranks all."
+    return (f"{listed}; about {flips['value']:.0f} may be wrong ({flips['ci'][0]:.0f} to {flips['ci'][1]:.0f}); "
+            "labels.csv ranks all.")
 
 
 @answers("ethics", "The images", "dataset")
@@ -219,10 +224,20 @@ def _characteristics(m, s):
 
 @answers("representative", "The images", "dataset")
 def _representative(m, s):
-    if is_drawn(m): return "Drawn images represent nobody.", ""
+    if is_drawn(m): return f"Drawn images represent nobody.{_use(m)}", ""
     counts = m["dataset"]["counts"]
-    return ("Shares here: " + ", ".join(f"{percent(n / sum(counts.values()))} {c}" for c, n in counts.items()) + ".",
-            "tell whether they, and the forms of the disease, are those of the intended use.")
+    return ("Shares here: " + ", ".join(f"{percent(n / sum(counts.values()))} {c}" for c, n in counts.items())
+            + f".{_use(m)}", "tell whether they, and the forms of the disease, are those of the intended use.")
+
+
+def _use(m) -> str:
+    "What a call is worth at the prevalence of use, or how to ask for it; nothing of more than two classes."
+    if "use" not in m:
+        return (" What a call is worth at another share of positive images is not part of this run (--set "
+                "prevalence=0.02 adds it).") if m["dataset"].get("positive") else ""
+    first = next(iter(m["use"]["models"].values()))
+    ppv, npv = (rate_words(first, k).replace(k, words) for k, words in (("ppv", "PPV"), ("npv", "NPV")))
+    return f" Where {100 * m['use']['prevalence']:g} % are positive: {ppv}, {npv}."
 
 
 @answers("acquisition_and_preparation", "The workflow", "features")

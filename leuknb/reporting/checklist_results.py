@@ -29,7 +29,8 @@ def _sample_size(m, s):
 
 def _needed(m) -> str:
     "How many patients intervals of a given width need, where that was computed."
-    need = m.get("learning_curve", {}).get("sample_size")
+    if "learning_curve" not in m: return " How many would be needed was not computed (--set learning_curve=5 does)."
+    need = m["learning_curve"].get("sample_size")
     if not need or need["total"] is None: return ""
     return (f" Sensitivity and specificity known to {100 * need['half_width']:.0f} points either way need about "
             f"{need['total']:,} {m['learning_curve']['units']} like these.")
@@ -105,7 +106,7 @@ def _performance(m, s):
     name = headline_model(h["models"], s)
     return (f"{_headline_words(m, s)}; on the one holdout of {counted(h['n_test'], 'image')} "
             f"{rate_words(h['models'][name], 'accuracy')}.{_groups(m)}",
-            "" if _groups(m) else "give performance in subgroups of people; this run has none.")
+            "" if _groups(m) else f"give performance in subgroups of people; {_no_groups(m)}.")
 
 
 def _groups(m) -> str:
@@ -119,6 +120,12 @@ def _groups(m) -> str:
     return f" {counted(len(rows), 'group')} of {columns}, with intervals and p adjusted by Holm: {found}."
 
 
+def _no_groups(m) -> str:
+    "Why this run judged no group, and how to add it."
+    if m.get("subgroups"): return "the groups of this run are too small to be judged"
+    return "this run judged none (--set subgroups=sex,age does, of columns of the table)"
+
+
 def _of_people(m, words: str) -> str:
     return f"nothing to tell of drawn images; of real ones: {words}" if is_drawn(m) else words
 
@@ -127,12 +134,13 @@ def _of_people(m, words: str) -> str:
 def _fairness(m, s):
     if found := _groups(m).strip():
         return found, "tell which groups of people matter for the use, and what follows where one is worse."
-    return "", _of_people(m, "compare age, sex, origin and disease subtypes: this run assesses no groups of people.")
+    return "", _of_people(m, f"compare age, sex, origin and disease subtypes; {_no_groups(m)}.")
 
 
 @answers("heterogeneity", "Where it works", "dataset")
 def _heterogeneity(m, s):
-    if "sites" not in m: return "", _of_people(m, "compare hospitals, microscopes or stains: this run does not.")
+    if "sites" not in m: return "", _of_people(m, "compare hospitals, microscopes or stains; this run does not "
+                                                     "(--set site=COLUMN leaves each site out in turn).")
     together, n = m["sites"]["all"], sum("left_out" in r for r in m["sites"]["sites"])
     known = f" ({rate_words(together['cv'], 'balanced_accuracy')} with the site known)" if "cv" in together else ""
     return (f"{counted(n, 'site')} left out in turn: {rate_words(together['left_out'], 'balanced_accuracy')}{known}.",

@@ -223,3 +223,35 @@ def test_the_page_escapes_every_text_and_links_only_within_itself():
                                                 "td", "b", "a"}
     assert tags.seen.count("details") == 4 and tags.links and all(link.startswith("#") for link in tags.links)
     assert not re.search("https?:|www\\.", checklists_html(m))
+
+
+GROUP = {"column": "sex", "group": "f", "judged": True, "p_adjusted": 0.01, "difference": {"value": -0.1}}
+RATE = {"value": 0.9, "ci": [0.8, 0.95]}
+ASKED = {  # section -> the answer, what the section is, what is said with it, and without it how to add it
+    "subgroups": ("fairness", [GROUP], "worse than the rest: sex f", "--set subgroups=sex,age"),
+    "sites": ("heterogeneity", {"all": {"left_out": {"balanced_accuracy": RATE}}, "sites": [{"left_out": {}}] * 3},
+              "3 sites left out in turn: balanced accuracy 90.0 %", "--set site=COLUMN"),
+    "learning_curve": ("sample_size", {"units": "patients", "sample_size": {"total": 210, "half_width": 0.05}},
+                       "need about 210 patients", "--set learning_curve=5"),
+    "use": ("representative", {"prevalence": 0.02, "models": {"svm": {"ppv": RATE, "npv": RATE}}},
+            "Where 2 % are positive: PPV 90.0 % (80.0 to 95.0), NPV", "--set prevalence=0.02"),
+    "suspect_labels": ("outcome", {"n": 195, "listed": 8, "expected_flips": {"value": 9.6, "ci": [4, 16]}},
+                       "8 of 195 labels are listed for a second look; about 10 may be wrong (4 to 16)",
+                       "not searched for errors: that takes audit=true"),
+}
+
+
+@pytest.mark.parametrize("section", ASKED)
+def test_fairness_sites_sample_size_prevalence_and_labels_are_answered_or_said_to_be_missing_and_how_to_add(section):
+    key, content, said, how = ASKED[section]
+    plain, m = full_metrics(), full_metrics()
+    (m["audit"] if section == "suspect_labels" else m)[section] = content
+    (_, answered, _), (_, missing, _) = (ANSWERS[key](x, Settings()) for x in (m, plain))
+    assert said in answered and how not in answered
+    assert how in missing and said not in missing and missing.endswith(".")
+    assert any(i.answer == key for c in CHECKLISTS for i in c.items)
+
+
+def test_groups_that_are_all_too_small_are_not_said_to_be_left_out():
+    m = full_metrics() | {"subgroups": [{"column": "sex", "group": "f", "judged": False}]}
+    assert "too small to be judged" in row("TRIPOD+AI", "14", m)["answer"]

@@ -15,8 +15,8 @@ from .core import check_choice, InputError, nearest
 from .warning_codes import check_codes
 
 # %% auto #0
-__all__ = ['Share', 'Count', 'View', 'Augmentation', 'PRESETS', 'WITHDRAWN', 'SyntheticSettings', 'Settings', 'make_settings',
-           'parse_changes']
+__all__ = ['Share', 'Count', 'View', 'Augmentation', 'PRESETS', 'WITHDRAWN', 'SyntheticSettings', 'DataSettings', 'Settings',
+           'settings_of', 'make_settings', 'parse_changes']
 
 # %% ../nbs/00c_settings.ipynb #7ad81863
 class SyntheticSettings(BaseModel):
@@ -46,8 +46,8 @@ View = Literal["identity", "fliplr", "flipud", "rot180", "transpose", "rot90", "
 Augmentation = Literal["rotate", "flip", "brightness", "stain"]
 
 
-class Settings(BaseModel):
-    "Every knob of a run. Unknown names and values out of range raise `InputError` (through `make_settings`)."
+class DataSettings(BaseModel):
+    "Which images are read, and how: the settings that reports and adaptation share."
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     # a folder, a table, an archive, Parquet, .npz, hf:owner/name, kaggle:owner/name, medmnist:bloodmnist, or synthetic
@@ -64,6 +64,14 @@ class Settings(BaseModel):
     box_padding: Annotated[float, Field(ge=0, le=4)] = 0.1  # rim around a box, as a share of its longer side
     # larger images are skipped; above 178 million Pillow refuses by itself
     pixel_limit: Annotated[int, Field(ge=1, le=178_000_000)] = 50_000_000
+
+    @field_validator("positive", "label", "group", "site", "file", mode="before")
+    @classmethod
+    def _number_as_text(cls, v): return str(v) if isinstance(v, int) and not isinstance(v, bool) else v
+
+
+class Settings(DataSettings):
+    "Every knob of a run. Unknown names and values out of range raise `InputError` (through `make_settings`)."
     backbone: str = "efficientnet_lite0"  # the pretrained network; `leuknb backbones` lists them
     weights: str | None = None  # a local weights file instead of the backbone's own
     layers: list[str] = []  # named layers to read; empty takes the backbone's last before its classifier
@@ -118,10 +126,6 @@ class Settings(BaseModel):
     out: str | None = None  # the run folder; None keeps a notebook run in a temporary one
     synthetic: SyntheticSettings = SyntheticSettings()  # the simulator's own knobs
 
-    @field_validator("positive", "label", "group", "site", "file", mode="before")
-    @classmethod
-    def _number_as_text(cls, v): return str(v) if isinstance(v, int) and not isinstance(v, bool) else v
-
     @field_validator("acknowledge")
     @classmethod
     def _known_codes(cls, v): return check_codes(v)
@@ -143,7 +147,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 # %% ../nbs/00c_settings.ipynb #d9e33aed
-def _complaint(error: dict, cls=Settings) -> str:
+def _complaint(error: dict, cls) -> str:
     "One pydantic error as a sentence: the setting, the value, what is accepted, the nearest name."
     path = [str(p) for p in error["loc"] if not str(p).startswith(("function-", "constrained-"))]
     name = ".".join(path)
@@ -156,6 +160,15 @@ def _complaint(error: dict, cls=Settings) -> str:
         hint = nearest(str(error["input"]), [a for t in (field, *get_args(field)) for a in get_args(t)
                                              if isinstance(a, str)])
     return f"setting {name} = {error['input']!r} is not accepted: {error['msg'].lower()}{hint}"
+
+
+def settings_of(
+    cls,  # `Settings`, or another model of knobs
+    **values,
+):  # an instance of `cls`
+    "Return a model of settings. Raises `InputError` naming each bad value, what is accepted and the nearest name."
+    try: return cls(**values)
+    except ValidationError as e: raise InputError("\n".join(_complaint(d, cls) for d in e.errors())) from None
 
 
 WITHDRAWN = {"bootstrap": "intervals need no resamples; leave it out"}  # settings that warn and do nothing
@@ -173,8 +186,7 @@ def make_settings(
     for name in WITHDRAWN.keys() & changes.keys():
         warnings.warn(f"setting {name!r} is withdrawn: {WITHDRAWN[name]}", FutureWarning, stacklevel=2)
     changes = {name: value for name, value in changes.items() if name not in WITHDRAWN}
-    try: return Settings(**{**PRESETS[preset], **changes})
-    except ValidationError as e: raise InputError("\n".join(_complaint(d) for d in e.errors())) from None
+    return settings_of(Settings, **{**PRESETS[preset], **changes})
 
 # %% ../nbs/00c_settings.ipynb #8996031c
 def _value(text: str, is_list: bool, is_text: bool):
@@ -195,6 +207,7 @@ def _value(text: str, is_list: bool, is_text: bool):
 
 def parse_changes(
     pairs: list[str],  # such as ["seed=3", "layers=fc6,fc7", "params.svm.C=0.01"]
+    cls=Settings,  # whose settings they are
 ) -> dict[str, Any]:  # nested changes for `make_settings`
     "Return `name=value` pairs as a dictionary. Raises `InputError` for a pair without `=`."
     changes: dict[str, Any] = {}
@@ -203,7 +216,7 @@ def parse_changes(
         if not eq or not name.strip():
             raise InputError(f"--set {pair!r} is not accepted: write it as name=value, such as seed=3")
         *path, last = name.strip().split(".")
-        field = Settings.model_fields.get(name.strip())
+        field = cls.model_fields.get(name.strip())
         at = changes
         for key in path:
             at = at.setdefault(key, {})

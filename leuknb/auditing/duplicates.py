@@ -5,7 +5,6 @@
 # %% ../../nbs/05_auditing/00_duplicates.ipynb #23445a4c
 from __future__ import annotations
 
-import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,56 +12,19 @@ from typing import Callable, get_args
 
 import numpy as np
 import pandas as pd
-from PIL import Image
-from scipy import linalg, sparse, spatial
+from scipy import sparse, spatial
 
 from ..core import rng
 from ..settings import Settings, View
-from ..data.images import decode, open_image, to_rgb, view
-from ..data.descriptors import blocks, grey, invariants, SIDE, working_copy
+from ..data.images import decode, view
+from ..data.descriptors import blocks, DIMENSIONS, disguised, grey, invariants, learn_metric, working_copy
 
 # %% auto #0
-__all__ = ['DIMENSIONS', 'SAMPLE', 'ROUGHLY', 'CLOSELY', 'DETAIL', 'disguised', 'learn_metric', 'candidate_pairs', 'align',
-           'kind_of', 'Duplicates', 'clusters_of', 'find_duplicates']
+__all__ = ['SAMPLE', 'ROUGHLY', 'CLOSELY', 'DETAIL', 'candidate_pairs', 'align', 'kind_of', 'Duplicates', 'clusters_of',
+           'find_duplicates']
 
 # %% ../../nbs/05_auditing/00_duplicates.ipynb #fa0e7e22
-DIMENSIONS = 16  # of the index
 SAMPLE = 96  # images whose copies set the unit
-_FLOOR = 0.3  # grey levels of scatter that every number of a print is granted
-
-
-def disguised(
-    data: bytes,  # an image file
-    generator: np.random.Generator,
-    pixel_limit: int = Settings().pixel_limit,
-    cut: float = 0.08,  # the largest share of a side that is cut off
-) -> np.ndarray:  # uint8 [128, 128, 3]
-    "Return the working copy of a copy of an image: cropped at random, resized, and saved as JPEG of low quality."
-    image = open_image(data, pixel_limit, load=False)
-    if image.format in ("JPEG", "MPO"): image.draft(None, (2 * SIDE, 2 * SIDE))
-    image = to_rgb(image)
-    lost = [int(n * s) for n, s in zip(image.size, generator.uniform(0, cut, 2))]
-    x, y = (int(generator.integers(n + 1)) for n in lost)
-    image = image.crop((x, y, x + image.width - lost[0], y + image.height - lost[1]))
-    scale = np.exp(generator.uniform(np.log(0.6), np.log(1.2)))
-    image = image.resize([max(8, round(n * scale)) for n in image.size], Image.Resampling.BICUBIC)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=int(generator.integers(30, 80)))
-    return working_copy(out.getvalue())
-
-# %% ../../nbs/05_auditing/00_duplicates.ipynb #c486e822
-def learn_metric(
-    prints: np.ndarray,  # float32 [n, d], of all images
-    scatter: np.ndarray,  # [m, d], prints of disguised copies minus prints of their originals
-) -> np.ndarray:  # [d, k]: prints @ metric has the scatter of copying as its unit
-    """Return the directions that tell images apart best, scaled so that copying scatters by 1 along each (Fisher
-    1936, doi 10.1111/j.1469-1809.1936.tb02137.x).
-    """
-    within = scatter.T @ scatter / max(len(scatter), 1) + _FLOOR**2 * np.eye(prints.shape[1])
-    between = np.cov(prints.T, bias=True)
-    _, directions = linalg.eigh(between, within, subset_by_index=[max(0, prints.shape[1] - DIMENSIONS),
-        prints.shape[1] - 1])
-    return directions
 
 # %% ../../nbs/05_auditing/00_duplicates.ipynb #51fc05fa
 def candidate_pairs(

@@ -5,6 +5,7 @@
 # %% ../../nbs/01_data/20_descriptors.ipynb #2f5d5f1c
 from __future__ import annotations
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
-from scipy import fft, ndimage
+from scipy import fft, linalg, ndimage
 
 from ..core import fingerprint, home, progress, write_atomic
 from ..settings import Settings
@@ -20,8 +21,8 @@ from .images import open_image, to_rgb, UnreadableImage
 from .datasets import Dataset
 
 # %% auto #0
-__all__ = ['SIDE', 'RING', 'shrink', 'working_copy', 'blocks', 'grey', 'invariants', 'file_facts', 'border_mask', 'picture_facts',
-           'Facts', 'image_facts']
+__all__ = ['SIDE', 'DIMENSIONS', 'RING', 'shrink', 'working_copy', 'blocks', 'grey', 'invariants', 'disguised', 'learn_metric',
+           'file_facts', 'border_mask', 'picture_facts', 'Facts', 'image_facts']
 
 # %% ../../nbs/01_data/20_descriptors.ipynb #73a388c5
 SIDE = 128  # pixels a side of the working copy
@@ -87,6 +88,45 @@ def invariants(
     larger = np.where(even[:, None], a + b, np.maximum(abs(a), abs(b)))
     smaller = np.where(even[:, None], abs(a - b), np.minimum(abs(a), abs(b)))[:, mixed]
     return np.concatenate([p.reshape(len(x), -1) for p in (quantiles, larger, smaller)], 1).astype(np.float32)
+
+# %% ../../nbs/01_data/20_descriptors.ipynb #f20113ca
+def disguised(
+    data: bytes,  # an image file
+    generator: np.random.Generator,
+    pixel_limit: int = Settings().pixel_limit,
+    cut: float = 0.08,  # the largest share of a side that is cut off
+) -> np.ndarray:  # uint8 [128, 128, 3]
+    "Return the working copy of a copy of an image: cropped at random, resized, and saved as JPEG of low quality."
+    image = open_image(data, pixel_limit, load=False)
+    if image.format in ("JPEG", "MPO"): image.draft(None, (2 * SIDE, 2 * SIDE))
+    image = to_rgb(image)
+    lost = [int(n * s) for n, s in zip(image.size, generator.uniform(0, cut, 2))]
+    x, y = (int(generator.integers(n + 1)) for n in lost)
+    image = image.crop((x, y, x + image.width - lost[0], y + image.height - lost[1]))
+    scale = np.exp(generator.uniform(np.log(0.6), np.log(1.2)))
+    image = image.resize([max(8, round(n * scale)) for n in image.size], Image.Resampling.BICUBIC)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=int(generator.integers(30, 80)))
+    return working_copy(out.getvalue())
+
+# %% ../../nbs/01_data/20_descriptors.ipynb #23f5601e
+DIMENSIONS = 16  # of the index
+_FLOOR = 0.3  # grey levels of scatter that every number of a print is granted
+
+
+def learn_metric(
+    prints: np.ndarray,  # float32 [n, d], of all images
+    scatter: np.ndarray,  # [m, d], prints of disguised copies minus prints of their originals
+    dimensions: int = DIMENSIONS,  # at most
+) -> np.ndarray:  # [d, k]: prints @ metric has the scatter of copying as its unit
+    """Return the directions that tell images apart best, scaled so that copying scatters by 1 along each (Fisher
+    1936, doi 10.1111/j.1469-1809.1936.tb02137.x).
+    """
+    within = scatter.T @ scatter / max(len(scatter), 1) + _FLOOR**2 * np.eye(prints.shape[1])
+    between = np.cov(prints.T, bias=True)
+    _, directions = linalg.eigh(between, within, subset_by_index=[max(0, prints.shape[1] - dimensions),
+        prints.shape[1] - 1])
+    return directions
 
 # %% ../../nbs/01_data/20_descriptors.ipynb #ef042920
 _STANDARD_LUMA_MEAN = 57.625  # mean of the luminance table of ITU-T T.81, annex K.1

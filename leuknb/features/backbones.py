@@ -21,11 +21,12 @@ import pandas as pd
 
 from ..core import fingerprint, home, InputError, nearest, sha256_file, to_json, write_atomic
 from ..settings import Settings
+from .weights import CARD, fill, first_sentence, give_head, hash_in_name, notes_of, read_weights
 
 # %% auto #0
 __all__ = ['DEFAULT_BACKBONE', 'LITE0_PACKAGE', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'load_torchvision',
-           'backbone_names', 'backbones', 'first_sentence', 'find_weights', 'read_weights', 'fill', 'Backbone',
-           'describe', 'build', 'load_backbone', 'Tap', 'tap_of', 'layers_of']
+           'backbone_names', 'backbones', 'find_weights', 'Backbone', 'describe', 'build', 'load_backbone', 'Tap',
+           'tap_of', 'layers_of']
 
 # %% ../../nbs/02_features/02_backbones.ipynb #8604e577
 def load_torchvision():
@@ -144,13 +145,6 @@ def backbones(
     table = pd.DataFrame(rows, columns=["backbone", "source", "ready", "weights", "address"])
     return table.sort_values("ready", ascending=False, kind="stable", ignore_index=True)
 
-# %% ../../nbs/02_features/02_backbones.ipynb #ed8c15ac
-def first_sentence(
-    error: Exception,
-) -> str:  # at most 160 characters
-    "Return the first sentence of what a library says, without the advice that follows."
-    return re.split(r"[.\n]", str(error).strip())[0][:160]
-
 # %% ../../nbs/02_features/02_backbones.ipynb #2a0842c6
 NETWORK_SECONDS = 5  # how long a server may take to answer before we say that there is no network
 
@@ -177,15 +171,9 @@ def _download(file: str, folder: Path, address: str) -> Path:
 
         return Path(hf_hub_download(folder.name.removeprefix("models--").replace("--", "/"), file))
     folder.mkdir(parents=True, exist_ok=True)
-    torch.hub.download_url_to_file(address, str(folder / file), hash_prefix=_hash_in_name(file),
+    torch.hub.download_url_to_file(address, str(folder / file), hash_prefix=hash_in_name(file),
                                    progress=sys.stderr.isatty())
     return folder / file
-
-
-def _hash_in_name(file: str) -> str | None:
-    "The first digits of the SHA-256 that torch.hub's file names carry: 7be5be79 of alexnet-owt-7be5be79.pth."
-    found = re.search(r"-([0-9a-f]{8,64})\.(?:pth|pt|safetensors)$", file)
-    return found and found[1]
 
 
 def find_weights(
@@ -215,83 +203,6 @@ def find_weights(
 def _tilde(path: Path) -> str:
     "A path as a person writes it: `~` for the home folder."
     return f"~/{path.relative_to(Path.home()).as_posix()}" if path.is_relative_to(Path.home()) else str(path)
-
-# %% ../../nbs/02_features/02_backbones.ipynb #2b033d5f
-def read_weights(
-    path: str | Path,  # .pth, .pt (zip or legacy) or .safetensors
-) -> dict:  # name -> tensor, in the file's order
-    """Return the tensors of a weights file.
-
-    Raises `InputError` for a file that is missing, not what its name says, unreadable, or more than tensors.
-    """
-    import torch
-
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"weights file {str(path)!r} is not there: name a .pth or .safetensors file")
-    promised = _hash_in_name(path.name)
-    if promised and not sha256_file(path).startswith(promised):
-        raise InputError(
-            f"weights file {path.name} is damaged or another one: its SHA-256 does not begin with {promised}, as its "
-            f"name says. Download it again, or rename it")
-    state = _state_dict(path)
-    if not state or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
-        raise InputError(f"weights file {path.name} is no state_dict: a dictionary of tensors is wanted")
-    for key, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise InputError(f"weights file {path.name} is unusable: tensor {key!r} holds NaN or infinity")
-    return state
-
-
-def _state_dict(path: Path) -> dict:
-    "What a weights file holds, taken out of the wrappings that training programs put around it; {} for no dictionary."
-    try: state = _loaded(path)
-    except Exception as e:
-        unsafe = "weights_only" in str(e).lower() or "unsupported" in str(e).lower()
-        why = ("it holds more than tensors, which could run code" if unsafe
-               else f"{type(e).__name__}: {first_sentence(e)}")
-        raise InputError(
-            f"weights file {path.name} is refused: {why}. Save a state_dict with torch.save or safetensors") from None
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict): state = state[wrapper]
-    return state if isinstance(state, dict) else {}
-
-
-def _loaded(path: Path):
-    "Tensors and plain containers only; a pickle with anything else is refused by torch itself."
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about the pickle protocol; what cannot be read is refused
-        return torch.load(path, map_location="cpu", weights_only=True)
-
-# %% ../../nbs/02_features/02_backbones.ipynb #20f0584a
-def fill(
-    model,  # torch.nn.Module
-    state: dict,  # name -> tensor
-    what: str,  # whose weights, for messages
-    by_position: bool = False,  # match the tensors by their order, not their names
-):
-    "Fill a network with weights after checking every name and shape. Raises `InputError` naming the first mismatches."
-    own = {k: v for k, v in model.state_dict().items()}
-    if by_position and set(state) != set(own):
-        if len(state) != len(own):
-            raise InputError(f"{what} does not fit: it has {len(state)} tensors, the network {len(own)}")
-        state = dict(zip(own, state.values()))
-    # training's book-keeping: no feature depends on it
-    counters = {k for k in own if k.endswith("num_batches_tracked")}
-    wrong = [f"{k} is missing" for k in own if k not in state and k not in counters]
-    wrong += [f"{k} is not in the network" for k in state if k not in own]
-    wrong += [f"{k} is {list(state[k].shape)}, the network has {list(v.shape)}" for k,
-              v in own.items() if k in state and state[k].shape != v.shape]
-    if wrong:
-        raise InputError(
-            f"{what} does not fit, {len(wrong)} differences: {'; '.join(wrong[:4])}{'; ...' if len(wrong) > 4 else ''}")
-    model.load_state_dict(state, strict=False)
 
 # %% ../../nbs/02_features/02_backbones.ipynb #b3254a30
 @dataclass(frozen=True)
@@ -357,23 +268,6 @@ def build(
         return _timm().create_model("tf_efficientnet_lite0" if source == "package" else name.removeprefix("timm:"),
                                     pretrained=False).eval()
 
-# %% ../../nbs/02_features/02_backbones.ipynb #5e547e07
-@functools.lru_cache(maxsize=2)
-def load_backbone(
-    backbone: Backbone,  # from `describe`
-):  # torch.nn.Module in evaluation mode, on the CPU, shared: do not change it
-    "Return the network filled with its checked weights."
-    model, state = build(backbone.name), read_weights(backbone.file)
-    native = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
-    if backbone.source == "timm" and native and set(state) != set(model.state_dict()): state = native(state, model)
-    fill(model, state, f"weights file {Path(backbone.file).name} for {backbone.name}",
-         by_position=backbone.source == "package")
-    return model.requires_grad_(False)
-
-# %% ../../nbs/02_features/02_backbones.ipynb #10493561
-PENULTIMATE = "penultimate"
-ALIASES = {"alexnet": {"pool5": "features.12", "fc6": "classifier.1", "fc7": "classifier.4"}}
-
 
 def _head(model, source: str) -> str:
     """The module that turns features into classes: timm says which; elsewhere it is the last linear layer, or the
@@ -389,6 +283,26 @@ def _head(model, source: str) -> str:
         names = [n for n, m in model.named_modules() if isinstance(m, kind)]
         if names: return names[-1]
     raise InputError(f"{type(model).__name__} has no classifier that could be told: name a layer")
+
+# %% ../../nbs/02_features/02_backbones.ipynb #5e547e07
+@functools.lru_cache(maxsize=2)
+def load_backbone(
+    backbone: Backbone,  # from `describe`
+):  # torch.nn.Module in evaluation mode, on the CPU, shared: do not change it
+    "Return the network filled with its checked weights."
+    model, state = build(backbone.name), read_weights(backbone.file)
+    native = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    if backbone.source == "timm" and native and set(state) != set(model.state_dict()): state = native(state, model)
+    if CARD in notes_of(backbone.file):
+        head = _head(model, backbone.source)
+        give_head(model, head, len(state.get(f"{head}.bias", ())))
+    fill(model, state, f"weights file {Path(backbone.file).name} for {backbone.name}",
+         by_position=backbone.source == "package")
+    return model.requires_grad_(False)
+
+# %% ../../nbs/02_features/02_backbones.ipynb #10493561
+PENULTIMATE = "penultimate"
+ALIASES = {"alexnet": {"pool5": "features.12", "fc6": "classifier.1", "fc7": "classifier.4"}}
 
 
 class Tap(NamedTuple):

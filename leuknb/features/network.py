@@ -19,7 +19,8 @@ from PIL import Image
 from ..core import InputError
 from ..settings import Settings
 from ..data.images import decode, resize, to_rgb, UnreadableImage, view
-from .backbones import Backbone, first_sentence, load_backbone, Tap, tap_of
+from .weights import first_sentence
+from .backbones import Backbone, load_backbone, Tap, tap_of
 from .onnx import Graph, kept_graph, make_graph, TORCH_BATCH
 
 # %% auto #0

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 # %% auto #0
-__all__ = ['PALETTE', 'model_colours', 'theme']
+__all__ = ['PALETTE', 'model_colours', 'class_colours', 'theme']
 
 # %% ../nbs/00d_plotting.ipynb #9f58eaa8
 PALETTE = {"normal": "#0173b2", "abnormal": "#de8f05", "svm": "#0173b2", "ensemble": "#029e73", "knn": "#de8f05",
@@ -21,6 +21,16 @@ def model_colours(
 
     spare = iter(sns.color_palette("colorblind", 10).as_hex()[5:] * 10)
     return {m: PALETTE[m] if m in PALETTE else next(spare) for m in models}
+
+
+def class_colours(
+    classes,  # of two: the negative one first
+) -> dict[str, str]:  # class -> colour
+    "Return a colour for every class: of two the house's for normal and abnormal, else the colour-blind palette's."
+    import seaborn as sns
+
+    if len(classes) == 2: return dict(zip(classes, (PALETTE["normal"], PALETTE["abnormal"])))
+    return dict(zip(classes, sns.color_palette("colorblind", len(classes)).as_hex()))
 
 
 def theme() -> None:

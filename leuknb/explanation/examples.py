@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from ..core import check_choice, InputError
 from ..settings import Settings
-from ..plotting import PALETTE, theme
+from ..plotting import class_colours, theme
 from ..data.images import decode
 from ..classification.estimators import study_classifier
 from ..classification.fitting import fold_pipeline, one_thread_each, shared_distances, stack, with_copies
@@ -193,14 +193,6 @@ def examples_table(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame([one(r) for r in rows])
 
 # %% ../../nbs/06_explanation/03_examples.ipynb #effff0ec
-def _class_colours(classes: list[str]) -> dict[str, str]:
-    "A colour for each class: the house's for normal and abnormal, seaborn's colour-blind ones for others."
-    import seaborn as sns
-
-    if len(classes) == 2: return dict(zip(classes, (PALETTE["normal"], PALETTE["abnormal"])))
-    return dict(zip(classes, sns.color_palette("colorblind", len(classes)).as_hex()))
-
-
 def draw_examples(
     examples: list[Example],
     classes: list[str],
@@ -212,7 +204,7 @@ def draw_examples(
     import matplotlib.pyplot as plt
 
     theme()
-    colours, k = _class_colours(classes), max(len(e.explained.neighbours) for e in examples)
+    colours, k = class_colours(classes), max(len(e.explained.neighbours) for e in examples)
     maps = [e.explained.evidence for e in examples if e.explained.evidence]
     limit = float(np.median([colour_limit([e]) for e in maps])) if maps else 1.0
     fig, axes = plt.subplots(len(examples), 2 + k, figsize=(3.6 + 1.25 * k + 0.9, 2.05 * len(examples) + 0.5),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..settings import Settings
-from ..plotting import theme
+from ..plotting import class_colours, theme
 from ..classification.estimators import model_name
 
 # %% auto #0
@@ -118,6 +118,7 @@ def draw_feature_map(
     X: np.ndarray,  # float [n_images, n_features]
     labels,  # [n_images]
     synthetic: bool,  # say so in the title
+    positive: str | None = None,  # of two classes
     seed: int = 0,
     most: int = 2000,  # images drawn
 ):
@@ -129,8 +130,9 @@ def draw_feature_map(
     chosen = np.sort(np.random.default_rng(seed).permutation(len(X))[:most])
     at = feature_map(X[chosen], seed)
     fig, ax = plt.subplots(figsize=(6, 4.6))
-    sns.scatterplot(x=at[:, 0], y=at[:, 1], hue=np.asarray(labels)[chosen], style=np.asarray(labels)[chosen], s=28,
-                    alpha=0.8, ax=ax)
+    classes, shown = sorted(set(labels), key=lambda c: (c == positive, c)), np.asarray(labels)[chosen]
+    sns.scatterplot(x=at[:, 0], y=at[:, 1], hue=shown, hue_order=classes, style=shown, style_order=classes, s=28,
+                    palette=class_colours(classes), alpha=0.8, ax=ax)
     ax.set(xlabel="t-SNE 1 (no unit)", ylabel="t-SNE 2 (no unit)", xticks=[], yticks=[],
            title=("Synthetic images: " if synthetic else "") + f"{len(chosen):,} images in the plane of their features")
     ax.legend(title="", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

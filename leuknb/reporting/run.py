@@ -39,7 +39,7 @@ def to_html(
 
     exporter = HTMLExporter(raw_template=asset("notebook.html.j2"), embed_images=True, mathjax_url="",
                             require_js_url="")
-    return page_html(title, exporter.from_notebook_node(_setup_last(nb))[0])
+    return page_html(title, exporter.from_notebook_node(_folded(_setup_last(nb)))[0])
 
 
 def _setup_last(nb):
@@ -61,6 +61,24 @@ def _setup_last(nb):
         "executed notebook beside this page holds the same.")
     out.cells = shown + ([heading] if hidden else []) + hidden
     return out
+
+
+def _sections(cells) -> list[list]:
+    "The cells in runs, each from a heading of the second level to the next."
+    starts = [i for i, c in enumerate(cells) if c.cell_type == "markdown" and c.source.startswith("## ")]
+    return [cells[i:j] for i, j in zip(starts, [*starts[1:], len(cells)])]
+
+
+def _folded(nb):
+    "The notebook, where the words of a section that the run left out are folded behind the line that says so."
+    for first, *rest in _sections(nb.cells):
+        said = [o.get("data", {}).get("text/html", "") for c in rest for o in c.get("outputs", ())]
+        if len(said) != 1 or 'class="small left-out"' not in said[0]: continue
+        title, _, words = first.source.partition("\n")
+        why = said[0].replace("<p", "<span").replace("</p>", "</span>")
+        first.source = f'{title}\n\n<details class="left-out"><summary>{why}</summary>\n\n{words.strip()}\n\n</details>'
+        for c in rest: c.outputs = []
+    return nb
 
 # %% ../../nbs/08_reporting/13_run.ipynb #ebee1cb9
 def write_pdf(

@@ -204,8 +204,15 @@ class Study:
         how: str,  # the setting that leaves it out
     ) -> bool:
         "Return whether this run has a section; where it has not, say so on the page."
-        if section not in self.metrics: show_html(f'<p class="small">Not part of this run ({escape(how)}).</p>')
+        if section not in self.metrics: self.left_out(how)
         return section in self.metrics
+
+    def left_out(
+        self,
+        how: str,  # the setting that left it out, or the reason
+    ) -> None:
+        "Say on the page that a section is not part of this run; the page then folds what leads up to it."
+        show_html(f'<p class="small left-out">Not part of this run ({escape(how)}).</p>')
 
     def show(
         self,

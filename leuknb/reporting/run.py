@@ -71,12 +71,16 @@ def _sections(cells) -> list[list]:
 
 def _folded(nb):
     "The notebook, where the words of a section that the run left out are folded behind the line that says so."
+    from nbconvert.filters import markdown2html
+
     for first, *rest in _sections(nb.cells):
         said = [o.get("data", {}).get("text/html", "") for c in rest for o in c.get("outputs", ())]
         if len(said) != 1 or 'class="small left-out"' not in said[0]: continue
         title, _, words = first.source.partition("\n")
         why = said[0].replace("<p", "<span").replace("</p>", "</span>")
-        first.source = f'{title}\n\n<details class="left-out"><summary>{why}</summary>\n\n{words.strip()}\n\n</details>'
+        # one block of HTML: a blank line inside would end it
+        inside = markdown2html(words.strip()).replace("\n", " ")
+        first.source = f'{title}\n\n<details class="left-out"><summary>{why}</summary>{inside}</details>'
         for c in rest: c.outputs = []
     return nb
 

@@ -20,9 +20,9 @@ import platformdirs
 from pydantic import BaseModel
 
 # %% auto #0
-__all__ = ['LeuknbError', 'InputError', 'nearest', 'check_choice', 'counted', 'rng', 'stream_seed', 'to_json', 'sha256',
-           'sha256_file', 'fingerprint', 'umask', 'write_atomic', 'check_writable', 'home', 'package_versions',
-           'progress', 'begins_a_formula', 'cell_text', 'hides_a_formula', 'escaped', 'safe_cell']
+__all__ = ['LeuknbError', 'InputError', 'nearest', 'check_choice', 'counted', 'enumerated', 'rng', 'stream_seed', 'to_json',
+           'sha256', 'sha256_file', 'fingerprint', 'umask', 'write_atomic', 'check_writable', 'home',
+           'package_versions', 'progress', 'begins_a_formula', 'cell_text', 'hides_a_formula', 'escaped', 'safe_cell']
 
 # %% ../nbs/00a_core.ipynb #82fbc362
 class LeuknbError(Exception):
@@ -61,6 +61,13 @@ def counted(n: int, noun: str) -> str:
     if n == 1: return f"1 {noun}"
     if noun.endswith("y") and noun[-2] not in "aeiou": return f"{n:,} {noun[:-1]}ies"
     return f"{n:,} {noun}" + ("es" if noun.endswith("s") else "s")
+
+
+
+def enumerated(names) -> str:
+    "Return \"a, b and c\"; nothing for no names."
+    *first, last = list(names) or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 # %% ../nbs/00a_core.ipynb #a987b207
 def rng(

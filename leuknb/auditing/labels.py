@@ -174,8 +174,9 @@ def _expected(rate: FlipRate | None, n: int) -> dict:
 
 def _warned(rate: FlipRate | None, metrics: dict) -> dict | None:
     "The warning that labels are wrong, where more are contradicted than the model's own doubt explains."
-    if rate is None or not (rate.p < CLEARLY and rate.low > 0): return None
+    if rate is None: return None
     low, high = metrics["expected_flips"]["ci"]
+    if rate.p >= CLEARLY or round(low) == 0: return None  # not one label for certain
     return warning("LKB105", f"About {counted(round(metrics['n'] * rate.share), 'label')} of {metrics['n']:,} may be "
                    f"wrong (95 % interval {low:.0f} to {high:.0f}): a model of the other patients contradicts more of "
                    "them, and more firmly, than its own doubt explains.")

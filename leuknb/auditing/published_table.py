@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..core import InputError, nearest
+from ..core import enumerated, InputError, nearest
 from ..paper import COUNTS
 from ..classification.estimators import model_name
 from ..evaluation.metrics import PAPER_METRICS, RATES
@@ -398,14 +398,10 @@ def check_table(
     return PublishedCheck(shown, sizes, comparisons, _sentences(metrics, len(sizes)), metrics)
 
 # %% ../../nbs/05_auditing/04_published_table.ipynb #3ade30e4
-def _joined(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
-
-
 def _sentences(metrics: dict, n_sizes: int) -> list[str]:
     "What the check found, in sentences that hold for this table."
     out, rows = [], metrics["table"]
-    by = lambda verdict: [model_name(r["model"]) for r in rows if r["verdict"] == verdict]
+    by = lambda verdict: enumerated(model_name(r["model"]) for r in rows if r["verdict"] == verdict)
     if n_sizes == 1:
         s = metrics["sizes"][0]
         out.append(f"The rates are those of a test set of {s['n_pos']} positive and {s['n_neg']} negative images.")
@@ -414,10 +410,10 @@ def _sentences(metrics: dict, n_sizes: int) -> list[str]:
         out.append(f"{n_sizes:,} pairs of class sizes fit; the smallest is {s['n_pos']} positive and {s['n_neg']} "
                    f"negative images.")
     if metrics["rounding"] == "truncated": out.append("The rates fit only when their digits were cut off, not rounded.")
-    if by("consistent"): out.append(f"Exactly one confusion matrix reproduces {_joined(by('consistent'))} as printed.")
+    if by("consistent"): out.append(f"Exactly one confusion matrix reproduces {by('consistent')} as printed.")
     if by("ambiguous"):
-        out.append(f"More than one confusion matrix reproduces {_joined(by('ambiguous'))}: the counts cannot be told "
-                   f"from the rates.")
+        out.append(f"More than one confusion matrix reproduces {by('ambiguous')}: the counts cannot be told from the "
+                   f"rates.")
     for r in rows:
         if r["verdict"] == "inconsistent":
             out.append(f"No confusion matrix reproduces {model_name(r['model'])} as printed"
@@ -427,7 +423,7 @@ def _sentences(metrics: dict, n_sizes: int) -> list[str]:
     can = [named(c) for c in metrics["comparisons"]
            if c["p_worst"] < 0.05 / len(metrics["comparisons"])]
     if cannot:
-        out.append(f"Even if the errors overlapped as favourably as they can, this table cannot tell {_joined(cannot)} "
-                   f"(exact McNemar, Holm).")
-    if can: out.append(f"However the errors overlap, it tells {_joined(can)}.")
+        out.append(f"Even if the errors overlapped as favourably as they can, this table cannot tell "
+                   f"{enumerated(cannot)} (exact McNemar, Holm).")
+    if can: out.append(f"However the errors overlap, it tells {enumerated(can)}.")
     return out

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core import check_choice, counted, InputError
+from ..core import check_choice, counted, enumerated, InputError
 from ..data.datasets import group_codes, groups
 from ..classification.estimators import model_name
 from .paired_tests import (
@@ -322,7 +322,7 @@ def comparison_summary(
     first = first or pairs[0]["a"]
     own = [_turned(c) if c["b"] == first else c for c in pairs if first in (c["a"], c["b"])]
     told, rest = _told(own, alpha)
-    names = lambda found: " and ".join("the " + model_name(c["b"]) for c in found)
+    names = lambda found: enumerated(["the " + model_name(c["b"]) for c in found])
     parts = [f"is {'better' if c['difference']['value'] > 0 else 'worse'} than the {model_name(c['b'])} by "
              f"{_points(c).removeprefix('-')}" for c in told]
     open_ = [c for c in rest if not _could_not(c, alpha)]

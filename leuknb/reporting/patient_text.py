@@ -28,8 +28,9 @@ def patients_words(metrics: dict) -> list[str]:
     said = {"patient": f"Each of the {people} has images of one class only, so the label is a fact of the patient: "
                        f"patients are judged, by all of their images.",
             "image": f"{p['n_mixed']:,} of the {people} {'has' if p['n_mixed'] == 1 else 'have'} images of more than "
-                     f"one class, so the label is a fact of the image: of each patient the share of positive cells is "
-                     f"estimated."}
+                     "one class. The label is taken for a fact of the image: of each patient the share of positive "
+                     "cells is estimated. If a patient is of one class, some of these labels are wrong: correct them, "
+                     "or name the column that holds the patient's own with label=COLUMN."}
     words = [said[p["label_of"]]]
     if "models" not in p and "shares" not in p:
         words = [words[0].partition(":")[0] + ". With more than two classes patients are only given one vote each, "

@@ -13,7 +13,7 @@ from ..classification.estimators import model_name
 from ..data.images import decode, UnreadableImage
 from ..evaluation.patients import METRICS_OF_PATIENTS
 from .html import list_html, picture_uri, render, table_html
-from .text import HEADINGS, percent, with_interval
+from .text import HEADINGS, percent, span, with_interval
 
 # %% auto #0
 __all__ = ['NEAR', 'WRONG_SHOWN', 'RIGHT_SHOWN', 'PICTURES', 'patients_words', 'patients_table', 'patients_caption',
@@ -203,23 +203,31 @@ def patients_html(
 ) -> str:  # HTML
     "Return the table of patients with thumbnails of some of their images, wrong ones first."
     some = shown_patients(people)
-    heads = [c.replace("_", " ") for c in some if c not in ("patient", "wrong")]
-    rows = [{"patient": r["patient"], "wrong": r["wrong"], "pictures": _pictures(images[r["patient"]], dataset,
-                                                                               pixel_limit),
-             "cells": [_shown(r[c]) for c in some if c not in ("patient", "wrong")]} for _, r in some.iterrows()]
-    n, wrong = len(people), int(people["wrong"].sum())
     by_share = "corrected" in people
+    cells = [_share_cells(r) if by_share else _answer_cells(r) for _, r in some.iterrows()]
+    rows = [{"patient": r["patient"], "wrong": r["wrong"], "cells": c.values(),
+             "pictures": _pictures(images[r["patient"]], dataset, pixel_limit)}
+            for (_, r), c in zip(some.iterrows(), cells)]
+    n, wrong = len(people), int(people["wrong"].sum())
     how = "on the wrong side by the corrected share" if by_share else "wrong in half of the repeats or more"
     caption = (f"{counted(wrong, 'patient')} of {n:,} {how}"
                + (f", the first {WRONG_SHOWN} shown" if wrong > WRONG_SHOWN else "")
                + f"; {min(RIGHT_SHOWN, n - wrong):,} right ones beneath."
                + (" All stand in patients.csv." if n > len(some) else ""))
-    return render("patients.html.j2", caption=caption, heads=heads, rows=rows)
+    return render("patients.html.j2", caption=caption, heads=list(cells[0]) if cells else [], rows=rows)
 
 
-def _shown(value) -> str:
-    if isinstance(value, (float, np.floating)): return "" if np.isnan(value) else f"{value:.2f}"
-    return str(value)
+def _share_cells(r) -> dict[str, str]:
+    "A patient whose share of positive cells was estimated, as the page shows it."
+    return {"images": f"{r['n_images']:,}", "true share": percent(r["true"]), "as called": percent(r["plain"]),
+            "corrected": percent(r["corrected"]) + (" (cut)" if r["cut"] else ""),
+            "95 % interval": span((r["low"], r["high"]))}
+
+
+def _answer_cells(r) -> dict[str, str]:
+    "A patient who was given one answer, as the page shows it."
+    return {"label": r["label"], "images": f"{r['n_images']:,}", "probability": f"{r['probability']:.2f}",
+            "called": r["called"], "repeats right": percent(r["right"], 0)}
 
 
 def _pictures(names: list[str], dataset, pixel_limit: int) -> list[dict]:

@@ -15,6 +15,7 @@ import pandas as pd
 from ..core import check_choice, counted, enumerated, InputError
 from ..data.datasets import group_codes, groups
 from ..classification.estimators import model_name
+from .intervals import fold_of_groups, variance_over_repeats
 from .paired_tests import (
     cochran_q, corrected_resampled_ttest, effective_units, holm, mcnemar_exact, paired_difference, sign_flip_exact)
 
@@ -95,9 +96,10 @@ def variance_between(
     leads,  # [n, repeats] 1 where only a is right, -1 where only b is, else 0
     label,  # [n] classes
     groups=None,  # [n] patients; None: every image its own
+    split=None,  # [n, repeats] the fold that held each image out; None: nothing was trained anew
 ) -> tuple[float, int]:  # variance, patients of the rarest class
-    """Return the variance of a difference of balanced accuracies between patients, the mean over repeats, and the
-    patients of the rarest class.
+    """Return the variance of a difference of balanced accuracies between patients, with that of new training sets
+    where the folds are known (`variance_over_repeats`), and the patients of the rarest class.
 
     Each class has its own mean lead, and its share of a patient is scaled by k / (k - 1) for its k patients. Liang
     and Zeger 1986, doi:10.1093/biomet/73.1.13.
@@ -109,7 +111,10 @@ def variance_between(
         k.append(len(np.unique(codes[own])))
         share = np.column_stack([np.bincount(codes[own], o, g) for o in off.T])
         shares = shares + share * math.sqrt(k[-1] / max(k[-1] - 1, 1))
-    return float((shares**2).sum(0).mean()), min(k)
+    values = (class_weights(label)[:, None] * leads).mean(0)
+    size = np.repeat(np.bincount(codes, minlength=g)[:, None], len(values), 1)
+    fold = None if split is None else np.unique(split, return_inverse=True)[1].reshape(np.shape(split))
+    return variance_over_repeats(shares, values, size, fold_of_groups(fold, codes)), min(k)
 
 # %% ../../nbs/04_evaluation/04_comparison.ipynb #718fa797
 MOST_DF = 10  # degrees of freedom of repeated folds, calibrated: Bouckaert 2003, Proceedings of ICML, page 51
@@ -203,7 +208,7 @@ def _compare_holdout(a, b, level, mid_p):
 def _compare_folds(a, b, level):
     n, leads, values = len(a.label), a.right.astype(float) - b.right, fold_differences(a, b)
     n_test, informative = a.split.size / len(values), int(np.count_nonzero(_leads(a, b)))
-    variance, rarest = variance_between(leads, a.label, a.groups)
+    variance, rarest = variance_between(leads, a.label, a.groups, a.split.astype(str))
     found = corrected_resampled_ttest(values, n - n_test, n_test, effective_units(class_weights(a.label), a.groups),
                                       level, variance, min(max(rarest - 1, 1), MOST_DF))
     return {"metric": "balanced_accuracy", "test": "corrected_resampled_t", "statistic": found["statistic"],

@@ -9,7 +9,7 @@ from html import escape
 
 import pandas as pd
 
-from ..core import counted
+from ..core import counted, enumerated
 from ..classification.estimators import model_name
 from ..evaluation.robustness import GRADES, STRESSES
 from .html import list_html, table_html
@@ -139,10 +139,17 @@ def robustness_words(metrics: dict) -> list[str]:
     if not rows: return []
     fallen = {kind: _first_fall([r for r in rows if r["kind"] == kind and r["grade"]]) for kind in STRESSES}
     words = [_fall_words(kind, r) for kind, r in fallen.items() if r] + _plain_words(rows[0])
-    steady = [kind for kind, r in fallen.items() if not r]
-    if steady:
-        words.append(f"No fall of the accuracy that so few images could show: {', '.join(steady)}.")
-    return words
+    return words + _unsure_words([r for r in rows if r["grade"] and not fallen[r["kind"]]])
+
+
+def _unsure_words(rows: list[dict]) -> list[str]:
+    "What can be said of the stresses under which no grade shows a fall."
+    if not rows: return []
+    names, behind = enumerated(dict.fromkeys(r["kind"] for r in rows)), rows[0]["accuracy"]
+    worst = min(rows, key=lambda r: r["difference"]["value"])
+    seen = (f", and none excluded: the largest seen is {-100 * worst['difference']['value']:.0f} points "
+            f"({worst['kind']}, grade {worst['grade']})" if worst["difference"]["value"] < 0 else "")
+    return [f"With {counted(behind['n'], behind['units'].removesuffix('s'))} no fall is shown under {names}{seen}."]
 
 
 def _plain_words(row: dict) -> list[str]:

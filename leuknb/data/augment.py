@@ -14,7 +14,7 @@ from ..settings import Augmentation
 from .images import check_rgb, view
 
 # %% auto #0
-__all__ = ['BRIGHTNESS', 'STAIN_SCALE', 'STAIN_SHIFT', 'KINDS', 'stain_jitter', 'augment', 'augmented']
+__all__ = ['BRIGHTNESS', 'STAIN_SCALE', 'STAIN_SHIFT', 'KINDS', 'stain_basis', 'stain_jitter', 'augment', 'augmented']
 
 # %% ../../nbs/01_data/01_augment.ipynb #9813fedd
 BRIGHTNESS = 0.15  # the lamp varies by up to this share
@@ -25,7 +25,7 @@ KINDS = get_args(Augmentation)  # what a copy may differ in
 _DYES = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105]])
 
 
-def _stain_basis() -> np.ndarray:
+def stain_basis() -> np.ndarray:
     "Return the unit optical-density vectors [3, 3] of two dyes and of what is orthogonal to both, one a row."
     dyes = np.vstack([_DYES, np.cross(*_DYES)])
     return dyes / np.linalg.norm(dyes, axis=1, keepdims=True)
@@ -41,7 +41,7 @@ def stain_jitter(
     (Tellez et al. 2018).
     """
     check_rgb(rgb)
-    basis = _stain_basis()
+    basis = stain_basis()
     mix = np.linalg.inv(basis) @ np.diag(scale) @ basis  # density in (R, G, B) -> density out
     light = brightness * 10.0 ** -(np.asarray(shift) @ basis)
     density = -np.log10((np.arange(256) + 1) / 256)  # one up, so that black has a density

@@ -16,7 +16,7 @@ from .warning_codes import check_codes
 
 # %% auto #0
 __all__ = ['Share', 'Count', 'View', 'Augmentation', 'PRESETS', 'WITHDRAWN', 'SyntheticSettings', 'DataSettings', 'Settings',
-           'settings_of', 'make_settings', 'parse_changes']
+           'checked_settings', 'make_settings', 'parse_changes']
 
 # %% ../nbs/00c_settings.ipynb #7ad81863
 class SyntheticSettings(BaseModel):
@@ -162,7 +162,7 @@ def _complaint(error: dict, cls) -> str:
     return f"setting {name} = {error['input']!r} is not accepted: {error['msg'].lower()}{hint}"
 
 
-def settings_of(
+def checked_settings(
     cls,  # `Settings`, or another model of knobs
     **values,
 ):  # an instance of `cls`
@@ -186,7 +186,7 @@ def make_settings(
     for name in WITHDRAWN.keys() & changes.keys():
         warnings.warn(f"setting {name!r} is withdrawn: {WITHDRAWN[name]}", FutureWarning, stacklevel=2)
     changes = {name: value for name, value in changes.items() if name not in WITHDRAWN}
-    return settings_of(Settings, **{**PRESETS[preset], **changes})
+    return checked_settings(Settings, **{**PRESETS[preset], **changes})
 
 # %% ../nbs/00c_settings.ipynb #8996031c
 def _value(text: str, is_list: bool, is_text: bool):

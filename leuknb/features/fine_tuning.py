@@ -25,7 +25,7 @@ __all__ = ['HALF_COSINE', 'AdaptSettings', 'frozen_modules', 'freeze', 'optimize
 
 # %% ../../nbs/02_features/07b_fine_tuning.ipynb #28eafad1
 class AdaptSettings(DataSettings):
-    "Every knob of an adaptation. Unknown names and values out of range raise `InputError` (through `settings_of`)."
+    "Every knob of an adaptation. Unknown names and values out of range raise `InputError` (through `checked_settings`)."
     backbone: str = "efficientnet_lite0"  # the pretrained network that is adapted
     weights: str | None = None  # a local weights file to start from, instead of the backbone's own
     train_from: str = "blocks.3"  # the first module that learns; all before it stay as they are

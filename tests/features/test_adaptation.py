@@ -17,7 +17,7 @@ from leuknb.features.adaptation_card import adapted_on
 from leuknb.features.backbones import describe, load_backbone
 from leuknb.features.extraction import extract
 from leuknb.features.fine_tuning import AdaptSettings
-from leuknb.settings import make_settings, settings_of
+from leuknb.settings import make_settings, checked_settings
 
 LAST = ("blocks.6", "conv_head", "bn2", "classifier")  # what learns
 
@@ -48,7 +48,7 @@ def adapted(base, tmp_path_factory):
     entries, lines = [], []
     with pytest.MonkeyPatch.context() as m:
         m.setattr(adaptation, "LOGGED", 4)
-        file = adapt(settings_of(AdaptSettings, **base), tmp_path_factory.mktemp("out") / "w.safetensors",
+        file = adapt(checked_settings(AdaptSettings, **base), tmp_path_factory.mktemp("out") / "w.safetensors",
                      tell=lines.append, log=entries.append)
     return file, entries, lines
 
@@ -73,7 +73,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_to_the_bit(base, adapted,
     def die(entry):
         if entry["step"] >= 8: raise Killed
 
-    settings, out = settings_of(AdaptSettings, **base), tmp_path / "w.safetensors"
+    settings, out = checked_settings(AdaptSettings, **base), tmp_path / "w.safetensors"
     with pytest.MonkeyPatch.context() as m:
         m.setattr(adaptation, "LOGGED", 4)
         with pytest.raises(Killed): adapt(settings, out, log=die)
@@ -88,7 +88,7 @@ def test_a_killed_training_goes_on_to_the_same_weights_to_the_bit(base, adapted,
 
 
 def test_another_seed_gives_other_weights(base, adapted, tmp_path):
-    out = adapt(settings_of(AdaptSettings, **base | {"seed": 1, "steps": 2}), tmp_path / "w.safetensors")
+    out = adapt(checked_settings(AdaptSettings, **base | {"seed": 1, "steps": 2}), tmp_path / "w.safetensors")
     assert not torch.equal(load_file(adapted[0])["classifier.weight"], load_file(out)["classifier.weight"])
 
 
@@ -115,7 +115,7 @@ def test_adapted_weights_are_taken_by_every_report_and_give_other_features(base,
 
 
 def test_half_precision_is_kept_where_features_stay_and_refused_in_words_elsewhere(base, adapted, tmp_path):
-    short = settings_of(AdaptSettings, **base | {"half": True, "steps": 2})
+    short = checked_settings(AdaptSettings, **base | {"half": True, "steps": 2})
     out = adapt(short, tmp_path / "half.safetensors")
     assert load_file(out)["conv_head.weight"].dtype == torch.float16
     assert load_file(out)["bn2.running_var"].dtype == torch.float32
@@ -146,9 +146,9 @@ def test_a_damaged_file_is_refused_in_words(adapted, tmp_path):
     ({"image_size": 8}, "image_size"), ({"validation": 0.6}, "validation"), ({"stain_jitter": 1}, "not known")])
 def test_wrong_settings_are_refused_in_words(base, tmp_path, changes, words):
     with pytest.raises(InputError, match=words):
-        adapt(settings_of(AdaptSettings, **base | changes), tmp_path / "w.safetensors")
+        adapt(checked_settings(AdaptSettings, **base | changes), tmp_path / "w.safetensors")
 
 
 def test_what_is_there_is_not_replaced_unasked_and_another_kind_of_name_is_refused(base, adapted):
     for out, words in ((adapted[0], "--force"), ("weights.pth", "safetensors")):
-        with pytest.raises(InputError, match=words): adapt(settings_of(AdaptSettings, **base), out)
+        with pytest.raises(InputError, match=words): adapt(checked_settings(AdaptSettings, **base), out)

@@ -7,6 +7,7 @@
     run.metrics, run.predictions        # every number, every prediction
     leuknb.audit("my_images")           # copies, leaks, shortcuts, bad pictures
     leuknb.train("my_images", "model").predict(["new.jpg"])
+    leuknb.adapt("my_images", "weights.safetensors")    # a pretrained network learns these classes
 
 Nothing heavy is loaded before one of these names is used. The packages behind them, in the order of the flow:
 data, features, classification, evaluation, auditing, explanation, modeling, reporting, experiments.
@@ -16,7 +17,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "report": "reporting.api", "audit": "reporting.api", "train": "reporting.api", "load_model": "reporting.api",
-    "Run": "reporting.api", "inspect": "data.inspection",
+    "adapt": "reporting.api", "Run": "reporting.api", "inspect": "data.inspection",
     "load_dataset": "data.datasets", "Dataset": "data.datasets", "extract": "features.extraction",
     "CNNFeatures": "features.extraction", "evaluate": "evaluation.predict", "Settings": "settings",
     "make_settings": "settings", "InputError": "core",

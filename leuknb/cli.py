@@ -15,13 +15,13 @@ import leuknb
 import typer
 
 from .core import check_choice, check_writable, InputError, LeuknbError
-from .settings import make_settings, parse_changes, PRESETS
+from .settings import checked_settings, make_settings, parse_changes, PRESETS, Settings
 from .warning_codes import warning_line
 
 # %% auto #0
-__all__ = ['app', 'RESEARCH', 'Data', 'Preset', 'Changes', 'Dask', 'ModelFolder', 'Weights', 'Force', 'cache', 'main', 'report',
-           'inspect', 'datasets', 'extract', 'audit', 'train', 'predict', 'export', 'sweep', 'ablation', 'backbones',
-           'synth', 'explore', 'doctor', 'cache_info', 'cache_prune']
+__all__ = ['app', 'BACKBONE', 'RESEARCH', 'Data', 'Preset', 'Changes', 'Dask', 'ModelFolder', 'Weights', 'Force', 'cache', 'main',
+           'report', 'inspect', 'datasets', 'extract', 'audit', 'train', 'adapt', 'predict', 'export', 'sweep',
+           'ablation', 'backbones', 'synth', 'explore', 'doctor', 'cache_info', 'cache_prune']
 
 # %% ../nbs/11_cli.ipynb #50b68644
 app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -32,6 +32,7 @@ app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=
                          "something to look at; 130 stopped from the keyboard.")
 
 _log = logging.getLogger(__name__)
+BACKBONE = Settings().backbone
 RESEARCH = "research use only: not a medical device, not for diagnosis"
 
 Data = Annotated[str,
@@ -69,10 +70,16 @@ def _tell_layout(settings) -> None:
     Raises `InputError` for a guess.
     """
     from leuknb.classification.estimators import study_classifiers
+
+    study_classifiers(settings, 0)
+    _tell_reading(settings)
+
+
+def _tell_reading(settings) -> None:
+    "Say how DATA is read: two lines, and what is in doubt."
     from leuknb.data.inspection import two_lines
     from leuknb.data.layouts import layout_of
 
-    study_classifiers(settings, 0)
     layout = layout_of(settings)
     for line in (*two_lines(layout), *layout.notes): _tell(line)
 
@@ -311,6 +318,31 @@ def train(
     _tell_layout(settings)
     folder = train_model(settings, out, force, tell=_tell)
     typer.echo(folder / "CARD.md")
+
+# %% ../nbs/11_cli.ipynb #1e624da3
+@app.command()
+def adapt(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="the weights file, such as weights.safetensors; a card goes beside it")],
+    backbone: Annotated[str, typer.Option("--from", help="the pretrained network to start from")] = BACKBONE,
+    changes: Changes = [],  # noqa: B006
+    force: Force = False,
+) -> None:
+    """Adapt a pretrained network to DATA: its later stages learn the classes, and every command takes the result with
+    --set weights=FILE. The same call goes on where a killed one was.
+    """
+    from leuknb.data.known_sets import with_known_set
+    from leuknb.features.adaptation import adaptation_place
+    from leuknb.features.fine_tuning import AdaptSettings
+
+    changed = with_known_set({"data": data, "backbone": backbone, **parse_changes(changes, AdaptSettings)})
+    settings = checked_settings(AdaptSettings, **changed)
+    adaptation_place(out, force)
+    _tell_reading(settings)
+    card = leuknb.adapt(out=out, force=force, tell=_tell, **settings.model_dump())
+    if found := card.facts["validation"]:
+        _tell(f"held out: balanced accuracy {found['balanced_accuracy']:.3f} after {found['step']:,} steps")
+    typer.echo(out)
 
 # %% ../nbs/11_cli.ipynb #be8533f9
 @app.command()

@@ -49,6 +49,11 @@ CODES: dict[str, WarningCode] = {
         "labels "
         "are counted against the model that is right, and teach the next one wrong.",
         "Look at the images listed (labels.csv ranks all of them), correct or drop what is wrong, and run again."),
+    "LKB106": WarningCode(
+        "the network has seen these images",
+        "Images of the set, or copies of them, are among those that the network was adapted on. It was taught their "
+        "labels, so no fold, holdout or other split can make a test of them.",
+        "Test on other images, or take a network that has not seen these (leave `weights` out)."),
     "LKB201": WarningCode(
         "facts of the file tell the classes apart",
         "Size, format, compression or other facts of the file, without a look at the picture, tell the classes apart. "

@@ -104,3 +104,23 @@ def test_cache_tells_what_it_holds_and_prune_removes_only_what_is_old(tmp_path):
     assert leuknb("cache", "prune", "--days", 0, cwd=tmp_path, **home).returncode == 0
     assert not list((tmp_path / "home" / "features").glob("*/*"))
     assert leuknb("cache", "prune", cwd=tmp_path, LEUKNB_HOME=str(tmp_path)).returncode == 2
+
+
+def test_adapt_writes_weights_that_reports_take_and_that_know_their_images(tmp_path):
+    few = [o for s in ("steps=4", "image_size=64", "train_from=blocks.6", "batch_size=8", "validation=0.25")
+           for o in ("--set", s)]
+    assert leuknb("synth", "smears", "--n", 40, "--set", "images_per_patient=2", cwd=tmp_path).returncode == 0
+    done = leuknb("adapt", "smears", "--out", "w.safetensors", *few, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "w.safetensors" and "balanced accuracy" in done.stderr
+    assert "Research use only" in (tmp_path / "w.md").read_text(encoding="utf-8")
+    audited = leuknb("audit", "smears", "--set", "weights=w.safetensors", "--set", "permutations=20", "--out", "found",
+                     cwd=tmp_path)
+    assert audited.returncode == 3 and "LKB106: 40 of the 40 images" in audited.stdout
+    assert "LKB106" in (tmp_path / "found" / "audit.html").read_text(encoding="utf-8")
+    for call, words in ((["smears", "--out", "w.safetensors"], "--force"),
+                        (["smears", "--out", "w.pth"], "safetensors"),
+                        (["smears", "--out", "v.safetensors", "--from", "efficientnet_lite"], "efficientnet_lite0"),
+                        (["smears", "--out", "v.safetensors", "--set", "stepz=3"], "steps")):
+        wrong = leuknb("adapt", *call, cwd=tmp_path)
+        assert wrong.returncode == 2 and words in wrong.stderr and "Traceback" not in wrong.stderr, call

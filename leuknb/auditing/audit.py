@@ -18,6 +18,7 @@ from ..warning_codes import acknowledged, unacknowledged, warning, warning_line
 from ..data.datasets import Dataset, groups as belonging
 from ..data.descriptors import Facts, image_facts
 from ..evaluation.intervals import Estimate
+from .adapted import seen_before, seen_warning
 from .duplicates import clusters_of, find_duplicates
 from .labels import find_suspects, Suspects
 from .quality import find_quality, UNUSABLE
@@ -250,7 +251,9 @@ def run_audit(
     probed = run_probes(facts, dataset, settings, groups, X, model_predictions)
     quality = find_quality(facts, dataset, X)
     found, remarks = judge_probes(probed)
-    data = _data_warnings(duplicates, leaks, quality, copies.exact, copies.near)
+    seen = seen_before(dataset, settings, facts)
+    taught = seen_warning(seen, len(table))
+    data = ([taught] if taught else []) + _data_warnings(duplicates, leaks, quality, copies.exact, copies.near)
     suspects = _suspects(dataset, settings, X, groups)
     if suspects and suspects.warning: data.append(suspects.warning)
     warned = acknowledged(sorted(data + found, key=lambda w: w["code"] == "LKB104"), settings.acknowledge)
@@ -262,6 +265,7 @@ def run_audit(
                "leaks": len(leaks), "shortcuts": shortcuts,
                "warnings": warned} | ({"over_best_probe": _over_section(probed.over, behind)} if probed.over else {})
     if suspects: metrics["suspect_labels"] = suspects.metrics
+    if seen: metrics["adapted_on"] = seen
     conflicts = duplicates[duplicates["conflict"]].reset_index(drop=True)
     return Audit(duplicates, conflicts, leaks, probed.table, probed.over, quality, _balance(dataset), clusters, groups,
                  warned, remarks, metrics, suspects=suspects)

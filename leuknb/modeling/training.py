@@ -17,6 +17,7 @@ from sklearn.base import clone
 
 from ..core import InputError, package_versions, progress, safe_cell
 from ..settings import Settings
+from ..warning_codes import acknowledged, warning_line
 from ..data.images import decode
 from ..data.datasets import Dataset, load_dataset
 from ..features.extraction import extract, recipe_of
@@ -32,6 +33,7 @@ from ..evaluation.patients import judge_patients, label_of, patient_images, pati
 from ..evaluation.cell_shares import patient_shares, share_metrics
 from ..evaluation.subgroups import subgroup_section
 from ..evaluation.use import estimate_of, use_of_model
+from ..auditing.adapted import seen_before, seen_warning
 from ..auditing.audit import look_for_copies, run_audit
 from .persistence import as_linear, Linear, model_place, pack_estimators, save_model
 from .out_of_distribution import ACCEPTED, Detector, fit_detector, looks
@@ -328,6 +330,8 @@ def train(
     copies = [extract(dataset, settings, k) for k in range(1, settings.augment + 1)]
     tell(f"{len(X):,} images, {X.shape[1]:,} features each")
     copied = look_for_copies(dataset, settings)
+    taught = seen_warning(seen_before(dataset, settings, copied.facts), len(X))
+    if taught: tell(warning_line(taught))
     who = labelled_images(dataset, settings, copied.groups)
     splits = cv_splits(who.label, who.groups, settings.cv_folds, 1, settings.seed)
     A = dataset_looks(dataset, settings)
@@ -341,7 +345,9 @@ def train(
     if by_patient := _by_patient(table, dataset, settings): metrics["patients"] = by_patient
     metrics |= _for_whom(table, dataset, settings, metrics["metrics"])
     audit = run_audit(dataset, settings, X, table, copied) if settings.audit else None
-    content = _content(settings, dataset, who, fits, rules, X.shape[1], metrics, summarise_checks(checked, who), audit)
+    warned = audit.warnings if audit else acknowledged([taught] if taught else [], settings.acknowledge)
+    content = _content(settings, dataset, who, fits, rules, X.shape[1], metrics, summarise_checks(checked, who), audit,
+                       warned)
     texts = {"CARD.md": card(content), "out_of_fold.csv": _csv(_with_checks(table, who, checked))}
     save_model(out, content, _arrays(fits, rules), texts,
                None if isinstance(fits.models[0], Linear) else pack_estimators(fits.models))
@@ -356,7 +362,8 @@ def _with_checks(table: pd.DataFrame, who: LabelledImages, checked: pd.DataFrame
                         set_size=checked.set_size.to_numpy(), unlike=checked.unlike.to_numpy())
 
 
-def _content(settings, dataset, who, fits, rules, n_features, metrics, checks, audit) -> dict:
+def _content(settings, dataset, who, fits, rules, n_features, metrics, checks, audit,
+             warned) -> dict:
     "What model.json says, without files and seal."
     recipe = recipe_of(settings)
     kept = {k: v for k, v in settings.model_dump().items()
@@ -369,6 +376,6 @@ def _content(settings, dataset, who, fits, rules, n_features, metrics, checks, a
             "calibration": [c.to_dict() for c in rules.calibrators], "coverage": COVERAGE, "accepted": ACCEPTED,
             "dataset": _dataset_facts(dataset, who), "out_of_fold": metrics, "checks": checks,
             "versions": package_versions(PACKAGES),
-            "audit": {"done": audit is not None, "warnings": audit.warnings if audit else [],
+            "audit": {"done": audit is not None, "warnings": warned,
                       "remarks": audit.remarks if audit else [],
                       "suspect_labels": audit.metrics.get("suspect_labels") if audit else None}}

@@ -13,11 +13,11 @@ from html import escape
 from pathlib import Path
 
 from ..core import InputError
-from ..settings import make_settings, Settings
+from ..settings import checked_settings, make_settings, Settings
 from ..data.known_sets import with_known_set
 
 # %% auto #0
-__all__ = ['Run', 'report', 'audit', 'train', 'load_model']
+__all__ = ['Run', 'report', 'audit', 'train', 'adapt', 'load_model']
 
 # %% ../../nbs/08_reporting/14_api.ipynb #8b94f586
 class Run:
@@ -138,6 +138,28 @@ def train(
     from leuknb.modeling.training import train as write_model
 
     return load_model(write_model(_settings(data, preset, settings), out, force))
+
+# %% ../../nbs/08_reporting/14_api.ipynb #09867b8a
+def adapt(
+    data: str | Path,  # labelled images: a folder, or whatever `leuknb adapt` takes
+    out: str | Path,  # the weights file, .safetensors; its card in words is written beside it
+    force: bool = False,  # replace what is there
+    tell=lambda line: None,  # called with a line now and then
+    log=lambda entry: None,  # called with each entry of the history
+    **settings,  # any setting of `AdaptSettings` by its name
+):  # leuknb.features.adaptation_card.Card
+    "Adapt a pretrained network to `data`, write its weights, and return their card. Raises `InputError`."
+    from leuknb.auditing.audit import look_for_copies
+    from leuknb.data.datasets import load_dataset
+    from leuknb.features.adaptation import adapt as adapt_network, adaptation_place
+    from leuknb.features.adaptation_card import adapted_on
+    from leuknb.features.fine_tuning import AdaptSettings
+
+    chosen = checked_settings(AdaptSettings, **with_known_set({"data": str(data), **settings}))
+    adaptation_place(out, force)
+    dataset = load_dataset(chosen)
+    groups = look_for_copies(dataset, chosen).groups
+    return adapted_on(adapt_network(chosen, out, force, dataset, groups, tell, log))
 
 # %% ../../nbs/08_reporting/14_api.ipynb #89430bf9
 def load_model(

@@ -9,6 +9,7 @@ from ..core import counted
 from ..settings import PRESETS, Settings
 from ..warning_codes import acknowledged, unacknowledged
 from ..classification.estimators import model_name
+from ..auditing.adapted import seen_warning
 from ..evaluation.warnings import headline_numbers, headline_scheme
 from .html import render
 from .text import data_words, percent, question, span
@@ -26,11 +27,17 @@ def headline_section(
 ) -> dict:
     "Return the `headline` section of metrics.json: model, scheme, balanced accuracy with both rates, all warnings."
     model, found = headline_numbers(metrics)
-    raised = [*metrics.get("audit", {}).get("warnings", []), *numbers,
+    raised = [*metrics.get("audit", {}).get("warnings", _taught(metrics)), *numbers,
               *metrics.get("external", {}).get("warnings", [])]
     return {"model": model, "scheme": headline_scheme(metrics), "metric": "balanced_accuracy",
             "estimate": found["balanced_accuracy"], "sensitivity": found["sensitivity"],
             "specificity": found["specificity"], "warnings": acknowledged(raised, acknowledge)}
+
+
+def _taught(metrics: dict) -> list[dict]:
+    "The warning that the network was adapted on images of the set, where no audit says so."
+    found = seen_warning(metrics.get("features", {}).get("adapted_on"), metrics["dataset"]["n_images"])
+    return [found] if found else []
 
 # %% ../../nbs/08_reporting/10a_headline.ipynb #c12d0011
 def images_behind(metrics: dict) -> dict[str, int]:  # rate of the headline -> images it counts
@@ -80,7 +87,8 @@ def next_step(settings: Settings, metrics: dict) -> tuple[str, str]:  # (why, th
     "Return the most useful command after this run, and what it is for."
     def again(**changes): return rerun_command(settings.model_copy(update=changes))
 
-    found = {w["code"][:4] for w in unacknowledged(metrics["headline"]["warnings"]) if w["code"] != "LKB205"}
+    found = {w["code"][:4] for w in unacknowledged(metrics["headline"]["warnings"])
+             if w["code"] not in ("LKB106", "LKB205")}
     if metrics["dataset"]["synthetic"]:
         return "Your own images: a folder, with its name in place of my_images.", "leuknb report my_images"
     if found & {"LKB1", "LKB2"}:

@@ -100,6 +100,13 @@ class Study:
         recipe = recipe_of(self.settings)
         self.metrics["features"] = {**{k: recipe[k] for k in ("backbone", "layers", "views", "image_size")},
                                     "n_features": self.X.shape[1]}
+        self._look_up_adaptation()
+
+    def _look_up_adaptation(self) -> None:
+        "Note how many of the images the network was adapted on, where its weights say on which it was."
+        from leuknb.auditing.adapted import seen_before
+
+        if seen := seen_before(self.dataset, self.settings): self.metrics["features"]["adapted_on"] = seen
 
     def look_for_copies(self) -> None:
         "Fill `groups`: patients, joined with copies of the same picture, which must not be split either."
@@ -127,6 +134,7 @@ class Study:
         if not self.settings.external: return
         import pandas as pd
 
+        from leuknb.auditing.adapted import seen_before, seen_warning
         from leuknb.evaluation.external import external_validation, load_external
         from leuknb.features.extraction import extract
 
@@ -136,6 +144,8 @@ class Study:
             self.outside = external_validation(self.X, self.dataset, self.X_other, self.other, self.settings,
                                                self.predictions, self.augmented)
         self.metrics["external"] = self.outside.metrics
+        taught = seen_warning(seen_before(self.other, self.settings), len(self.other.usable), "the other set")
+        if taught: self.metrics["external"].setdefault("warnings", []).append(taught)
         self.lead()
         self.predictions = pd.concat([self.predictions, self.outside.predictions], ignore_index=True)
 

@@ -1,0 +1,86 @@
+"""The training of adapted weights, as anyone can repeat it: EfficientNet-Lite0 learns the eight cell types of the PBC
+images (Acevedo et al. 2020, doi:10.17632/snkd93bnjr.1, CC BY 4.0), a folder for each type.
+
+    python benchmarks/adapt.py DATA --out DIR [--set NAME=VALUE ...]    # the whole training; killed, it goes on
+    python benchmarks/adapt.py DATA --speed 12                          # images a second over so many steps, no more
+
+DIR gets leuknb_lite0.safetensors, its card in words (.md), and log.jsonl: the machine and the settings, then an entry
+every 50 steps and at each look at the images held out.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+import leuknb
+from leuknb.core import rng, to_json
+from leuknb.features.fine_tuning import AdaptSettings
+from leuknb.settings import checked_settings, parse_changes
+
+from machine import machine
+
+NAME = "leuknb_lite0.safetensors"
+CHOSEN = {"backbone": "efficientnet_lite0", "train_from": "blocks.3", "image_size": 160, "steps": 1400,
+          "batch_size": 64, "half": True, "data_licence": "CC BY 4.0",
+          "data_source": "PBC, Hospital Clinic of Barcelona, doi:10.17632/snkd93bnjr.1"}
+WARM = 2  # steps that are not counted
+
+
+def speed(settings: AdaptSettings, steps: int) -> dict:
+    "Images a second over some steps, on the first images of the set, by the wall and by processor time."
+    import torch
+
+    from leuknb.data.images import decode, resize
+    from leuknb.data.layouts import layout_of
+    from leuknb.features.adaptation import Trainer
+    from leuknb.features.backbones import describe
+    from leuknb.features.onnx import cores
+
+    layout = layout_of(settings)
+    listed = layout.listing.groupby("label").head(settings.batch_size // 4)
+    pixels = np.stack([resize(decode((layout.root / f).read_bytes()), settings.image_size)
+                       for f in listed["file_name"]])
+    y = listed["label"].astype("category").cat.codes.to_numpy(np.int64)
+    torch.set_num_threads(cores())
+    trainer, taken = Trainer(describe(settings.backbone), int(y.max()) + 1, settings), []
+    for t in range(WARM + steps):
+        rows = rng(0, t).choice(len(y), settings.batch_size)
+        wall, busy = time.perf_counter(), time.process_time()
+        trainer.step(t, pixels[rows], y[rows], rng(1, t))
+        taken.append((time.perf_counter() - wall, time.process_time() - busy))
+    wall, busy = np.median(taken[WARM:], axis=0)
+    return {"images_a_second": round(settings.batch_size / wall, 1), "steps": steps,
+            "images_a_second_of_idle_cores": round(settings.batch_size / busy * cores(), 1), "machine": machine()}
+
+
+def train(settings: AdaptSettings, out: Path, force: bool) -> None:
+    "The whole training, with its log."
+    out.mkdir(parents=True, exist_ok=True)
+
+    def log(entry: dict) -> None:
+        with open(out / "log.jsonl", "a", encoding="utf-8") as f: f.write(to_json(entry) + "\n")
+
+    log({"machine": machine(), "settings": settings.model_dump(mode="json", exclude={"data", "synthetic"})})
+    leuknb.adapt(out=out / NAME, force=force, tell=lambda line: print(line, flush=True), log=log,
+                 **settings.model_dump())
+    print(out / NAME)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", help="the folder of the PBC images: a folder for each of eight types")
+    parser.add_argument("--out", type=Path, help="the folder for weights, card and log")
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--speed", type=int, metavar="STEPS", help="only measure images a second")
+    parser.add_argument("--force", action="store_true", help="replace weights that are there")
+    said = parser.parse_args()
+    settings = checked_settings(AdaptSettings, **{**CHOSEN, "data": said.data,
+                                                  **parse_changes(said.changes, AdaptSettings)})
+    if said.speed: print(to_json(speed(settings, said.speed), indent=1))
+    elif said.out: train(settings, said.out, said.force)
+    else: parser.error("name a folder with --out, or --speed STEPS")
+
+
+if __name__ == "__main__": main()

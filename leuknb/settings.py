@@ -9,14 +9,14 @@ import json
 import warnings
 from typing import Annotated, Any, get_args, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, ValidationError
+from pydantic import BaseModel, ConfigDict, create_model, Field, field_validator, ValidationError
 
 from .core import check_choice, InputError, nearest
 from .warning_codes import check_codes
 
 # %% auto #0
-__all__ = ['Share', 'Count', 'View', 'Augmentation', 'PRESETS', 'WITHDRAWN', 'SyntheticSettings', 'DataSettings', 'Settings',
-           'checked_settings', 'make_settings', 'parse_changes']
+__all__ = ['Share', 'Count', 'View', 'Augmentation', 'READING', 'DataSettings', 'PRESETS', 'WITHDRAWN', 'SyntheticSettings',
+           'Settings', 'checked_settings', 'make_settings', 'parse_changes']
 
 # %% ../nbs/00c_settings.ipynb #7ad81863
 class SyntheticSettings(BaseModel):
@@ -46,8 +46,14 @@ View = Literal["identity", "fliplr", "flipud", "rot180", "transpose", "rot90", "
 Augmentation = Literal["rotate", "flip", "brightness", "stain"]
 
 
-class DataSettings(BaseModel):
-    "Which images are read, and how: the settings that reports and adaptation share."
+def _as_text(cls, v): return str(v) if isinstance(v, int) and not isinstance(v, bool) else v
+
+
+_NAMES = ("positive", "label", "group", "site", "file")  # names that may look like numbers
+
+
+class Settings(BaseModel):
+    "Every knob of a run. Unknown names and values out of range raise `InputError` (through `make_settings`)."
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     # a folder, a table, an archive, Parquet, .npz, hf:owner/name, kaggle:owner/name, medmnist:bloodmnist, or synthetic
@@ -64,14 +70,6 @@ class DataSettings(BaseModel):
     box_padding: Annotated[float, Field(ge=0, le=4)] = 0.1  # rim around a box, as a share of its longer side
     # larger images are skipped; above 178 million Pillow refuses by itself
     pixel_limit: Annotated[int, Field(ge=1, le=178_000_000)] = 50_000_000
-
-    @field_validator("positive", "label", "group", "site", "file", mode="before")
-    @classmethod
-    def _number_as_text(cls, v): return str(v) if isinstance(v, int) and not isinstance(v, bool) else v
-
-
-class Settings(DataSettings):
-    "Every knob of a run. Unknown names and values out of range raise `InputError` (through `make_settings`)."
     backbone: str = "efficientnet_lite0"  # the pretrained network; `leuknb backbones` lists them
     weights: str | None = None  # a local weights file instead of the backbone's own
     layers: list[str] = []  # named layers to read; empty takes the backbone's last before its classifier
@@ -126,6 +124,8 @@ class Settings(DataSettings):
     out: str | None = None  # the run folder; None keeps a notebook run in a temporary one
     synthetic: SyntheticSettings = SyntheticSettings()  # the simulator's own knobs
 
+    _number_as_text = field_validator(*_NAMES, mode="before")(_as_text)
+
     @field_validator("acknowledge")
     @classmethod
     def _known_codes(cls, v): return check_codes(v)
@@ -135,6 +135,14 @@ class Settings(DataSettings):
     def _no_repeats(cls, v):
         if len(set(v)) != len(v): raise ValueError("must not name anything twice")
         return v
+
+# %% ../nbs/00c_settings.ipynb #b0f03e02
+READING = ("data", "positive", "file", "label", "group", "site", "split", "masks", "boxes", "box_padding",
+           "pixel_limit")
+# the settings of `READING` alone, as a model to build on
+DataSettings = create_model("DataSettings", __config__=Settings.model_config, __module__=__name__,
+                            __validators__={"_number_as_text": field_validator(*_NAMES, mode="before")(_as_text)},
+                            **{n: (Settings.model_fields[n].annotation, Settings.model_fields[n]) for n in READING})
 
 # %% ../nbs/00c_settings.ipynb #4950efe0
 PRESETS: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..core import counted
-from ..settings import PRESETS, Settings
+from ..settings import PRESETS, READING, Settings
 from ..warning_codes import acknowledged, unacknowledged
 from ..classification.estimators import model_name
 from ..auditing.adapted import seen_warning
@@ -17,7 +17,7 @@ from .conclusions import conclusions, FIRST
 from .provenance import rerun_command
 
 # %% auto #0
-__all__ = ['READING', 'RATES', 'headline_section', 'images_behind', 'behind_words', 'tested_words', 'next_step', 'first_screen']
+__all__ = ['KEPT', 'RATES', 'headline_section', 'images_behind', 'behind_words', 'tested_words', 'next_step', 'first_screen']
 
 # %% ../../nbs/08_reporting/10a_headline.ipynb #c12d0008
 def headline_section(
@@ -79,8 +79,7 @@ def _apart(metrics) -> str:
 
 # %% ../../nbs/08_reporting/10a_headline.ipynb #c12d0017
 # settings that say how the images are read, and what of them is known
-READING = ("data", "positive", "file", "label", "group", "site", "split", "masks", "boxes", "box_padding",
-           "pixel_limit", "acknowledge")
+KEPT = (*READING, "acknowledge")
 
 
 def next_step(settings: Settings, metrics: dict) -> tuple[str, str]:  # (why, the command)
@@ -92,7 +91,7 @@ def next_step(settings: Settings, metrics: dict) -> tuple[str, str]:  # (why, th
     if metrics["dataset"]["synthetic"]:
         return "Your own images: a folder, with its name in place of my_images.", "leuknb report my_images"
     if found & {"LKB1", "LKB2"}:
-        reading = Settings().model_copy(update={k: getattr(settings, k) for k in READING})
+        reading = Settings().model_copy(update={k: getattr(settings, k) for k in KEPT})
         return "Look at what the audit found, picture by picture.", rerun_command(reading, "audit")
     if not metrics["dataset"]["n_patients"]:
         return ("Name the patients: in place of COLUMN the column of the table that holds them, folder, or regex:... "

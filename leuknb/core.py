@@ -63,7 +63,6 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("es" if noun.endswith("s") else "s")
 
 
-
 def enumerated(names) -> str:
     "Return \"a, b and c\"; nothing for no names."
     *first, last = list(names) or [""]

@@ -5,14 +5,13 @@
 # %% ../../nbs/02_features/07a_batches.ipynb #ecdd35eb
 from __future__ import annotations
 
-import itertools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ..core import fingerprint, home, progress
+from ..core import fingerprint, home, progress, write_atomic
 from ..settings import Settings
 from ..data.augment import stain_basis
 from ..data.datasets import Dataset
@@ -41,19 +40,17 @@ def decoded_images(
 
 
 def _decode(dataset: Dataset, path: Path, size: int, frame: str, pixel_limit: int) -> None:
-    names, part = dataset.usable["file_name"].tolist(), path.with_suffix(".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    names = dataset.usable["file_name"].tolist()
 
     def square(name):
         rgb = decode(dataset.read(name), pixel_limit)
         return resize(rgb, size) if frame == "whole" else frames_of(rgb, (frame,), size)[..., :3]
 
-    pixels = np.lib.format.open_memmap(part, "w+", np.uint8, (len(names), size, size, 3))
-    with ThreadPoolExecutor(2) as pool:
+    shape = (len(names), size, size, 3)
+    with write_atomic(path, "wb") as f, ThreadPoolExecutor(2) as pool:
+        np.lib.format.write_array_header_1_0(f, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for start in progress(range(0, len(names), _CHUNK), "decoding images"):
-            for i, rgb in zip(itertools.count(start), pool.map(square, names[start : start + _CHUNK])): pixels[i] = rgb
-    pixels.flush()
-    part.replace(path)
+            for rgb in pool.map(square, names[start : start + _CHUNK]): f.write(np.asarray(rgb, np.uint8).tobytes())
 
 # %% ../../nbs/02_features/07a_batches.ipynb #d4973c9c
 def draw_rows(

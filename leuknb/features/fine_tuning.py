@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -140,7 +141,9 @@ def held_out(
     own = np.arange(len(y)) if groups is None else np.unique(np.asarray(groups, str), return_inverse=True)[1]
     parts = min(max(2, round(1 / share)), len(set(own)))
     if parts > 1:
-        with contextlib.suppress(ValueError):  # fewer members of every class than parts: nothing can be held out
+        # fewer members of a class than parts: said below, in words of our own
+        with contextlib.suppress(ValueError), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The least populated class")
             folds = StratifiedGroupKFold(parts, shuffle=True, random_state=stream_seed(seed, "validation"))
             held[next(iter(folds.split(y, y, own)))[1]] = True
     if not held.any() or len(set(y[~held])) < len(set(y)):

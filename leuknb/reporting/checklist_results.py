@@ -9,7 +9,7 @@ from ..classification.estimators import model_name
 from ..evaluation.permutation import permutation_sentence
 from ..evaluation.warnings import headline_scheme
 from .text import percent
-from ..core import counted
+from ..core import counted, enumerated
 from .checklist_items import OF_PEOPLE
 from .checklist_answers import (
     absent, answers, capital, grouping_words, headline_model, is_drawn, parameter_words, PARTS,
@@ -266,10 +266,9 @@ def _interpretation(m, s):
 
 @answers("objectives", "The question", "dataset", "holdout")
 def _objectives(m, s):
-    *first, last = m["dataset"]["classes"]
     done = "developed and internally tested" if "external" not in m else "developed and tested, also on another source"
     made = counted(len(m["holdout"]["models"]), "classifier")
-    return f"{made} to tell {', '.join(first)} and {last} apart, {done}.", "state aim and hypotheses."
+    return f"{made} to tell {enumerated(m['dataset']['classes'])} apart, {done}.", "state aim and hypotheses."
 
 
 @answers("explanation", "Why it said so", "explanations")

@@ -97,7 +97,7 @@ def plain_way(case: str, backbone, files: list[Path]):
 
 def ours(case: str, weights, files: list[Path], **how):
     "`CNNFeatures` on the same files, fitted."
-    from leuknb.features.extraction import CNNFeatures
+    from leuknb.features.transformer import CNNFeatures
 
     s = make_settings("best") if case == "best" else None
     more = {k: getattr(s, k) for k in ("layers", "pooling", "region", "frames", "views")} if s else {}

@@ -29,7 +29,8 @@ from leuknb.data.datasets import load_dataset
 from leuknb.classification.estimators import study_classifiers
 from leuknb.evaluation.splits import cv_splits, random_splits
 from leuknb.evaluation.predict import labelled_images
-from leuknb.features.extraction import CNNFeatures, extract
+from leuknb.features.extraction import extract
+from leuknb.features.transformer import CNNFeatures
 from leuknb.modeling.training import dataset_looks, decided, fit_all, fit_rules, in_sets, scores_by, train
 from leuknb.modeling.model import Model
 from leuknb.modeling.out_of_distribution import looks

@@ -25,7 +25,7 @@ def ready(name: str, folder: Path, files: list[Path]):
     import torch
 
     from leuknb.features import backbones
-    from leuknb.features.extraction import CNNFeatures
+    from leuknb.features.transformer import CNNFeatures
 
     weights = folder / f"{name}.pth"
     model = backbones.build(name)

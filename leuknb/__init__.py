@@ -19,7 +19,7 @@ _HOMES = {
     "report": "reporting.api", "audit": "reporting.api", "train": "reporting.api", "load_model": "reporting.api",
     "adapt": "reporting.api", "Run": "reporting.api", "inspect": "data.inspection",
     "load_dataset": "data.datasets", "Dataset": "data.datasets", "extract": "features.extraction",
-    "CNNFeatures": "features.extraction", "evaluate": "evaluation.predict", "Settings": "settings",
+    "CNNFeatures": "features.transformer", "evaluate": "evaluation.predict", "Settings": "settings",
     "make_settings": "settings", "InputError": "core",
 }
 __all__ = ["__version__", *_HOMES]

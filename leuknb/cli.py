@@ -75,12 +75,12 @@ def _tell_layout(settings) -> None:
     _tell_reading(settings)
 
 
-def _tell_reading(settings) -> None:
+def _tell_reading(settings, labelled: bool = True) -> None:
     "Say how DATA is read: two lines, and what is in doubt."
     from leuknb.data.inspection import two_lines
     from leuknb.data.layouts import layout_of
 
-    layout = layout_of(settings)
+    layout = layout_of(settings, labelled)
     for line in (*two_lines(layout), *layout.notes): _tell(line)
 
 
@@ -241,11 +241,11 @@ def extract(
                           help="with --dask: where computed shards are kept (a folder, s3://, gs://, hdfs://)")] = None,
     force: Force = False,
 ) -> None:
-    "Write the features of DATA as Parquet: file_name, label, f0, f1, ..."
+    "Write the features of DATA as Parquet: file_name, label, f0, f1, ... Any number of classes will do, also none."
     from leuknb.features.distributed import is_remote, write_extracted
 
     settings = _settings(data, preset, changes)
-    if not is_remote(settings.data): _tell_layout(settings)
+    if not is_remote(settings.data): _tell_reading(settings, labelled=False)
     typer.echo(write_extracted(settings, out, dask, shards, force))
 
 # %% ../nbs/11_cli.ipynb #7d3f6ad9

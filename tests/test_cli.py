@@ -1,8 +1,14 @@
 """The other commands, as a user calls them."""
 
+import subprocess
+import sys
+
+import numpy as np
 import pandas as pd
+import pytest
 from conftest import leuknb as leuknb_apart
 from conftest import leuknb_here as leuknb
+from PIL import Image
 
 
 def test_help_and_version_are_quick_and_end_with_0(tmp_path):
@@ -28,6 +34,74 @@ def test_synth_draws_a_folder_that_extract_reads_back(tmp_path):
     assert list(table.columns[:3]) == ["file_name", "label", "f0"] and len(table) == 12
     assert leuknb("extract", "smears", "--out", "features", cwd=tmp_path).returncode == 2
     assert leuknb("extract", "smears", "--out", "features", "--force", cwd=tmp_path).returncode == 0
+
+
+def pictures(folder, *names):
+    "Write images that nobody has seen before."
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng().integers(0, 256, (40, 40, 3), np.uint8)).save(folder / name)
+
+
+NO_LABEL = ["", "", ""]
+
+
+@pytest.mark.parametrize("names, labels", [
+    (["a.png", "b.png", "c.png"], NO_LABEL),
+    (["smears/a.png", "b.png", "smears/c.png"], NO_LABEL),
+    (["patient1/a.png", "patient1/b.png", "patient2/c.png"], NO_LABEL),
+    (["train/a.png", "train/b.png", "test/c.png"], NO_LABEL),
+    (["normal/a.png", "normal/b.png", "normal/c.png"], ["normal"] * 3),
+    (["x/a.png", "y/b.png", "z/c.png"], ["x", "y", "z"]),
+    (["x/a.png", "x/b.png", "y/c.png"], ["x", "x", "y"])])
+def test_extract_asks_for_no_class_that_it_does_not_need(tmp_path, names, labels):
+    pictures(tmp_path / "set", *names)
+    done = leuknb("extract", "set", "--out", "f", "--set", "image_size=64", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_parquet(tmp_path / "f" / "features.parquet").set_index("file_name").loc[names]
+    assert table["label"].tolist() == labels and np.isfinite(table.drop(columns="label").to_numpy()).all()
+    if labels != ["x", "y", "z"]: assert leuknb("report", "set", cwd=tmp_path).returncode == 2
+
+
+def test_extract_reads_a_table_without_classes_and_leaves_out_what_a_labelled_one_leaves_without(tmp_path):
+    pictures(tmp_path / "set", "a.png", "b.png", "c.png")
+    table = tmp_path / "set" / "metadata.csv"
+    for text, named in (("file_name,age\na.png,40\nb.png,41\nc.png,42\n", ["a.png", "b.png", "c.png"]),
+                        ("file_name,label\na.png,x\nb.png,y\nc.png,\n", ["a.png", "b.png"])):
+        table.write_text(text)
+        done = leuknb("extract", "set", "--out", "f", "--force", "--set", "image_size=64", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert pd.read_parquet(tmp_path / "f" / "features.parquet")["file_name"].tolist() == named
+    wrong = leuknb("extract", "set", "--out", "g", "--set", "label=diagnosis", cwd=tmp_path)
+    assert wrong.returncode == 2 and "diagnosis" in wrong.stderr
+
+
+WATCHED = """import sys, time
+from leuknb.cli import main
+try: main(sys.argv[1:])
+except SystemExit as e: assert not e.code, e.code
+print(time.process_time(), *(m for m in ("torch", "torchvision", "timm", "sklearn", "scipy.stats") if m in sys.modules))
+"""
+CELL = ["--set", "layers=blocks.2,blocks.4", "--set", "pooling=covariance", "--set", "region=cell", "--set",
+        "frames=cell", "--set", "image_size=64", "--set", "device=cpu"]
+
+
+@pytest.mark.parametrize("call", [
+    ["--help"], ["doctor"], ["datasets"], ["backbones"], ["cache", "info"], ["inspect", "set"],
+    ["extract", "set", "--out", "f", "--force", "--set", "image_size=64", "--set", "device=cpu"],
+    ["extract", "set", "--out", "f", "--force", *CELL]])
+def test_what_computes_nothing_or_has_its_graph_answers_in_two_processor_seconds(tmp_path, call):
+    def run():
+        pictures(tmp_path / "set", "x/a.png", "x/b.png", "y/c.png")
+        done = subprocess.run([sys.executable, "-c", WATCHED, *call], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        seconds, *heavy = done.stdout.splitlines()[-1].split()
+        return float(seconds), heavy
+
+    run()  # names of backbones and graphs are written down the first time
+    runs = [run() for _ in range(3)]
+    assert not any(heavy for _, heavy in runs), runs
+    assert min(seconds for seconds, _ in runs) < 2, runs
 
 
 def test_backbones_lists_the_offline_default_as_ready_and_refuses_an_unknown_name(tmp_path):

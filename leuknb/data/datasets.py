@@ -29,7 +29,8 @@ from .layouts import layout_of
 
 # %% auto #0
 __all__ = ['MOST_DECODED', 'groups', 'group_codes', 'Dataset', 'inspect_bytes', 'inspect_file', 'decoded_before',
-           'remember_decoded', 'checked_table', 'found_classes', 'load_dataset', 'summary', 'require_enough']
+           'remember_decoded', 'checked_table', 'found_classes', 'positive_of', 'load_dataset', 'summary',
+           'require_enough']
 
 # %% ../../nbs/01_data/19_datasets.ipynb #c9e8816b
 def groups(
@@ -106,7 +107,12 @@ class Dataset:
 
     @property
     def y(self) -> np.ndarray:  # int, one per usable row
-        "The classes as numbers: 1 is the positive class of two; of more classes, the place in `classes`."
+        """The classes as numbers: 1 is the positive class of two; of more classes, the place in `classes`.
+
+        Raises `InputError` for a set that was read without asking for its classes.
+        """
+        if not self.classes or len(self.classes) == 2 and self.positive is None:
+            raise InputError(f"{self.name!r} was read for its features alone: read it anew, with labelled=True")
         codes = {c: int(c == self.positive) for c in self.classes} if len(self.classes) == 2 else {c: i for i,
             c in enumerate(self.classes)}
         return np.array([codes[label] for label in self.labels], dtype=int)
@@ -216,27 +222,37 @@ def checked_table(
 def found_classes(
     name: str,  # of the set
     table: pd.DataFrame,  # from `checked_table`
+    labelled: bool = True,  # False: any number of classes will do
 ) -> list[str]:
-    "Return the classes, sorted. Raises `InputError` without a usable image, or with one class."
+    "Return the classes, sorted. Raises `InputError` without a usable image, or with one class where two are needed."
     if not (table["status"] == "ok").any():
         raise InputError(
             f"{name!r} has no usable image among {len(table)}; the first, {table['file_name'][0]!r}: {table['why'][0]}")
     classes = sorted(set(table["label"]) - {""})
-    if len(classes) < 2: raise InputError(f"{name!r} has one class, {classes[0]!r}: a classifier needs two or more")
+    if labelled and len(classes) < 2:
+        raise InputError(f"{name!r} has one class, {classes[0]!r}: a classifier needs two or more")
     return classes
+
+
+def positive_of(
+    classes: list[str],  # from `found_classes`
+    settings: Settings,  # positive is looked at
+) -> str | None:  # None for more than two classes when none is named
+    "Return the positive class as the labels are written. Raises `InputError` as `positive_class` does."
+    return positive_class(classes, None if settings.positive is None else cell_text(settings.positive))
 
 # %% ../../nbs/01_data/19_datasets.ipynb #eaab65d4
 def load_dataset(
     settings: Settings,  # data, positive, group and pixel_limit are looked at
+    labelled: bool = True,  # False: features alone are wanted, which need no class and no positive one
 ) -> Dataset:
     "Return the checked table of the images that `settings.data` names. Raises `InputError` for what no run could use."
-    layout = layout_of(settings)
+    layout = layout_of(settings, labelled)
     table = _inspected(layout.root, layout.listing, settings.pixel_limit)
-    classes = found_classes(layout.name, table)
-    positive = None if settings.positive is None else cell_text(settings.positive)
+    classes = found_classes(layout.name, table, labelled)
     synthetic = source_of(settings.data) == "synthetic" or (layout.root / "synthetic.json").is_file()
-    return Dataset(layout.name, layout.root, table, classes, positive_class(classes, positive), synthetic,
-                   layout.layout, tuple(layout.notes), tuple(layout.questions))
+    return Dataset(layout.name, layout.root, table, classes, positive_of(classes, settings) if labelled else None,
+                   synthetic, layout.layout, tuple(layout.notes), tuple(layout.questions))
 
 
 def _inspected(root: Path, listing: pd.DataFrame, pixel_limit: int) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def read_headers(
 def two_lines(layout: Layout) -> list[str]:
     "Return how a set was read: its classes with counts, and its patients."
     parts = f"; parts {some(layout.splits)}" if layout.splits else ""
-    classes = ", ".join(f"{c} {n:,}" for c, n in layout.classes.items())
+    classes = ", ".join(f"{c or 'no class:'} {n:,}" for c, n in layout.classes.items())
     return [f"{layout.name}: {layout.layout}: {classes}{parts}", _patient_line(layout)]
 
 

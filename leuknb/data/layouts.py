@@ -39,12 +39,13 @@ def read_layout(
     settings: Settings = Settings(),
     name: str | None = None,  # of the set; None: the folder's
     table: str | None = None,  # a table in the folder that was given as the data
+    labelled: bool = True,  # False: no class is needed, as for features alone
 ) -> Layout:
     "Return how a folder is read. Raises `InputError` where that would be a guess about the classes, with what to set."
     found = look_into(root)
     if not found.images and not found.bad and not found.tables:
         raise InputError(f"{name or root.name!r} holds no image: give a folder of images, or a table that names them")
-    return read_found(found, settings, name or root.name, table)
+    return read_found(found, settings, name or root.name, table, labelled)
 
 
 def read_found(
@@ -52,9 +53,10 @@ def read_found(
     settings: Settings = Settings(),
     name: str = "",
     table: str | None = None,
+    labelled: bool = True,
 ) -> Layout:
     "Return how a set is read whose files are known by name."
-    return _Reader(found, settings, name, table).layout()
+    return _Reader(found, settings, name, table, labelled).layout()
 
 # %% ../../nbs/01_data/16_layouts.ipynb #5e47e5c6
 FILE_COLUMNS = ("file_name", "filename", "file", "image", "image_name", "image_file", "image_path", "path", "file_path",
@@ -66,8 +68,8 @@ PERSON_COLUMNS = ("patient", "patient_id", "subject", "subject_id", "case", "cas
 class _Reader:
     "The steps from files to a listing; each adds columns, notes and questions."
 
-    def __init__(self, found: Found, settings: Settings, name: str, given: str | None):
-        self.found, self.settings, self.name, self.given = found, settings, name, given
+    def __init__(self, found: Found, settings: Settings, name: str, given: str | None, labelled: bool):
+        self.found, self.settings, self.name, self.given, self.labelled = found, settings, name, given, labelled
         self.notes, self.questions, self.masks, self.where, self.taken = [], [], {}, {}, set()
         self.by_folders = False  # whether the classes are the tree's
         self.table = ""  # the name of the table that is read
@@ -127,8 +129,7 @@ class _Reader:
         if len(fitting) > 1 and len({os.path.basename(t) for t in fitting}) > 1:
             raise InputError(
                 f"{self.name!r} holds {len(fitting)} tables that name its images, {some(fitting)}: give one of them as "
-                f"the data, such as "
-                             f"{self.found.root.name}/{fitting[0]}")
+                f"the data, such as {self.found.root.name}/{fitting[0]}")
         return fitting
 
     def _asks_for_a_table(self) -> bool:
@@ -212,16 +213,22 @@ class _Reader:
     def _tell_masks(self, listing: pd.DataFrame) -> None:
         masks = [f for f in listing["file_name"] if f in self.masks]
         if masks:
-            self.notes.append(
-                f"{counted(len(masks), 'mask')} left out, such as {shown(masks[0])}: keep them as images with --set "
-                f"masks=keep")
+            self.notes.append(f"{counted(len(masks), 'mask')} left out, such as {shown(masks[0])}: keep them as images "
+                              f"with --set masks=keep")
 
     def _by_tree(self, listing: pd.DataFrame, values: list[str]) -> list[str]:
         where = dict(zip(self.tree.files, values))
         return [where.get(f, "") for f in listing["file_name"]]
 
     def _labels(self, listing: pd.DataFrame) -> tuple[list[str], str, str]:
-        "Label of each row, the layout's name, and what was seen."
+        "Label of each row, the layout's name, and what was seen; no label where none is needed and none can be told."
+        try: return self._told_labels(listing)
+        except InputError:
+            if self.labelled or self.settings.label is not None: raise
+        found = self.tree.label if all(self.tree.label) else [""] * len(self.tree.files)
+        return self._by_tree(listing, found), "images", "their classes cannot be told, and none is needed"
+
+    def _told_labels(self, listing: pd.DataFrame) -> tuple[list[str], str, str]:
         asked, columns = self.settings.label, self._columns(listing)
         if asked is None and self.rows is not None and (column := column_named(columns, "label")):
             if column != "label": self._say(f"column {column} taken as label")
@@ -229,12 +236,12 @@ class _Reader:
             return listing[column].str.strip().tolist(), *self._table_words(column)
         if asked is None: return self._labels_of_folders(listing)
         if asked.startswith("regex:"):
-            return self._from_paths(asked, listing,
-                                    "label"), "class in the file name", f"the class is what {asked} finds in the path"
+            found = self._from_paths(asked, listing, "label")
+            return found, "class in the file name", f"the class is what {asked} finds in the path"
         if asked.startswith("folder"):
             if asked == "folder": return self._labels_of_folders(listing)
-            return self._by_tree(listing, from_folders(asked, self.tree,
-                                                       "label")), "class folders", f"the class is {asked}"
+            found = self._by_tree(listing, from_folders(asked, self.tree, "label"))
+            return found, "class folders", f"the class is {asked}"
         self._need_rows(asked, "label")
         if asked.startswith("onehot:"): return self._one_hot(asked, listing, columns), *self._table_words(asked)
         column = asked_column(columns, asked, "label", self.table)
@@ -248,9 +255,8 @@ class _Reader:
     def _need_rows(self, asked: str, setting: str) -> None:
         if self.rows is None:
             raise InputError(
-                f"--set {setting}={asked} names a column, but {self.name!r} has no table that names its images: "
-                             f"add a metadata.csv with file_name,{asked}, or use {setting}=folder or "
-                             f"{setting}=regex:...")
+                f"--set {setting}={asked} names a column, but {self.name!r} has no table that names its images: add a "
+                f"metadata.csv with file_name,{asked}, or use {setting}=folder or {setting}=regex:...")
 
     def _labels_of_folders(self, listing: pd.DataFrame) -> tuple[list[str], str, str]:
         if self.has_classes:
@@ -266,15 +272,14 @@ class _Reader:
         if found := find_annotations(self.found.root, self.images, self.found.others):
             raise InputError(
                 f"{self.name!r} names cells by boxes ({found.kind}, {counted(len(found.files), 'file')}), not whole "
-                f"images: "
-                             "add --set boxes=crop to make each box an image")
+                "images: add --set boxes=crop to make each box an image")
         if self.refused: raise InputError(f"{self.name!r}: {self.refused}")
         one = "".join({*self.tree.label} - {""})
-        raise InputError(f"folder {self.name!r} has " + (f"one class, {one!r}" if one
-                                                           else "images but no class folder")
-                         + ": put the images of each class into a folder of their own, list them in metadata.csv with "
-                           "the columns "
-                         f"file_name,label, or say where the class stands in the file names{self._example()}")
+        has = f"one class, {one!r}" if one else "images but no class folder"
+        raise InputError(
+            f"folder {self.name!r} has {has}: put the images of each class into a folder of their own, list them in "
+            f"metadata.csv with the columns file_name,label, or say where the class stands in the file names"
+            f"{self._example()}")
 
     def _example(self) -> str:
         "A pattern for the label that fits these file names, when one is plain to see."
@@ -290,16 +295,14 @@ class _Reader:
         if self.has_classes:
             return (f"{has}; name the class with {setting_text('label', columns)}, or take the folders with --set "
                     f"label=folder")
-        if few:
-            return f"{has}; name the class with {setting_text('label', few)}" + (f" (or {some(few[1:])})" if few[1:]
-                else "")
+        others = f" (or {some(few[1:])})" if few[1:] else ""
+        if few: return f"{has}; name the class with {setting_text('label', few)}{others}"
         return f"{has}; the class may stand in the file names: label=regex:PATTERN"
 
     def _one_hot(self, asked: str, listing: pd.DataFrame, columns: list[str]) -> list[str]:
         names = [n.strip() for n in asked.removeprefix("onehot:").split(",") if n.strip()]
-        if len(names) < 2:
-            raise InputError(
-                f"--set label={asked} names {len(names)} column: two or more are needed, as in label=onehot:A,B")
+        if len(names) < 2: raise InputError(f"--set label={asked} names {len(names)} column: two or more are needed, "
+                                            "as in label=onehot:A,B")
         marks = pd.DataFrame({n: pd.to_numeric(listing[asked_column(columns, n, "label", self.table)],
                                                errors="coerce") > 0.5 for n in names})
         n = marks.sum(axis=1)
@@ -380,7 +383,7 @@ class _Reader:
         put(listing["file_name"].isin(missing), f"no such file in {root.name}/")
         out = listing["file_name"].map(lambda f: self.tree.out.get(f, "") if self.by_folders else "")
         put(out != "", out)
-        put(listing["label"] == "", "no label")
+        if self.labelled or (listing["label"] != "").any(): put(listing["label"] == "", "no label")
         listing["why"] = why
         if self.tree.out and self.by_folders:
             self.notes += [f"{counted(n, 'file')} left out: {w}" for w, n in Counter(self.tree.out.values()).items()]
@@ -390,37 +393,36 @@ class _Reader:
         used = listing[listing["why"] == ""]
         named = (used["group"] != "").sum()
         if 0 < named < len(used):
-            self.notes.append(
-                f"{len(used) - named:,} of {len(used):,} images name no patient: each of them counts as one of its own")
+            self.notes.append(f"{len(used) - named:,} of {len(used):,} images name no patient: each of them counts as "
+                              "one of its own")
         if named or self.settings.group != DEFAULT_GROUP: return
         for column in [c for c in listing if squashed(c) in {squashed(p) for p in PERSON_COLUMNS}]:
-            self.questions.append(
-                f"patients are not named: the column {shown(column)} could name them: add "
-                f"{setting_text('group', [column])}")
+            self.questions.append(f"patients are not named: the column {shown(column)} could name them: add "
+                                  f"{setting_text('group', [column])}")
         for k in self.tree.levels:
             names = sorted({*self.tree.folder(k)} - {""})
             value = "folder" if len(self.tree.levels) == 1 else f"folder:{k + 1}"
-            place = "above" if self.tree.layout.endswith(
-                "above classes") and "splits" not in self.tree.layout else "below"
-            self.questions.append(
-                f"patients are not named: the folders {place} the classes, {some(names, 3)}, could be: add --set "
-                f"group={value}"
-                                  + (f" (where they are places, --set site={value})" if place == "above" else ""))
+            above = self.tree.layout.endswith("above classes") and "splits" not in self.tree.layout
+            place = "above" if above else "below"
+            sites = f" (where they are places, --set site={value})" if place == "above" else ""
+            self.questions.append(f"patients are not named: the folders {place} the classes, {some(names, 3)}, could "
+                                  f"be: add --set group={value}{sites}")
 
 # %% ../../nbs/01_data/16_layouts.ipynb #3ad82eab
 def layout_of(
     settings: Settings,  # data, and what says where class, patient, site and split stand
+    labelled: bool = True,  # False: no class is needed, as for features alone
 ) -> Layout:
     "Return how the set that `settings.data` names is read. Raises `InputError` with what is accepted."
     given, source = data_path(settings), source_of(settings.data)
     path = Path(os.path.realpath(unpacked(given, settings.file, settings.label)))
     name = settings.data if source else _name_of(given)
     if path.is_dir():
-        layout = (_in_boxes if settings.boxes == "crop" else read_layout)(path, settings, name)
+        layout = (_in_boxes if settings.boxes == "crop" else read_layout)(path, settings, name, labelled=labelled)
         return layout if path == given else replace(layout, layout=f"{_kind(given)}: {layout.layout}")
     if path.suffix.lower() not in TABLE_SUFFIXES:
         raise InputError(f"data {settings.data!r} is a file, but no table of images: give {ACCEPTED}")
-    return read_layout(path.parent, settings, name, path.name)
+    return read_layout(path.parent, settings, name, path.name, labelled)
 
 
 def _kind(path: Path) -> str:
@@ -434,7 +436,7 @@ def _name_of(path: Path) -> str:
     return path.parent.name if stem == "metadata" else stem
 
 
-def _in_boxes(root: Path, settings: Settings, name: str) -> Layout:
+def _in_boxes(root: Path, settings: Settings, name: str, labelled: bool) -> Layout:
     "The layout of the cells that annotated boxes cut out of a set; all cells of one field are one group."
     found = look_into(root)
     annotations = find_annotations(root, found.images, found.others)
@@ -442,7 +444,7 @@ def _in_boxes(root: Path, settings: Settings, name: str) -> Layout:
         raise InputError(f"{name!r} holds no box annotations (Pascal VOC, YOLO or COCO): leave out --set boxes=crop")
     folder = crop_boxes(root, found.images, annotations, settings.box_padding, settings.pixel_limit)
     group = "image" if settings.group == DEFAULT_GROUP else settings.group
-    layout = read_layout(folder, settings.model_copy(update={"group": group, "label": None, "file": None}), name)
-    return replace(layout, layout=f"boxes ({annotations.kind})",
-                   why=f"{len(annotations.files):,} annotation files name the cells; "
-                   "the cells of one field are one group")
+    inside = settings.model_copy(update={"group": group, "label": None, "file": None})
+    layout = read_layout(folder, inside, name, labelled=labelled)
+    why = f"{len(annotations.files):,} annotation files name the cells; the cells of one field are one group"
+    return replace(layout, layout=f"boxes ({annotations.kind})", why=why)

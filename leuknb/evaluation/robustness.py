@@ -20,7 +20,8 @@ from ..data.images import check_rgb, decode
 from ..data.augment import stain_jitter
 from ..data.datasets import group_codes
 from ..features.store import FeatureStore
-from ..features.extraction import CNNFeatures, recipe_of
+from ..features.extraction import recipe_of
+from ..features.transformer import CNNFeatures
 from ..classification.estimators import study_classifiers
 from ..classification.fitting import run_folds
 from .predict import LabelledImages, tuning_folds

@@ -19,7 +19,8 @@ from ..settings import make_settings, Settings, SyntheticSettings
 from ..plotting import theme
 from ..data.datasets import load_dataset
 from ..features.backbones import PENULTIMATE
-from ..features.extraction import CNNFeatures, extract
+from ..features.extraction import extract
+from ..features.transformer import CNNFeatures
 from ..classification.estimators import block_widths
 from ..evaluation.splits import cv_splits, random_splits
 from ..evaluation.predict import labelled_images, predict_splits

@@ -21,7 +21,8 @@ from ..data.images import resize, view
 from ..data.segmentation import box_around, CROP, SIDE, white_cell
 from ..features.backbones import describe, Tap
 from ..features.network import as_rgb, MapReader, pool
-from ..features.extraction import CNNFeatures, make_recipe, network_input
+from ..features.extraction import make_recipe, network_input
+from ..features.transformer import CNNFeatures
 from ..classification.estimators import class_scores
 
 # %% auto #0

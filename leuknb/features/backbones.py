@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from ..core import fingerprint, home, InputError, nearest, sha256_file, to_json, write_atomic
+from ..core import (
+    fingerprint, home, InputError, nearest, package_versions, sha256_file, to_json, write_atomic)
 from ..settings import Settings
 from .foundation_models import (check_form, CLASS_TOKEN, FOUNDATION_MODELS, PATCH_TOKENS,
                                                published_state, tell_changed, token_head, UNCHECKED)
@@ -27,8 +28,8 @@ from .weights import CARD, fill, first_sentence, give_head, hash_in_name, notes_
 
 # %% auto #0
 __all__ = ['DEFAULT_BACKBONE', 'PACKAGES', 'IMAGENET', 'NETWORK_SECONDS', 'PENULTIMATE', 'ALIASES', 'load_torchvision', 'Package',
-           'backbone_names', 'backbones', 'find_weights', 'Backbone', 'describe', 'build', 'load_backbone', 'Tap',
-           'tap_of', 'layers_of']
+           'backbone_names', 'Published', 'backbones', 'find_weights', 'Backbone', 'describe', 'build', 'load_backbone',
+           'Tap', 'tap_of', 'layers_of']
 
 # %% ../../nbs/02_features/02_backbones.ipynb #8604e577
 def load_torchvision():
@@ -107,14 +108,14 @@ def _source(name: str) -> str:  # package, foundation, torchvision or timm
     names = backbone_names()
     raise InputError(
         f"backbone {name!r} is not known: use {names[0]}, alexnet, or one of {len(names):,} names that `leuknb "
-        f"backbones` lists"
-                     f"{nearest(plain, names)}")
+        f"backbones` lists{nearest(plain, names)}")
 
 # %% ../../nbs/02_features/02_backbones.ipynb #5d309f9e
 def _hub_folder() -> Path:
-    import torch
-
-    return Path(torch.hub.get_dir()) / "checkpoints"
+    "Where torch.hub keeps what it downloads; torch is asked only when it is here already."
+    if "torch" in sys.modules: return Path(sys.modules["torch"].hub.get_dir()) / "checkpoints"
+    cache = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
+    return Path(os.path.expanduser(os.environ.get("TORCH_HOME", cache))) / "hub" / "checkpoints"
 
 
 def _torchvision_weights(name: str):
@@ -122,24 +123,42 @@ def _torchvision_weights(name: str):
     return load_torchvision().models.get_model_weights(name).DEFAULT
 
 
-def _looked_for(name: str, source: str) -> tuple[str, Path, str | None]:  # file name, folder, address
-    "Return which weights file a backbone needs, its folder, and where it comes from (None: with a package)."
-    if source == "package":
-        package = PACKAGES[name]
-        spec = importlib.util.find_spec(package.module)
-        folder = Path(spec.submodule_search_locations[0]) if spec else Path(package.module)
-        return package.file, folder / "models", None
+class Published(NamedTuple):
+    "What weights of a backbone are published."
+    file: str  # its name
+    where: str  # its address, its repository on the Hugging Face hub, or "" where none are published
+    licence: str  # as far as whoever publishes them says
+
+
+def _published(name: str, source: str) -> Published:
+    "The weights of a backbone of torchvision, timm or the foundation models."
     if source == "torchvision":
         url = _torchvision_weights(name).url
-        return url.rsplit("/", 1)[-1], _hub_folder(), url
+        return Published(url.rsplit("/", 1)[-1], url, "not stated")
     if source == "foundation":
         model = FOUNDATION_MODELS[name]
-        if "://" in model.where: return model.file, _hub_folder(), model.where
-        return model.file, *_hugging_face(model.where)
+        return Published(model.file, model.where, model.licence)
     cfg = _timm().get_pretrained_cfg(name.removeprefix("timm:"))
-    if cfg is None or not (cfg.hf_hub_id or cfg.url): return "none are published", Path(), None
-    if cfg.hf_hub_id: return cfg.hf_hub_filename or "model.safetensors", *_hugging_face(cfg.hf_hub_id)
-    return cfg.url.rsplit("/", 1)[-1], _hub_folder(), cfg.url
+    licence = cfg and cfg.license or "not stated"
+    if cfg is None or not (cfg.hf_hub_id or cfg.url): return Published("none are published", "", licence)
+    if cfg.hf_hub_id: return Published(cfg.hf_hub_filename or "model.safetensors", cfg.hf_hub_id, licence)
+    return Published(cfg.url.rsplit("/", 1)[-1], cfg.url, licence)
+
+
+def _looked_for(name: str, source: str) -> tuple[str, Path, str | None]:  # file name, folder, address
+    "Return which weights file a backbone needs, its folder, and where it comes from (None: with a package)."
+    if source != "package": return _place(_published(name, source))
+    package = PACKAGES[name]
+    spec = importlib.util.find_spec(package.module)
+    folder = Path(spec.submodule_search_locations[0]) if spec else Path(package.module)
+    return package.file, folder / "models", None
+
+
+def _place(known: Published) -> tuple[str, Path, str | None]:
+    "The file, the folder it is looked for in, and its address."
+    if not known.where: return known.file, Path(), None
+    if "://" in known.where: return known.file, _hub_folder(), known.where
+    return known.file, *_hugging_face(known.where)
 
 
 def _hugging_face(repository: str) -> tuple[Path, str]:  # folder, address
@@ -152,10 +171,7 @@ def _hugging_face(repository: str) -> tuple[Path, str]:  # folder, address
 
 def _licence(name: str, source: str) -> str:
     "The licence of a backbone's weights, as far as whoever publishes them says."
-    if source == "package": return PACKAGES[name].licence
-    if source == "foundation": return FOUNDATION_MODELS[name].licence
-    cfg = _timm().get_pretrained_cfg(name.removeprefix("timm:")) if source == "timm" else None
-    return cfg and cfg.license or "not stated"
+    return PACKAGES[name].licence if source == "package" else _published(name, source).licence
 
 
 def _present(file: str, folder: Path) -> Path | None:
@@ -165,20 +181,35 @@ def _present(file: str, folder: Path) -> Path | None:
                 None) if folder.name.startswith("models--") else None
 
 
+def _catalogue() -> dict[str, dict[str, Published]]:  # source -> name -> what is published
+    "The networks of torchvision and timm, kept on disk for their versions: importing them takes seconds."
+    path = home() / "backbones" / f"{fingerprint(['names', package_versions(['timm', 'torchvision'])])[:24]}.json"
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return {source: {n: Published(*p) for n, p in kept[source].items()} for source in ("torchvision", "timm")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError): pass  # absent or damaged: it is written anew
+    found = {"torchvision": _torchvision_names(), "timm": _timm().list_models()}
+    found = {source: {n: _published(n, source) for n in names} for source, names in found.items()}
+    with contextlib.suppress(OSError), write_atomic(path) as f: f.write(to_json(found, sort_keys=False))
+    return found
+
+
 def backbones(
     only: str = "",  # part of a name
 ) -> pd.DataFrame:  # backbone, source, ready, weights (the file it needs), address, licence
-    "Return the accepted backbones: which are ready on this machine, and what each needs. Ready ones first."
-    sources = {"package": list(PACKAGES), "torchvision": _torchvision_names(), "foundation": list(FOUNDATION_MODELS)}
-    taken = {n for names in sources.values() for n in names}
-    sources["timm"] = [n for n in _timm().list_models() if n not in taken]
-    rows = []
-    for source, names in sources.items():
-        for name in (n for n in names if only in n):
-            file, folder, address = _looked_for(name, source)
-            rows.append((name, source, _present(file, folder) is not None, file,
-                         address or (PACKAGES[name].pip if source == "package" else ""), _licence(name, source)))
-    table = pd.DataFrame(rows, columns=["backbone", "source", "ready", "weights", "address", "licence"])
+    """Return the accepted backbones: which are ready on this machine, and what each needs. Ready ones first.
+
+    torchvision and timm are imported only where their names are not kept for the installed versions.
+    """
+    found = {n: ("package", *_looked_for(n, "package")[:2], p.pip, p.licence) for n, p in PACKAGES.items()}
+    listed = _catalogue() | {"foundation": {n: _published(n, "foundation") for n in FOUNDATION_MODELS}}
+    for source in ("torchvision", "foundation", "timm"):
+        for name, known in listed[source].items():
+            file, folder, address = _place(known)
+            found.setdefault(name, (source, file, folder, address or "", known.licence))
+    table = pd.DataFrame([(name, source, _present(file, folder) is not None, file, address, licence)
+                          for name, (source, file, folder, address, licence) in found.items() if only in name],
+                         columns=["backbone", "source", "ready", "weights", "address", "licence"])
     return table.sort_values("ready", ascending=False, kind="stable", ignore_index=True)
 
 # %% ../../nbs/02_features/02_backbones.ipynb #2a0842c6
@@ -319,8 +350,8 @@ def build(
 def _foundation(name: str):
     "A foundation model with names for its tokens: every token reaches the head."
     known = FOUNDATION_MODELS[name]
-    model = _timm().create_model(known.network, pretrained=False, img_size=known.image_size, num_classes=0,
-                                 global_pool="")
+    how = {"img_size": known.image_size, "num_classes": 0, "global_pool": ""}
+    model = _timm().create_model(known.network, pretrained=False, **how)
     model.head = token_head(model.patch_embed.grid_size[0])
     return model
 

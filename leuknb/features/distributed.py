@@ -21,16 +21,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core import (
-    cell_text, check_writable, fingerprint, home, InputError, LeuknbError, package_versions, progress)
+from ..core import check_writable, fingerprint, home, InputError, LeuknbError, package_versions, progress
 from ..settings import Settings
 from ..data.images import UnreadableImage
 from ..data.sources import byte_limit, COLUMNS, is_image_name
 from ..data.tables import TABLE_SUFFIXES
-from ..data.labels import positive_class
 from ..data.listing import Found, Layout
 from ..data.layouts import read_found
-from ..data.datasets import checked_table, Dataset, found_classes, inspect_bytes, load_dataset
+from ..data.datasets import checked_table, Dataset, found_classes, inspect_bytes, load_dataset, positive_of
 from .store import FeatureStore, pack_block, read_block, scan_blocks
 from .extraction import extract, recipe_of, write_features
 
@@ -157,6 +155,7 @@ class RemoteDataset(Dataset):
 def list_remote(
     url: str,  # of a folder, of any shape that is read on this machine, too
     settings: Settings = Settings(),  # what says where class, patient, site and split stand
+    labelled: bool = True,  # False: no class is needed, as for features alone
 ) -> Layout:
     "Return how the folder at an fsspec address is read. Raises `InputError` when it holds no image."
     fs, root = file_system(url)
@@ -176,7 +175,7 @@ def list_remote(
             (Path(d) / table).parent.mkdir(parents=True, exist_ok=True)
             (Path(d) / table).write_bytes(fs.cat_file(f"{root}/{table}"))
         found = Found(Path(d).resolve(), images, tables)
-        return read_found(found, settings, url.rstrip("/").rsplit("/", 1)[-1])
+        return read_found(found, settings, url.rstrip("/").rsplit("/", 1)[-1], labelled=labelled)
 
 # %% ../../nbs/02_features/06_distributed.ipynb #fdeaaae4
 def inspect_remote(
@@ -295,9 +294,10 @@ def load_remote(
     settings: Settings,  # data is an fsspec address; positive, group and pixel_limit are looked at
     client=None,  # from `connect`: the workers look at the files; None looks from here
     chunk: int = 64,  # files in one task
+    labelled: bool = True,  # False: features alone are wanted, which need no class and no positive one
 ) -> RemoteDataset:
     "Return the checked table of the images at an fsspec address. Raises `InputError` for what no run could use."
-    url, layout = settings.data, list_remote(settings.data, settings)
+    url, layout = settings.data, list_remote(settings.data, settings, labelled)
     listing = layout.listing.sort_values("file_name", kind="stable", ignore_index=True)
     places = np.flatnonzero(listing["why"] == "")
     parts = [places[i : i + chunk] for i in range(0, len(places), chunk)]
@@ -307,14 +307,14 @@ def load_remote(
     facts = [("", 0, 0, "", "", "")] * len(listing)
     for i, found in progress(done, "reading images", len(tasks)):
         for place, fact in zip(parts[i], found): facts[place] = fact
-    return _remote_dataset(url, layout, checked_table(listing, facts), settings)
+    return _remote_dataset(url, layout, checked_table(listing, facts), settings, labelled)
 
 
-def _remote_dataset(url: str, layout: Layout, table: pd.DataFrame, settings: Settings) -> RemoteDataset:
-    classes = found_classes(url, table)
-    positive = None if settings.positive is None else cell_text(settings.positive)
-    return RemoteDataset(layout.name, Path(), table, classes, positive_class(classes, positive), False, layout.layout,
-                         tuple(layout.notes), tuple(layout.questions), url)
+def _remote_dataset(url: str, layout: Layout, table: pd.DataFrame, settings: Settings, labelled: bool) -> RemoteDataset:
+    classes = found_classes(url, table, labelled)
+    positive = positive_of(classes, settings) if labelled else None
+    return RemoteDataset(layout.name, Path(), table, classes, positive, False, layout.layout, tuple(layout.notes),
+                         tuple(layout.questions), url)
 
 # %% ../../nbs/02_features/06_distributed.ipynb #fa0b2534
 # packages whose version may change the last bit of a feature
@@ -442,7 +442,7 @@ def write_extracted(
     shards: str | None = None,  # where computed shards are kept (a folder, s3://, gs://, hdfs://)
     force: bool = False,  # replace what is there
 ) -> Path:
-    """Write the features of a data set as features.parquet and return its path.
+    """Write the features of a data set as features.parquet and return its path; its classes may be any, or none.
 
     Raises `InputError` before anything is computed when it is there already, or cannot be written.
     """
@@ -451,7 +451,8 @@ def write_extracted(
         raise InputError(f"{target} exists: name another folder with --out, or replace it with --force")
     check_writable(target)
     with connect(scheduler) if scheduler else nullcontext() as client:
-        dataset = load_remote(settings, client) if is_remote(settings.data) else load_dataset(settings)
+        dataset = (load_remote(settings, client, labelled=False) if is_remote(settings.data)
+                   else load_dataset(settings, labelled=False))
         X = extract_on(client, dataset, settings, shards=shards) if client else extract(dataset, settings)
     return write_features(dataset, X, target)
 

@@ -21,7 +21,8 @@ from ..settings import make_settings, Settings
 from ..data.images import decode, UnreadableImage
 from ..data.sources import read_file, system_reason
 from ..data.sources import image_paths
-from ..features.extraction import CNNFeatures, recipe_of
+from ..features.extraction import recipe_of
+from ..features.transformer import CNNFeatures
 from ..classification.estimators import model_name
 from ..evaluation.calibration import Calibrator
 from .persistence import Linear, Manifest, n_classes_of, read_model
@@ -230,7 +231,7 @@ class Model:
         return ["file_name", "verdict", "decision", "probability", "prediction_set", "distance", "score", *each, "why"]
 
     def features(self, images: list) -> np.ndarray:  # float32 [n, n_features]
-        "Return the features of images as `leuknb.features.extraction.CNNFeatures` takes them."
+        "Return the features of images as `leuknb.features.transformer.CNNFeatures` takes them."
         if self._features is None:
             names = [k for k in CNNFeatures().get_params() if k in Settings.model_fields]
             self._features = CNNFeatures(**{k: getattr(self.settings, k) for k in names}).fit()

@@ -17,10 +17,11 @@ __all__ = ['OPTIONAL', 'device_words', 'preset_words', 'installation']
 # %% ../../nbs/08_reporting/11_installation.ipynb #f28e3322
 def device_words() -> str:
     "Return the device that the network would run on by itself, in words."
+    device = resolved_device("auto")
+    if device != "cuda": return f"cpu, {cores()} threads" if device == "cpu" else device
     import torch
 
-    if torch.cuda.is_available(): return f"cuda ({torch.cuda.get_device_name(0)})"
-    return "mps" if torch.backends.mps.is_available() else f"cpu, {torch.get_num_threads()} threads"
+    return f"cuda ({torch.cuda.get_device_name(0)})"
 
 # %% ../../nbs/08_reporting/11_installation.ipynb #dc4c926e
 def preset_words(

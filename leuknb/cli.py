@@ -241,7 +241,7 @@ def extract(
                           help="with --dask: where computed shards are kept (a folder, s3://, gs://, hdfs://)")] = None,
     force: Force = False,
 ) -> None:
-    "Write the features of DATA as Parquet: file_name, label, f0, f1, ... Any number of classes will do, also none."
+    "Write the features of DATA as Parquet: file_name, label, f0, f1, ..."
     from leuknb.features.distributed import is_remote, write_extracted
 
     settings = _settings(data, preset, changes)

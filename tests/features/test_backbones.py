@@ -25,11 +25,11 @@ def test_names_are_kept_for_the_installed_versions_and_listed_without_torch_and_
     assert len(table) > 1000 and table["backbone"].is_unique and len(kept()) == 1
     assert set(table["source"]) == {"package", "torchvision", "foundation", "timm"}
     assert set(table["backbone"]) == {*backbones.backbone_names()}
-    code = ("import sys; from leuknb.features.backbones import backbones; backbones().to_pickle(sys.argv[1]); "
+    code = ("import sys; from leuknb.features.backbones import backbones; backbones().to_parquet(sys.argv[1]); "
             "print(*(m for m in ('torch', 'timm', 'torchvision', 'sklearn') if m in sys.modules))")
     done = subprocess.run([sys.executable, "-c", code, str(own_home / "table")], capture_output=True, text=True)
     assert done.returncode == 0 and not done.stdout.strip(), done.stderr
-    pd.testing.assert_frame_equal(pd.read_pickle(own_home / "table"), table)
+    pd.testing.assert_frame_equal(pd.read_parquet(own_home / "table"), table)
     monkeypatch.setattr(backbones, "package_versions", lambda names: dict.fromkeys(names, "another"))
     assert backbones.backbones().equals(table) and len(kept()) == 2
 

@@ -5,6 +5,7 @@
     run = leuknb.report("my_images")    # a folder with a folder for each class, or a table of files
     run                                 # in a notebook: the headline, warnings, examples, a link to the page
     run.metrics, run.predictions        # every number, every prediction
+    leuknb.rerun("runs/smears").same    # made again from its folder: the same numbers?
     leuknb.audit("my_images")           # copies, leaks, shortcuts, bad pictures
     leuknb.train("my_images", "model").predict(["new.jpg"])
     leuknb.adapt("my_images", "weights.safetensors")    # a pretrained network learns these classes
@@ -17,7 +18,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "report": "reporting.api", "audit": "reporting.api", "train": "reporting.api", "load_model": "reporting.api",
-    "adapt": "reporting.api", "Run": "reporting.api", "inspect": "data.inspection",
+    "adapt": "reporting.api", "rerun": "reporting.api", "Run": "reporting.api", "inspect": "data.inspection",
     "load_dataset": "data.datasets", "Dataset": "data.datasets", "extract": "features.extraction",
     "CNNFeatures": "features.transformer", "evaluate": "evaluation.predict", "Settings": "settings",
     "make_settings": "settings", "InputError": "core",

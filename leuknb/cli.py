@@ -20,8 +20,8 @@ from .warning_codes import warning_line
 
 # %% auto #0
 __all__ = ['app', 'BACKBONE', 'RESEARCH', 'Data', 'Preset', 'Changes', 'Dask', 'ModelFolder', 'Weights', 'Force', 'cache', 'main',
-           'report', 'inspect', 'datasets', 'extract', 'audit', 'train', 'adapt', 'predict', 'export', 'sweep',
-           'ablation', 'backbones', 'synth', 'explore', 'doctor', 'cache_info', 'cache_prune']
+           'report', 'rerun', 'inspect', 'datasets', 'extract', 'audit', 'train', 'adapt', 'predict', 'push', 'export',
+           'sweep', 'ablation', 'backbones', 'synth', 'explore', 'doctor', 'cache_info', 'cache_prune']
 
 # %% ../nbs/11_cli.ipynb #50b68644
 app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -29,7 +29,7 @@ app = typer.Typer(name="leuknb", no_args_is_help=True, pretty_exceptions_enable=
                   help="A folder of blood-smear images in, an executed report out: normal or leukemia? Research use "
                        "only.",
                   epilog="Exit status: 0 done; 1 the run failed; 2 the call or the input was wrong; 3 an audit found "
-                         "something to look at; 130 stopped from the keyboard.")
+                         "something to look at, or a rerun came out differently; 130 stopped from the keyboard.")
 
 _log = logging.getLogger(__name__)
 BACKBONE = Settings().backbone
@@ -42,7 +42,8 @@ Data = Annotated[str,
 Preset = Annotated[str, typer.Option(help="where the settings start: " + ", ".join(PRESETS))]
 Changes = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="change a setting; may be repeated")]
 Dask = Annotated[str | None, typer.Option(help="address of a Dask scheduler, or its scheduler file, to compute there")]
-ModelFolder = Annotated[Path, typer.Argument(help="the folder that leuknb train wrote", show_default=False)]
+ModelFolder = Annotated[str, typer.Argument(help="the folder that leuknb train wrote, or hf:owner/name",
+                                            show_default=False)]
 Weights = Annotated[str | None,
                     typer.Option(help="the backbone's weights file, when the model was trained with a local one")]
 Force = Annotated[bool, typer.Option("--force", help="replace what is there")]
@@ -187,6 +188,26 @@ def report(
     folder = run_report(settings, out or settings.out, force, tell=_tell)
     typer.echo(folder / "report.html")
     if pdf: typer.echo(write_pdf(folder))
+
+# %% ../nbs/11_cli.ipynb #62cfc093
+@app.command()
+def rerun(
+    run: Annotated[Path, typer.Argument(help="the folder of a run", show_default=False)],
+    check: Annotated[bool, typer.Option("--check", help="say whether the same came out, and what differs")] = False,
+    data: Annotated[str | None, typer.Option(help="where the images are now, if they moved")] = None,
+    out: Annotated[Path | None, typer.Option(help="the folder of the rerun; RUN-rerun without it")] = None,
+    force: Force = False,
+) -> None:
+    """Make a report again: the settings of RUN on the same images, which are checked first.
+
+    With --check ends with 3 when something differs.
+    """
+    from leuknb.reporting.rerun import rerun as make_again
+
+    verdict = make_again(run, data, out, force, tell=_tell)
+    if check: typer.echo(verdict)
+    typer.echo(verdict.now / "report.html")
+    if check and not verdict.same: raise typer.Exit(3)
 
 # %% ../nbs/11_cli.ipynb #928bd712
 @app.command()
@@ -376,6 +397,21 @@ def _show_answers(rows, at_once: int = 200) -> None:
     from leuknb.modeling.model import as_shown
 
     while part := list(islice(rows, at_once)): _print_table(as_shown(part).map(escape))
+
+# %% ../nbs/11_cli.ipynb #bbd7eeac
+@app.command()
+def push(
+    model: Annotated[Path, typer.Argument(help="the folder that leuknb train wrote", show_default=False)],
+    name: Annotated[str, typer.Argument(help="owner/name on the Hugging Face hub", show_default=False)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only tell what would go; needs no network")] = False,
+    public: Annotated[bool, typer.Option("--public", help="make a new repository public; private without it")] = False,
+) -> None:
+    "Send a model to the Hugging Face hub, from where leuknb predict hf:owner/name takes it. Needs leuknb\\[hub]."
+    from leuknb.modeling.hub import planned, push as send
+
+    for f in planned(model, name): typer.echo(f"{f.name}: {f.bytes:,} bytes", err=not dry_run)
+    _tell("out_of_fold.csv names every training image: look whether the names tell who the patients are")
+    if not dry_run: typer.echo(send(model, name, public))
 
 # %% ../nbs/11_cli.ipynb #c6408d51
 @app.command()

@@ -121,6 +121,7 @@ class Settings(BaseModel):
     # mistakes and surest images of the holdout that are explained; 0 leaves them out
     cases: Annotated[int, Field(ge=0, le=64)] = 8
     external: str | None = None  # a second set of images, written like `data`, to test on after training on the first
+    authors: list[str] = []  # who made the run, for the RO-Crate: "Ada Byron <https://orcid.org/...>"
     out: str | None = None  # the run folder; None keeps a notebook run in a temporary one
     synthetic: SyntheticSettings = SyntheticSettings()  # the simulator's own knobs
 
@@ -130,7 +131,7 @@ class Settings(BaseModel):
     @classmethod
     def _known_codes(cls, v): return check_codes(v)
 
-    @field_validator("layers", "frames", "views", "augmentations", "classifiers", "subgroups")
+    @field_validator("layers", "frames", "views", "augmentations", "classifiers", "subgroups", "authors")
     @classmethod
     def _no_repeats(cls, v):
         if len(set(v)) != len(v): raise ValueError("must not name anything twice")

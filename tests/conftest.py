@@ -189,6 +189,11 @@ def browser():
         chromium.close()
 
 
+def needs_rocrate() -> None:
+    "Skip the test where run folders are not described: the package rocrate is missing."
+    pytest.importorskip("rocrate", reason="rocrate is not installed")
+
+
 def needs_weasyprint() -> None:
     "Skip the test where no PDF can be made: the package, or the library Pango beneath it, is missing."
     from leuknb.core import InputError

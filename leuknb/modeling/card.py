@@ -13,7 +13,7 @@ from .out_of_distribution import ACCEPTED
 from .conformal import COVERAGE
 
 # %% auto #0
-__all__ = ['SENSITIVITY', 'share_words', 'estimates', 'card']
+__all__ = ['SENSITIVITY', 'TAGS', 'share_words', 'estimates', 'front_matter', 'card', 'card_html']
 
 # %% ../../nbs/07_modeling/03_card.ipynb #22c6bdee
 SENSITIVITY = 0.95  # that the operating point shall reach
@@ -34,6 +34,27 @@ def estimates(
     "Return the metrics that have an interval."
     return {name.replace("_", " "): {"share": v["value"], "ci": v["ci"]} for name, v in metrics.items()
             if isinstance(v, dict) and "value" in v and v.get("ci")}
+
+# %% ../../nbs/07_modeling/03_card.ipynb #44ea2a80
+TAGS = ("leuknb", "hematology", "blood-smear", "leukemia", "image-classification", "research-use-only")
+
+
+def front_matter(
+    content: dict,  # of model.json
+) -> str:  # YAML
+    "Return the facts with which a card on the Hugging Face hub begins, without the lines of dashes around them."
+    from huggingface_hub import EvalResult, ModelCardData
+
+    name = " ".join(str(content["data"]).split()) or "data"
+    found = {k: v for k, v in content["out_of_fold"]["metrics"].items() if isinstance(v, dict) and v.get("ci")
+             and v.get("value") is not None}
+    results = [EvalResult(task_type="image-classification", dataset_type=name, dataset_name=name, metric_type=metric,
+                          metric_value=float(v["value"]), metric_name=f"{metric.replace('_', ' ')}, out of fold, 95 % "
+                          f"interval {v['ci'][0]:.3f} to {v['ci'][1]:.3f}") for metric, v in found.items()]
+    facts = ModelCardData(license="unknown", library_name="leuknb", pipeline_tag="image-classification",
+                          tags=[*TAGS, *(["synthetic"] if content["synthetic"] else [])], metrics=sorted(found),
+                          model_name=f"leuknb: {name}" if results else None, eval_results=results or None)
+    return facts.to_yaml()
 
 # %% ../../nbs/07_modeling/03_card.ipynb #c1f67019
 def _plain_line(text) -> str:
@@ -178,15 +199,38 @@ _LIMITS = ["## Limits", "",
 def card(
     content: dict,  # of model.json
 ) -> str:
-    "Return the model card as Markdown."
+    "Return the model card as Markdown, with the facts for the Hugging Face hub at its head."
     c = content
     drawn = ["**Trained on synthetic images: drawn by a simulator, of no patient. Its numbers say nothing about real "
              "smears.**", ""] if c["synthetic"] else []
     made = ", ".join(f"{k} {v}" for k, v in c["versions"].items() if v)
-    lines = [f"# Model card: {_plain_line(c['data'])}", "",
+    lines = ["---", front_matter(c), "---", "", f"# Model card: {_plain_line(c['data'])}", "",
              "**Research use only. Not a medical device, not for diagnosis or any decision about a patient.**", "",
              *drawn, *_what_it_is(c), *_learned_from(c["dataset"]), *_how_good(c), *_when_silent(c),
              *_audit_lines(c["audit"]), *_LIMITS,
              "## Made with", "", f"{made}. Settings and all numbers: model.json. Out-of-fold scores of every image: "
                                  f"out_of_fold.csv.", ""]
     return "\n".join(lines)
+
+# %% ../../nbs/07_modeling/03_card.ipynb #1cc53ac7
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>Model card</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<style>:root { color-scheme: light dark }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse } code { overflow-wrap: anywhere }
+td, th { padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #8886; text-align: left }</style></head><body><main>
+"""
+
+
+def card_html(
+    markdown: str,  # from `card`
+) -> str:
+    "Return a model card as an HTML page."
+    from nbconvert.filters import markdown_mistune as reader
+
+    text = markdown.split("---\n", 2)[2] if markdown.startswith("---\n") else markdown
+    page = reader.MarkdownWithMath(reader.IPythonRenderer(exclude_anchor_links=True),
+                                   plugins=[reader.import_plugin("table")])  # and no links made of what looks like one
+    return f"{_PAGE}{page.render(text)}\n</main></body></html>\n"

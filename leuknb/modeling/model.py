@@ -26,6 +26,7 @@ from ..features.transformer import CNNFeatures
 from ..classification.estimators import model_name
 from ..evaluation.calibration import Calibrator
 from .persistence import Linear, Manifest, n_classes_of, read_model
+from .hub import model_folder
 from .out_of_distribution import Detector, looks, WHY_UNLIKE
 from .conformal import Conformal
 from .card import estimates, share_words
@@ -185,7 +186,7 @@ class Model:
     @classmethod
     def load(
         cls,
-        path: str | Path,  # the folder that `train` wrote
+        path: str | Path,  # the folder that `train` wrote, or hf:owner/name on the Hugging Face hub
         weights: str | None = None,  # the backbone's weights file, when it was trained with a local one
         device: str = "auto",  # where the network runs
     ) -> Model:
@@ -193,10 +194,11 @@ class Model:
 
         Raises `InputError` for a folder that is not as it was written, or a backbone that is another one.
         """
+        path = model_folder(path)
         manifest, arrays, estimators = read_model(path)
         settings = make_settings(**{**manifest.settings, "weights": weights, "device": device})
         return cls(manifest, _models(manifest, arrays, estimators), _rules(manifest, arrays),
-                   _same_recipe(manifest, settings), Path(path))
+                   _same_recipe(manifest, settings), path)
 
     def __repr__(self) -> str:
         facts = _facts(self.manifest)

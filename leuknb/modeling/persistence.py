@@ -178,8 +178,8 @@ def _trees(classifier):
     for e in np.ravel(getattr(classifier, "estimators_", [])): yield from _trees(e)
 
 # %% ../../nbs/07_modeling/00_persistence.ipynb #d6d84c4b
-SCHEMA = 1  # raised when a model folder is laid out differently
-PARTS = ("CARD.md", "arrays.safetensors", "classifier.skops", "out_of_fold.csv")  # beside model.json
+SCHEMA = 2  # raised when a model folder is laid out differently
+PARTS = ("CARD.html", "CARD.md", "arrays.safetensors", "classifier.skops", "out_of_fold.csv")  # beside model.json
 MOST_JSON, MOST_BYTES = 2**24, 2**31  # of model.json, and of any other file
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -228,7 +228,7 @@ class Manifest(_Strict):
     checks: dict[str, Any]  # measured on held-out patients
     audit: dict[str, Any]  # warnings and remarks
     versions: dict[str, str | None]
-    files: dict[Literal["CARD.md", "arrays.safetensors", "classifier.skops", "out_of_fold.csv"], Part]
+    files: dict[Literal["CARD.html", "CARD.md", "arrays.safetensors", "classifier.skops", "out_of_fold.csv"], Part]
     seal: Digest
 
 # %% ../../nbs/07_modeling/00_persistence.ipynb #f4b4e1e6
@@ -282,7 +282,8 @@ def _consistent(m: Manifest) -> None:
         raise ValueError("its classes, positive class and threshold do not fit together")
     if len(m.calibration) != (1 if two else len(m.classes)):
         raise ValueError("its calibration does not fit its classes")
-    if set(m.files) != set(PARTS) - ({"classifier.skops"} if m.link else set()):
+    absent = ({"classifier.skops"} if m.link else set()) | ({"CARD.html"} if m.layout == 1 else set())
+    if set(m.files) != set(PARTS) - absent:
         raise ValueError("its list of files is not that of a model")
 
 # %% ../../nbs/07_modeling/00_persistence.ipynb #6962d032
@@ -290,7 +291,7 @@ def write_model(
     folder: Path,  # an empty one
     content: dict,  # of model.json, without files and seal
     arrays: dict[str, np.ndarray],
-    texts: dict[str, str],  # CARD.md and out_of_fold.csv
+    texts: dict[str, str],  # CARD.md, CARD.html and out_of_fold.csv
     estimators: bytes | None = None,  # from `pack_estimators`
 ) -> None:
     "Write the files of a model folder; model.json comes last."

@@ -38,7 +38,7 @@ from ..auditing.audit import look_for_copies, run_audit
 from .persistence import as_linear, Linear, model_place, pack_estimators, save_model
 from .out_of_distribution import ACCEPTED, Detector, fit_detector, looks
 from .conformal import Conformal, COVERAGE, fit_conformal, misfit
-from .card import card, SENSITIVITY
+from .card import card, card_html, SENSITIVITY
 
 # %% auto #0
 __all__ = ['PACKAGES', 'Fits', 'scores_by', 'fit_all', 'dataset_looks', 'Rules', 'fit_rules', 'probabilities', 'decided',
@@ -348,7 +348,8 @@ def train(
     warned = audit.warnings if audit else acknowledged([taught] if taught else [], settings.acknowledge)
     content = _content(settings, dataset, who, fits, rules, X.shape[1], metrics, summarise_checks(checked, who), audit,
                        warned)
-    texts = {"CARD.md": card(content), "out_of_fold.csv": _csv(_with_checks(table, who, checked))}
+    page = card(content)
+    texts = {"CARD.md": page, "CARD.html": card_html(page), "out_of_fold.csv": _csv(_with_checks(table, who, checked))}
     save_model(out, content, _arrays(fits, rules), texts,
                None if isinstance(fits.models[0], Linear) else pack_estimators(fits.models))
     return out

@@ -17,7 +17,7 @@ from ..settings import checked_settings, make_settings, Settings
 from ..data.known_sets import with_known_set
 
 # %% auto #0
-__all__ = ['Run', 'report', 'audit', 'train', 'adapt', 'load_model']
+__all__ = ['Run', 'report', 'rerun', 'audit', 'train', 'adapt', 'load_model']
 
 # %% ../../nbs/08_reporting/14_api.ipynb #8b94f586
 class Run:
@@ -105,6 +105,18 @@ def report(
 def _settings(data: str | Path, preset: str, changes: dict) -> Settings:
     return make_settings(preset, **with_known_set({"data": str(data), **changes}))
 
+# %% ../../nbs/08_reporting/14_api.ipynb #186f41a2
+def rerun(
+    run: str | Path | Run,  # a run, or its folder
+    data: str | Path | None = None,  # where the images are now; None: where they were
+    out: str | Path | None = None,  # the folder of the rerun; None: the run's name with -rerun
+    force: bool = False,  # replace a run folder that is there
+):  # leuknb.reporting.rerun.Verdict: `.same`, `.metrics`, `.tables`, `.versions`, `.now`
+    "Make a run again and compare it. Raises `InputError` when the images are not those of the run."
+    from leuknb.reporting.rerun import rerun as make_again
+
+    return make_again(run.folder if isinstance(run, Run) else run, data, out, force)
+
 # %% ../../nbs/08_reporting/14_api.ipynb #249efb10
 def audit(
     data: str | Path,  # a folder of images, or whatever `leuknb audit` takes
@@ -163,7 +175,7 @@ def adapt(
 
 # %% ../../nbs/08_reporting/14_api.ipynb #89430bf9
 def load_model(
-    path: str | Path,  # the folder that `train` wrote
+    path: str | Path,  # the folder that `train` wrote, or hf:owner/name on the Hugging Face hub
     weights: str | None = None,  # the backbone's weights file, when it was trained with a local one
 ):  # leuknb.modeling.model.Model
     "Return a trained model from its folder. Raises `InputError` when it is not as it was written."

@@ -19,7 +19,9 @@ import leuknb
 
 from ..core import check_writable, InputError, LeuknbError, to_json, write_atomic
 from ..settings import Settings
+from ..data.sources import source_of
 from ..classification.estimators import study_classifiers
+from .crate import write_crate
 from .html import asset, page_html, pdf
 
 # %% auto #0
@@ -303,6 +305,7 @@ def run_report(
     try:
         nb = _execute(notebook, _parameters(settings, notebook, beside), beside, tell)
         with write_atomic(beside / "report.html") as f: f.write(to_html(nb, _title(beside)))
+        write_crate(beside)
         beside.chmod(0o755)
         place = out if force else _place(beside, out)
         if force: _replace(beside, out)
@@ -327,7 +330,7 @@ def _parameters(settings: Settings, notebook: Path, folder: Path) -> dict:
 
 def _absolute(data: str) -> str:
     "A path as seen from anywhere; what names another source stays as it is."
-    return data if data == "synthetic" or data.startswith(("kaggle:", "medmnist:")) else os.path.abspath(data)
+    return data if source_of(data) else os.path.abspath(data)
 
 
 def _execute(notebook: Path, values: dict, folder: Path, tell):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings as examples, strategies as st
+from conftest import leuknb_here
 from PIL import Image
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
@@ -102,6 +104,77 @@ def test_the_card_says_what_it_must(model_folder):
                  "Prediction sets that hold the true class", "like the training data", "audit", "Limits",
                  "sensitivity"):
         assert part in text
+
+
+def test_the_card_begins_with_what_the_hub_reads_and_lies_there_as_a_page_too(model_folder):
+    from huggingface_hub import ModelCard
+
+    facts = ModelCard((model_folder / "CARD.md").read_text()).data
+    metrics = json.loads((model_folder / "model.json").read_text())["out_of_fold"]["metrics"]
+    assert (facts.library_name, facts.pipeline_tag, facts.license) == ("leuknb", "image-classification", "unknown")
+    told = {r.metric_type: r.metric_value for r in facts.eval_results}
+    assert told["balanced_accuracy"] == metrics["balanced_accuracy"]["value"] and set(told) == set(facts.metrics)
+    page = (model_folder / "CARD.html").read_text()
+    assert "<h1" in page and "<table>" in page and "default-src 'none'" in page and "library_name" not in page
+    assert not re.search(r"<(script|a|img|link)\b", page) and "Not a medical device" in page
+
+
+class StandIn:
+    "A hub in a folder: what is committed appears in the layout of its library's cache."
+
+    def __init__(self, cache): self.cache, self.made = cache, {}
+
+    def create_repo(self, repo, **how): self.made[repo] = how
+
+    def create_commit(self, repo, operations, **how):
+        root, commit = self.cache / f"models--{repo.replace('/', '--')}", "4f" * 20
+        for part in ("refs", "blobs", f"snapshots/{commit}"): (root / part).mkdir(parents=True)
+        (root / "refs" / "main").write_text(commit)
+        for i, o in enumerate(operations):
+            shutil.copyfile(o.path_or_fileobj, root / "blobs" / str(i))
+            (root / "snapshots" / commit / o.path_in_repo).symlink_to(root / "blobs" / str(i))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    "A stand-in for the hub, whose folder is the cache of its library, which is offline."
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    stand_in = StandIn(cache)
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: stand_in)
+    return stand_in
+
+
+def test_a_model_goes_to_the_hub_and_answers_from_there_as_the_folder_does(model_folder, model, smears, hub, tmp_path):
+    listed = leuknb_here("push", model_folder, "ward7/smears", "--dry-run", cwd=tmp_path)
+    assert listed.returncode == 0 and "model.json: " in listed.stdout and not hub.made
+    assert "names every training image" in listed.stderr
+    sent = leuknb_here("push", model_folder, "ward7/smears", cwd=tmp_path)
+    assert sent.returncode == 0 and sent.stdout == "hf:ward7/smears\n" and hub.made["ward7/smears"]["private"]
+    snapshot = hub.cache / "models--ward7--smears" / "snapshots" / ("4f" * 20)
+    assert (snapshot / "README.md").read_bytes() == (model_folder / "CARD.md").read_bytes()
+    told = leuknb_here("predict", "hf:ward7/smears", smears[0], smears[1], "--out", "p.csv", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    pd.testing.assert_frame_equal(Model.load("hf:ward7/smears").predict(smears[:2]), model.predict(smears[:2]))
+
+
+def test_a_model_of_the_hub_is_checked_like_any_folder_and_what_it_cannot_give_is_told(model_folder, hub, tmp_path,
+                                                                                      monkeypatch):
+    home = tmp_path / "home"
+    monkeypatch.setenv("LEUKNB_HOME", str(home))
+    leuknb_here("push", model_folder, "ward7/smears", "--public", cwd=tmp_path, LEUKNB_HOME=str(home))
+    assert not hub.made["ward7/smears"]["private"]
+    blob = (hub.cache / "models--ward7--smears" / "snapshots" / ("4f" * 20) / "arrays.safetensors").resolve()
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    with pytest.raises(InputError, match="arrays.safetensors of the model was changed"): Model.load("hf:ward7/smears")
+    for name, words in (("hf:ward7/none", "the hub cannot be reached"), ("hf:smears", "write owner/name")):
+        told = leuknb_here("predict", name, "x.png", cwd=tmp_path)
+        assert told.returncode == 2 and words in told.stderr and "Traceback" not in told.stderr
+    def fail(*_, **__): raise PermissionError("401 Unauthorized\nlong story")
+    monkeypatch.setattr(hub, "create_repo", fail)
+    told = leuknb_here("push", model_folder, "ward7/more", cwd=tmp_path)
+    assert told.returncode == 2 and "401 Unauthorized): check the name" in told.stderr and "long" not in told.stderr
 
 
 def test_a_model_shows_what_it_is_on_what_it_was_trained_and_how_good_it_was(model, model_folder):
@@ -286,7 +359,7 @@ def test_a_stowaway_is_noticed(copied):
 
 
 @pytest.mark.parametrize("change, told", [
-    (lambda c: c.update(schema=2), "newer leuknb"),
+    (lambda c: c.update(schema=3), "newer leuknb"),
     (lambda c: c.update(schema=0), "schema"),
     (lambda c: c.update(format="pickle"), "not one of a leuknb model"),
     (lambda c: c.update(surprise=1), "surprise"),

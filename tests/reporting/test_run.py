@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
-from conftest import DRAWN, leuknb, leuknb_here, needs_weasyprint, same_results, SMALL, WORDS
+from conftest import DRAWN, leuknb, leuknb_here, needs_rocrate, needs_weasyprint, same_results, SMALL, WORDS
 from PIL import Image
 
 from leuknb.core import InputError
@@ -32,9 +32,10 @@ def run(small_report):
 def test_the_last_line_is_the_report_and_the_run_folder_is_complete(run):
     printed, page = run
     assert Path(printed.strip().splitlines()[-1]).parts[-3:] == ("runs", "synthetic", "report.html") and page.is_file()
+    needs_rocrate()
     names = {p.name for p in page.parent.iterdir()}
     assert names == {"report.html", "report.ipynb", "metrics.json", "predictions.csv", "dataset.csv", "labels.csv",
-                     "patients.csv", "run.json", "figures"}
+                     "patients.csv", "run.json", "ro-crate-metadata.json", "figures"}
     figures = {p.name for p in (page.parent / "figures").iterdir()}
     assert {f.removesuffix(".png") for f in figures if f.endswith(".png")} == {f.removesuffix(".svg") for f in figures
         if f.endswith(".svg")}
@@ -119,11 +120,12 @@ def test_metrics_follow_schema_2_and_can_be_recomputed_from_the_predictions(run)
 
 
 @pytest.mark.long
-def test_the_same_settings_and_data_give_the_same_bytes_on_one_thread_and_without_a_store(run, tmp_path):
-    done = leuknb("report", *WORDS, *DRAWN, cwd=tmp_path, LEUKNB_HOME=str(tmp_path / "home"), OMP_NUM_THREADS="1",
-                  OPENBLAS_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    same_results(run[1].parent, tmp_path / "runs" / "synthetic")
+def test_a_rerun_on_one_thread_and_without_a_store_gives_the_same_bytes_and_says_so(run, tmp_path):
+    done = leuknb("rerun", run[1].parent, "--check", "--out", "again", cwd=tmp_path, OMP_NUM_THREADS="1",
+                  LEUKNB_HOME=str(tmp_path / "home"), OPENBLAS_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "the same: metrics.json" in done.stdout and "no version changed" in done.stdout
+    same_results(run[1].parent, tmp_path / "again")
 
 
 def test_an_existing_folder_is_refused_and_only_a_run_folder_is_replaced_by_force(run, tmp_path):

@@ -35,7 +35,7 @@ def estimates(
     return {name.replace("_", " "): {"share": v["value"], "ci": v["ci"]} for name, v in metrics.items()
             if isinstance(v, dict) and "value" in v and v.get("ci")}
 
-# %% ../../nbs/07_modeling/03_card.ipynb #44ea2a80
+# %% ../../nbs/07_modeling/03_card.ipynb #c09295a6
 TAGS = ("leuknb", "hematology", "blood-smear", "leukemia", "image-classification", "research-use-only")
 
 
@@ -212,7 +212,7 @@ def card(
                                  f"out_of_fold.csv.", ""]
     return "\n".join(lines)
 
-# %% ../../nbs/07_modeling/03_card.ipynb #1cc53ac7
+# %% ../../nbs/07_modeling/03_card.ipynb #755a19dd
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Model card</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">

@@ -116,6 +116,10 @@ class Settings(BaseModel):
     prevalence: Share | None = None  # of the positive class where the model shall be used; None: as in these images
     # simple and strong models beside the classifiers: the larger class, the best shortcut, gradient boosting
     baselines: bool = True
+    # train the network itself in the folds, too: a new head, the last stage with it, or everything; None leaves it out
+    finetune: Literal["head", "last", "all"] | None = None
+    finetune_seconds: Annotated[float, Field(gt=0)] = 600.0  # of training at most: fewer folds are trained in less
+    finetune_epochs: Count = 30  # passes over the training images of a fold
     audit: bool = True  # look for duplicates, leaks and shortcuts
     acknowledge: list[str] = []  # codes of warnings that were looked into: they stay on the page, marked so
     # mistakes and surest images of the holdout that are explained; 0 leaves them out

@@ -27,7 +27,7 @@ from .onnx import cores
 from .weights import give_head
 
 # %% auto #0
-__all__ = ['TOLD', 'LOGGED', 'network_for', 'number_format', 'Trainer', 'adaptation_place', 'adapt']
+__all__ = ['TOLD', 'LOGGED', 'network_for', 'number_format', 'Trainer', 'all_cores', 'adaptation_place', 'adapt']
 
 # %% ../../nbs/02_features/07c_adaptation.ipynb #6062f789
 def network_for(
@@ -273,7 +273,7 @@ def _checked_half(run: _Run, model, pixels: np.ndarray, tell) -> bool:
 
 
 @contextlib.contextmanager
-def _all_cores():
+def all_cores():
     """Let torch compute on all cores that may be used, and on a GPU only in ways that repeat; its own random numbers
     and threads are put back afterwards.
     """
@@ -315,7 +315,7 @@ def adapt(
     out = adaptation_place(out, force)
     dataset = load_dataset(settings) if dataset is None else dataset
     groups = _own_groups(dataset) if groups is None else groups
-    with _all_cores():
+    with all_cores():
         run = _Run(dataset, groups, settings, out)
         tell(f"{counted(len(run.rows), 'image')} to learn from, {counted(int(run.held.sum()), 'image')} held out")
         pixels = decoded_images(dataset, settings.image_size, settings.frame, settings.pixel_limit)

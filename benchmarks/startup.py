@@ -31,6 +31,7 @@ COMMANDS = {
     "leuknb --version": [LEUKNB, "--version"],
     "leuknb --help": [LEUKNB, "--help"],
     "leuknb doctor": [LEUKNB, "doctor"],
+    "leuknb backbones": [LEUKNB, "backbones"],
 }
 
 

@@ -22,16 +22,16 @@ DARKEST_GLASS = 120  # a frame without any clear glass must not pass its cells f
 
 
 def absorbance(
-    rgb: np.ndarray,  # uint8 [h, w, 3]
-) -> np.ndarray:  # float32 [h, w, 3], 0 for clear glass
+    rgb: np.ndarray,  # uint8 [h, w, channels]
+) -> np.ndarray:  # float32 [h, w, channels], 0 for clear glass
     """Return -log of each channel over the frame's own background.
 
     Beer-Lambert; Ruifrok and Johnston 2001, Anal Quant Cytol Histol 23:291.
     """
     values, out = np.arange(256, dtype=np.float32), np.empty(rgb.shape, np.float32)
-    for c in range(3):  # a channel has 256 values: their logarithms are looked up
+    for c in range(rgb.shape[2]):  # a channel has 256 values: their logarithms are looked up
         glass = np.float32(max(_percentile(rgb[..., c]), DARKEST_GLASS))
-        np.take(-np.log(np.clip((values + 1) / (glass + 1), None, 1)), rgb[..., c], out=out[..., c])
+        out[..., c] = np.take(-np.log(np.clip((values + 1) / (glass + 1), None, 1)), rgb[..., c])
     return out
 
 
@@ -73,25 +73,23 @@ def white_cell(
             f"first")
     from scipy import ndimage
 
-    dye = ndimage.gaussian_filter(absorbance(rgb), (1.5, 1.5, 0))
-    nucleus = _nucleus(dye[..., 0] - 0.5 * dye[..., 2])
+    red, blue = (ndimage.gaussian_filter(absorbance(rgb[..., c : c + 1])[..., 0], 1.5) for c in (0, 2))
+    nucleus = _nucleus(red - 0.5 * blue)
     if not nucleus.any(): return (disc := _disc(SIDE / 6)), disc
-    bluish = dye[..., 0] - 0.75 * dye[..., 2] > 0.06
+    bluish = red - 0.75 * blue > 0.06
     cell = _opened((bluish & _grown(nucleus, 30)) | nucleus, 3) | nucleus
-    parts, _ = ndimage.label(cell)
-    return _filled(np.isin(parts, np.unique(parts[nucleus]))), nucleus
+    parts, n = _parts(cell)
+    return _filled(_chosen(parts, n, parts[nucleus])), nucleus
 
 
 def _nucleus(violet: np.ndarray) -> np.ndarray:
     "The violet blob nearest the centre with the lobes that lie close to it; empty when nothing is violet."
-    from scipy import ndimage
-
-    blobs, n = ndimage.label(_opened(violet > np.clip(otsu(violet, -0.2, 1.2), 0.15, 0.6), 2))
+    blobs, n = _parts(_opened(violet > np.clip(otsu(violet, -0.2, 1.2), 0.15, 0.6), 2))
     if not n: return np.zeros(violet.shape, bool)
-    main = blobs == 1 + int(np.argmax(ndimage.sum(_central(), blobs, range(1, n + 1))))
-    near = _grown(main, 12)
-    lobes = [i for i in np.unique(blobs[near]) if i and ndimage.sum(near, blobs, i) > 0.3 * np.sum(blobs == i)]
-    return _filled(np.isin(blobs, lobes))
+    near = _grown(blobs == 1 + np.argmax(np.bincount(blobs.ravel(), _central().ravel())[1:]), 12)
+    touched, sizes = (np.bincount(of.ravel(), minlength=n + 1) for of in (blobs[near], blobs))
+    lobes = np.flatnonzero(touched > 0.3 * sizes)
+    return _filled(_chosen(blobs, n, lobes[lobes > 0]))
 
 
 @functools.cache
@@ -106,22 +104,34 @@ def _disc(radius: float) -> np.ndarray:
     return np.hypot(y, x) < radius
 
 
-# Growing, opening and filling, as scipy's binary_dilation, binary_opening and binary_fill_holes do with neighbours
-# above, below, left and right, in one pass each.
+# Growing, opening, filling and numbering, as scipy's binary_dilation, binary_opening, binary_fill_holes and label do
+# with neighbours above, below, left and right, in one pass each over no more of the frame than the mask can reach.
+
+def _box(mask: np.ndarray, rim: int = 0) -> tuple[slice, slice]:
+    "The part of the frame that holds a mask, and a rim around it."
+    ends = (np.flatnonzero(mask.any(axis))[[0, -1]] for axis in (1, 0))
+    return tuple(slice(max(int(first) - rim, 0), int(last) + 1 + rim) for first, last in ends)
+
 
 def _grown(mask: np.ndarray, by: int) -> np.ndarray:
     "The places at most `by` steps from a place of the mask."
     from scipy import ndimage
 
-    return ndimage.distance_transform_cdt(~mask, "taxicab") <= by if mask.any() else mask.copy()
+    out = np.zeros_like(mask)
+    if not mask.any(): return out
+    at = _box(mask, by)
+    out[at] = ndimage.distance_transform_cdt(~mask[at], "taxicab") <= by
+    return out
 
 
 def _opened(mask: np.ndarray, by: int) -> np.ndarray:
-    "The mask without what is narrower than `by` steps on either side."
+    "The mask without what is narrower than `by` steps on either side; what lies beyond the frame is outside."
     from scipy import ndimage
 
-    # what lies beyond the frame is outside
-    inside = ndimage.distance_transform_cdt(np.pad(mask, 1), "taxicab")[1:-1, 1:-1] > by
+    inside = np.zeros_like(mask)
+    if not mask.any(): return inside
+    at = _box(mask)
+    inside[at] = ndimage.distance_transform_cdt(np.pad(mask[at], 1), "taxicab")[1:-1, 1:-1] > by
     return _grown(inside, by)
 
 
@@ -129,8 +139,30 @@ def _filled(mask: np.ndarray) -> np.ndarray:
     "The mask with what it encloses."
     from scipy import ndimage
 
-    outside, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
-    return (outside != outside[0, 0])[1:-1, 1:-1]
+    out = mask.copy()
+    if not mask.any(): return out
+    at = _box(mask)
+    outside, _ = ndimage.label(np.pad(~mask[at], 1, constant_values=True))
+    out[at] = (outside != outside[0, 0])[1:-1, 1:-1]
+    return out
+
+
+def _parts(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    "The connected parts of a mask, numbered from 1, and how many there are."
+    from scipy import ndimage
+
+    parts, n = np.zeros(mask.shape, np.int32), 0
+    if not mask.any(): return parts, n
+    at = _box(mask)
+    parts[at], n = ndimage.label(mask[at])
+    return parts, n
+
+
+def _chosen(parts: np.ndarray, n: int, numbers: np.ndarray) -> np.ndarray:
+    "The places of the parts of some numbers."
+    keep = np.zeros(n + 1, bool)
+    keep[numbers] = True
+    return keep[parts]
 
 # %% ../../nbs/01_data/02_segmentation.ipynb #44a0a6a4
 CROP = 224  # pixels a side, of 360, of the square around the cell

@@ -1,0 +1,74 @@
+"""Cells are found by the steps of mathematical morphology, computed over no more of the frame than they can reach."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from leuknb.data import segmentation
+from leuknb.data.segmentation import SIDE, white_cell
+from leuknb.data.synthetic import draw_batch
+from leuknb.settings import SyntheticSettings
+
+
+def masks():
+    "Masks of many shapes, blobs at the rim and the empty and the full one among them."
+    g = np.random.default_rng(0)
+    for share in (0.0, 0.02, 0.3, 0.6, 0.97, 1.0):
+        yield g.random((60, 60)) < share
+        yield ndimage.zoom(g.random((7, 7)), 60 / 7, order=1) < share
+    for y, x in ((0, 0), (59, 59), (0, 30), (30, 59), (30, 30)):
+        one = np.zeros((60, 60), bool)
+        one[y, x] = True
+        yield one
+        yield ndimage.binary_dilation(one, iterations=9) ^ ndimage.binary_dilation(one, iterations=4)
+
+
+MASKS = list(masks())
+
+
+@pytest.mark.parametrize("by", [1, 2, 3, 12, 30, 100])
+def test_growing_and_opening_are_scipys(by):
+    for mask in MASKS:
+        before = mask.copy()
+        np.testing.assert_array_equal(segmentation._grown(mask, by), ndimage.binary_dilation(mask, iterations=by))
+        np.testing.assert_array_equal(segmentation._opened(mask, by), ndimage.binary_opening(mask, iterations=by))
+        np.testing.assert_array_equal(mask, before)
+
+
+def test_filling_numbering_and_choosing_are_scipys():
+    for mask in MASKS:
+        np.testing.assert_array_equal(segmentation._filled(mask), ndimage.binary_fill_holes(mask))
+        parts, n = segmentation._parts(mask)
+        expected, many = ndimage.label(mask)
+        np.testing.assert_array_equal(parts, expected)
+        assert n == many
+        few = np.arange(1, n + 1, 2)
+        np.testing.assert_array_equal(segmentation._chosen(parts, n, few), np.isin(expected, few))
+
+
+def plainly(rgb):
+    "The cell and its nucleus, every step over the whole frame and in scipy's own words."
+    dye = ndimage.gaussian_filter(segmentation.absorbance(rgb), (1.5, 1.5, 0))
+    violet = dye[..., 0] - 0.5 * dye[..., 2]
+    level = np.clip(segmentation.otsu(violet, -0.2, 1.2), 0.15, 0.6)
+    blobs, n = ndimage.label(ndimage.binary_opening(violet > level, iterations=2))
+    if not n: return None
+    main = blobs == 1 + np.argmax(ndimage.sum(segmentation._central(), blobs, range(1, n + 1)))
+    near = ndimage.binary_dilation(main, iterations=12)
+    lobes = [i for i in range(1, n + 1) if near[blobs == i].sum() > 0.3 * (blobs == i).sum()]
+    nucleus = ndimage.binary_fill_holes(np.isin(blobs, lobes))
+    bluish = dye[..., 0] - 0.75 * dye[..., 2] > 0.06
+    cell = (bluish & ndimage.binary_dilation(nucleus, iterations=30)) | nucleus
+    parts, _ = ndimage.label(ndimage.binary_opening(cell, iterations=3) | nucleus)
+    return ndimage.binary_fill_holes(np.isin(parts, np.unique(parts[nucleus]))), nucleus
+
+
+def test_the_cell_is_the_one_that_the_plain_steps_find():
+    frames = list(draw_batch(SyntheticSettings(n_images=8), side=SIDE).rgb)
+    frames += [np.random.default_rng(k).integers(0, 256, (SIDE // 8, SIDE // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+               for k in range(4)]
+    for rgb in frames:
+        for found, expected in zip(white_cell(rgb), plainly(rgb), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    blank = white_cell(np.full((SIDE, SIDE, 3), 255, np.uint8))
+    assert blank[0].any() and np.array_equal(*blank)

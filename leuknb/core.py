@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -22,7 +23,8 @@ from pydantic import BaseModel
 # %% auto #0
 __all__ = ['LeuknbError', 'InputError', 'nearest', 'check_choice', 'counted', 'enumerated', 'rng', 'stream_seed', 'to_json',
            'sha256', 'sha256_file', 'fingerprint', 'umask', 'write_atomic', 'check_writable', 'home',
-           'package_versions', 'progress', 'begins_a_formula', 'cell_text', 'hides_a_formula', 'escaped', 'safe_cell']
+           'package_versions', 'progress', 'announce', 'begins_a_formula', 'cell_text', 'hides_a_formula', 'escaped',
+           'safe_cell']
 
 # %% ../nbs/00a_core.ipynb #82fbc362
 class LeuknbError(Exception):
@@ -210,6 +212,16 @@ def _progress_lines(items, what, total, path):
             told = time.monotonic()
             with open(path, "a", encoding="utf-8") as f:
                 f.write(json.dumps({"what": what, "n": n, "total": total}) + "\n")
+
+# %% ../nbs/00a_core.ipynb #s14c0002
+def announce(
+    text: str,  # empty: nothing is said
+) -> None:
+    "Say a line at once: on the standard error of a terminal, or through `LEUKNB_PROGRESS` inside a report run."
+    if not text: return
+    if path := os.environ.get("LEUKNB_PROGRESS"):
+        with open(path, "a", encoding="utf-8") as f: f.write(json.dumps({"say": text}) + "\n")
+    elif sys.stderr.isatty(): print(text, file=sys.stderr)
 
 # %% ../nbs/00a_core.ipynb #7937a0f9
 # how a text begins that a spreadsheet may compute, or that was marked for it before

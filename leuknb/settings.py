@@ -15,8 +15,8 @@ from .core import check_choice, InputError, nearest
 from .warning_codes import check_codes
 
 # %% auto #0
-__all__ = ['Share', 'Count', 'View', 'Augmentation', 'READING', 'DataSettings', 'PRESETS', 'WITHDRAWN', 'SyntheticSettings',
-           'Settings', 'checked_settings', 'make_settings', 'parse_changes']
+__all__ = ['Share', 'Count', 'View', 'Augmentation', 'READING', 'DataSettings', 'PRESETS', 'AUTO', 'WITHDRAWN',
+           'SyntheticSettings', 'Settings', 'checked_settings', 'make_settings', 'parse_changes']
 
 # %% ../nbs/00c_settings.ipynb #7ad81863
 class SyntheticSettings(BaseModel):
@@ -94,9 +94,11 @@ class Settings(BaseModel):
     params: dict[str, dict[str, Any]] = {}  # parameters by classifier: {"svm": {"C": 0.1}}
     test_size: Share = 0.2  # share of the images held out
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # of splits, fits, augmentation
-    n_splits: Annotated[int, Field(ge=0, le=100_000)] = 200  # random splits of the split lottery; 0 leaves it out
+    # random splits of the split lottery; auto: as many as the spread needs, 200 at most; 0 leaves it out
+    n_splits: Annotated[int, Field(ge=0, le=100_000)] | Literal["auto"] = "auto"
     cv_folds: Annotated[int, Field(ge=2, le=1000)] = 5  # folds of the cross-validation
-    cv_repeats: Annotated[int, Field(ge=0, le=1000)] = 10  # repeats of it; 0 leaves it out
+    # repeats of it; auto: as many as their spread needs, 10 at most; 0 leaves it out
+    cv_repeats: Annotated[int, Field(ge=0, le=1000)] | Literal["auto"] = "auto"
     # the share of abnormal images a threshold shall find, promised and tested on other folds; None tries 0.95 and 0.99
     sensitivity: Share | None = None
     tune: bool = False  # choose parameters inside each training fold
@@ -107,8 +109,8 @@ class Settings(BaseModel):
     blast_share: Share = 0.2
     # columns of the metadata, such as sex,age,scanner: every metric for each of their values
     subgroups: list[str] = []
-    # draws of fewer patients at each size of the learning curve; 0 leaves it out
-    learning_curve: Annotated[int, Field(ge=0, le=100)] = 5
+    # draws of fewer patients at each size of the learning curve; auto: 5, of large sets 2; 0 leaves it out
+    learning_curve: Annotated[int, Field(ge=0, le=100)] | Literal["auto"] = "auto"
     # held-out images that are blurred, darkened, ... in the stress test; 0 leaves it out
     stress: Annotated[int, Field(ge=0, le=1000)] = 16
     # images shown whose label may be wrong; 0 leaves the search out
@@ -160,9 +162,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 # %% ../nbs/00c_settings.ipynb #d9e33aed
+AUTO = ("n_splits", "cv_repeats", "learning_curve")  # settings that take a number or auto
+
+
 def _complaint(error: dict, cls) -> str:
     "One pydantic error as a sentence: the setting, the value, what is accepted, the nearest name."
-    path = [str(p) for p in error["loc"] if not str(p).startswith(("function-", "constrained-"))]
+    path = [str(p) for p in error["loc"] if not str(p).startswith(("function-", "constrained-")) and p != "int"]
     name = ".".join(path)
     if error["type"] == "extra_forbidden":
         names = list((SyntheticSettings if path[0] == "synthetic" and len(path) > 1 else cls).model_fields)
@@ -172,6 +177,7 @@ def _complaint(error: dict, cls) -> str:
         field = cls.model_fields[path[0]].annotation
         hint = nearest(str(error["input"]), [a for t in (field, *get_args(field)) for a in get_args(t)
                                              if isinstance(a, str)])
+    elif path[0] in AUTO: hint = ", or auto"
     return f"setting {name} = {error['input']!r} is not accepted: {error['msg'].lower()}{hint}"
 
 
@@ -181,7 +187,9 @@ def checked_settings(
 ):  # an instance of `cls`
     "Return a model of settings. Raises `InputError` naming each bad value, what is accepted and the nearest name."
     try: return cls(**values)
-    except ValidationError as e: raise InputError("\n".join(_complaint(d, cls) for d in e.errors())) from None
+    except ValidationError as e:
+        told = [d for d in e.errors() if not (d["loc"][0] in AUTO and d["type"] == "literal_error")]
+        raise InputError("\n".join(_complaint(d, cls) for d in told)) from None
 
 
 WITHDRAWN = {"bootstrap": "intervals need no resamples; leave it out"}  # settings that warn and do nothing

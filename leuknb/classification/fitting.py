@@ -264,6 +264,7 @@ def run_folds(
     n_classes: int | None = None,
     n_jobs: int | None = None,  # fits side by side; None takes the cores at hand
     what: str = "fitting",  # said beside the progress bar
+    first: int = 0,  # number of the first split, which enters the seeds
 ) -> list[tuple[int, str, np.ndarray, np.ndarray]]:  # split, name, scores [n_test, n_classes], predicted [n_test]
     """Return the scores and predictions of every classifier on the test rows of every split.
 
@@ -275,9 +276,9 @@ def run_folds(
 
     def one(split, classifier):
         train, test = splits[split]
-        pipeline = fold_pipeline(classifier, rows, y, train, seed, scheme, split, inner, shared)
-        return split, classifier.name, *fold_scores(pipeline, rows, labels, with_copies(train, n, m), test, n_classes,
-                                                    shared)
+        pipeline = fold_pipeline(classifier, rows, y, train, seed, scheme, first + split, inner, shared)
+        told = fold_scores(pipeline, rows, labels, with_copies(train, n, m), test, n_classes, shared)
+        return first + split, classifier.name, *told
 
     with one_thread_each():
         shared = shared_distances(classifiers, rows, n)

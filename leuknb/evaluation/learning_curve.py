@@ -18,6 +18,7 @@ from ..classification.estimators import study_classifiers
 from ..classification.fitting import run_folds
 from ..data.datasets import group_codes
 from .splits import cv_splits
+from .repetitions import curve_draws
 from .predict import LabelledImages, labelled_images, tuning_folds
 from .metrics import auroc_shares
 from .intervals import auroc_model_variance, Estimate, two_sided_quantile, wilson
@@ -89,7 +90,7 @@ def measure_curve(
     """
     who = labelled_images(data, settings, groups)
     small = smaller_folds(who, cv_splits(who.label, who.groups, settings.cv_folds, 1, settings.seed),
-                          settings.learning_curve, settings.seed)
+                          curve_draws(settings, len(X)), settings.seed)
     results = run_folds(X, who.y, [(a, b) for *_, a, b in small], study_classifiers(settings, len(X))[:1],
                         settings.seed, "learning_curve", copies, tuning_folds(who, settings), len(who.classes), n_jobs,
                         "learning from fewer patients")

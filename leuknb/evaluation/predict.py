@@ -5,22 +5,24 @@
 # %% ../../nbs/04_evaluation/01_predict.ipynb #57d1f8fb
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..core import check_choice, InputError, rng
+from ..core import announce, check_choice, InputError, rng
 from ..settings import Settings
 from ..classification.estimators import study_classifiers
 from ..data import datasets
 from ..data.folders import some, words_of
 from ..classification.fitting import run_folds
+from .repetitions import accuracies, first_guess, more_needed, time_told
 from .splits import cv_splits, random_splits
 
 # %% auto #0
 __all__ = ['TESTED', 'CHOSEN', 'made_up_study', 'LabelledImages', 'labelled_images', 'prediction_rows', 'tuning_folds',
-           'predict_splits', 'given_splits', 'predict_given', 'evaluate']
+           'predict_splits', 'given_splits', 'predict_given', 'predict_enough', 'evaluate']
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #a99a2c98
 def made_up_study(
@@ -124,6 +126,7 @@ def predict_splits(
     copies=(),  # augmented copies of X; rows of training images only are used
     n_jobs: int | None = None,  # fits side by side; None takes the cores at hand
     inner=None,  # as `tuning_folds` gives it; None: that of the settings
+    first: int = 0,  # number of the first split, which enters the seeds
 ) -> pd.DataFrame:
     """Return the predictions table of all classifiers of the settings over the splits.
 
@@ -131,9 +134,9 @@ def predict_splits(
     """
     inner = inner or tuning_folds(who, settings, grouped=scheme != "cv_ungrouped")
     results = run_folds(X, who.y, splits, study_classifiers(settings, len(X)), settings.seed, scheme, copies, inner,
-                        len(who.classes), n_jobs, what=f"fitting: {scheme}")
-    parts = [pd.DataFrame(prediction_rows(who, scheme, s, model, splits[s][1], np.round(scores, 9) + 0.0, predicted))
-             for s, model, scores, predicted in results]
+                        len(who.classes), n_jobs, f"fitting: {scheme}", first)
+    parts = [pd.DataFrame(prediction_rows(who, scheme, s, model, splits[s - first][1], np.round(scores, 9) + 0.0,
+                                          predicted)) for s, model, scores, predicted in results]
     return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/04_evaluation/01_predict.ipynb #65862612
@@ -183,6 +186,25 @@ def predict_given(
     inner = (lambda train: [(train, chosen)]) if settings.tune and len(chosen) else None
     return predict_splits(X, who, splits, settings, "given", copies, n_jobs, inner)
 
+# %% ../../nbs/04_evaluation/01_predict.ipynb #s14p0002
+def predict_enough(
+    X: np.ndarray,  # [n, n_features]
+    who: LabelledImages,
+    settings: Settings,
+    scheme: str,  # splits or cv
+    make,  # function of a number, giving the (training, test) indices of so many splits or repeats
+    n_jobs: int | None = None,
+    copies=(),  # augmented copies of X, for training rows only
+) -> pd.DataFrame:  # as `predict_splits`
+    "Return the predictions over as many random splits, or repeats of the cross-validation, as the settings ask for."
+    asked, per = (settings.n_splits, 1) if scheme == "splits" else (settings.cv_repeats, settings.cv_folds)
+    n = first_guess(scheme, settings, len(X)) if asked == "auto" else asked
+    found = predict_splits(X, who, make(n), settings, scheme, copies, n_jobs)
+    while asked == "auto" and (more := more_needed(scheme, settings, len(X), accuracies(found, per))) > n:
+        rest = predict_splits(X, who, make(more)[n * per:], settings, scheme, copies, n_jobs, first=n * per)
+        found, n = pd.concat([found, rest], ignore_index=True), more
+    return found
+
 # %% ../../nbs/04_evaluation/01_predict.ipynb #b5d2ac15
 def evaluate(
     X: np.ndarray,  # [n, n_features], rows in the order of the table
@@ -201,13 +223,17 @@ def evaluate(
     """
     who = labelled_images(data, settings, groups)
     if len(who.label) != len(X): raise InputError(f"{len(X)} rows of features do not fit {len(who.label)} images")
-    s, parts = settings, []
-    parts.append(("holdout", random_splits(who.label, who.groups, 1, s.test_size, s.seed, "holdout")))
-    if s.n_splits: parts.append(("splits", random_splits(who.label, who.groups, s.n_splits, s.test_size, s.seed)))
+    s, start = settings, time.perf_counter()
+    def draw(n): return random_splits(who.label, who.groups, n, s.test_size, s.seed)
+    def deal(n, groups=who.groups): return cv_splits(who.label, groups, s.cv_folds, n, s.seed)
+    def predict(scheme, splits): return predict_splits(X, who, splits, s, scheme, copies, n_jobs)
+
+    tables = [predict("holdout", random_splits(who.label, who.groups, 1, s.test_size, s.seed, "holdout"))]
+    announce(time_told(s, len(X), who.groups is not None, time.perf_counter() - start))
+    if s.n_splits: tables.append(predict_enough(X, who, s, "splits", draw, n_jobs, copies))
     if s.cv_repeats:
-        parts.append(("cv", cv_splits(who.label, who.groups, s.cv_folds, s.cv_repeats, s.seed)))
-        if who.groups is not None:
-            parts.append(("cv_ungrouped", cv_splits(who.label, None, s.cv_folds, s.cv_repeats, s.seed)))
-    tables = [predict_splits(X, who, splits, s, scheme, copies, n_jobs) for scheme, splits in parts]
+        tables.append(predict_enough(X, who, s, "cv", deal, n_jobs, copies))
+        repeats = tables[-1]["split"].nunique() // s.cv_folds
+        if who.groups is not None: tables.append(predict("cv_ungrouped", deal(repeats, None)))
     if s.split == "given": tables.append(predict_given(X, who, data, s, copies, n_jobs))
     return pd.concat(tables, ignore_index=True)

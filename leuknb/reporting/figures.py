@@ -22,12 +22,13 @@ def workflow_steps(
 ) -> list[tuple[str, str]]:  # (step, what it was in this run)
     "Return the steps of the run in words, in their order."
     views = "one view" if len(settings.views) == 1 else f"{len(settings.views)} views averaged"
+    number = "" if settings.n_splits == "auto" else f"{settings.n_splits} "
+    splits = f", {number}random splits" if settings.n_splits else ""
     steps = [("Images", "bytes to RGB, unreadable ones named"), ("Resize", f"{size} x {size} px, bilinear"),
              ("Network", f"{settings.backbone}, pretrained, not retrained"),
              ("Features", f"{n_features:,} numbers per image, {views}"),
              ("Classifiers", ", ".join(map(model_name, settings.classifiers))),
-             ("Test", f"{settings.test_size:.0%} held out" + (f", {settings.n_splits} random splits"
-                                                              if settings.n_splits else ""))]
+             ("Test", f"{settings.test_size:.0%} held out" + splits)]
     if settings.augment: steps.insert(2, ("Augment", f"{settings.augment} per training image, never in a test"))
     return steps
 

@@ -34,11 +34,11 @@ def shaping_code() -> dict[str, str]:
     from leuknb import core
     from leuknb.classification import estimators, fitting
     from leuknb.data.datasets import group_codes, groups
-    from leuknb.evaluation import metrics, permutation, predict, splits
+    from leuknb.evaluation import metrics, permutation, predict, repetitions, splits
 
     parts = [core.rng, core.stream_seed, groups, group_codes, metrics.ratio, metrics.confusion, metrics.one_vs_rest,
              metrics.macro_rates, predict.labelled_images, predict.prediction_rows, predict.predict_splits,
-             predict.evaluate, splits, estimators, fitting, permutation]
+             predict.evaluate, predict.predict_enough, repetitions, splits, estimators, fitting, permutation]
     return {p.__name__: inspect.getsource(p) for p in parts}
 
 # %% ../../nbs/08_reporting/11k_keeping.ipynb #0f5ae303

@@ -228,6 +228,7 @@ class _Watch:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self.path, self.tell, self.section, self.since = path, tell, None, time.perf_counter()
+        self.seen, self.step = 0, ("", self.since, 0)  # lines read; the step, when and where it was first seen
         self.bar = None
         console = Console(stderr=True)
         if console.is_terminal:
@@ -254,13 +255,24 @@ class _Watch:
 
     def follow(self):
         "Read the kernel's progress lines until told to stop."
-        while not self._stop.wait(0.3):
-            lines = self.path.read_text().splitlines() if self.path.exists() else []
-            if not lines or self.bar is None or self.section is None: continue
-            last = json.loads(lines[-1])
-            if last["total"]:
-                self.bar.update(self.task, total=last["total"], completed=last["n"],
-                                how=f"{last['what']} {last['n']}/{last['total']}")
+        while not self._stop.wait(0.3): self.read()
+
+    def read(self):
+        "Say what is new in the progress file: a line to be said, and how far the running step is."
+        lines = self.path.read_text().split("\n")[:-1] if self.path.exists() else []  # the last may be half written
+        new, self.seen = [json.loads(line) for line in lines[self.seen:]], len(lines)
+        for line in new:
+            if "say" in line: (self.bar.console.print if self.bar else self.tell)(line["say"])
+        if new and "say" not in new[-1]: self.show(**new[-1])
+
+    def show(self, what: str, n: int, total: int | None):
+        "Move the bar, with the time that is left at the pace since the step began."
+        if what != self.step[0] or n < self.step[2]: self.step = what, time.perf_counter(), n
+        if not (total and self.bar and self.section): return
+        _, began, before = self.step
+        left = (time.perf_counter() - began) / max(n - before, 1) * (total - n) if n > before else 0
+        how = f"{what} {n}/{total}" + (f", {left // 60:.0f}:{left % 60:02.0f} left" if left > 2 else "")
+        self.bar.update(self.task, total=total, completed=n, how=how)
 
 
 @contextmanager

@@ -351,13 +351,16 @@ def evaluation_sections(study: Study) -> dict:
     """
     from leuknb.evaluation import schemes
     from leuknb.evaluation import permutation
+    from leuknb.evaluation.repetitions import repetitions
 
     s, t, positive = study.settings, study.predictions, study.dataset.positive
     units = study_units(study)
     found = {"holdout": schemes.holdout_metrics(t, positive, len(study.X), s.seed, units)}
-    if s.n_splits: found["splits"] = schemes.splits_metrics(t, positive)
+    if s.n_splits:
+        found["splits"] = schemes.splits_metrics(t, positive) | {"repetitions": repetitions(t, s, "splits")}
     if s.cv_repeats:
-        with study.timed("intervals"): found["cv"] = schemes.cv_metrics(t, positive, "cv", units)
+        with study.timed("intervals"):
+            found["cv"] = schemes.cv_metrics(t, positive, "cv", units) | {"repetitions": repetitions(t, s, "cv")}
     found["patients"] = patients_of(study)
     if s.split == "given":
         parts = study.dataset.usable["split"]

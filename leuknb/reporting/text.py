@@ -19,10 +19,10 @@ from ..evaluation.comparison import comparison_summary, comparison_table
 from .html import list_html, table_html
 
 # %% auto #0
-__all__ = ['HEADINGS', 'NUMBERS', 'SHARED', 'SCHEME_TITLES', 'TEST_WORDS', 'PROBE_WORDS', 'percent', 'span', 'question',
+__all__ = ['HEADINGS', 'NUMBERS', 'SHARED', 'CHOSEN', 'SCHEME_TITLES', 'TEST_WORDS', 'PROBE_WORDS', 'percent', 'span', 'question',
            'data_words', 'with_interval', 'headings', 'models_table', 'models_caption', 'paper_beside',
-           'paper_table_html', 'lottery_words', 'cv_caption', 'grouped_words', 'comparisons_html', 'calibration_table',
-           'threshold_table', 'probe_table', 'audit_findings_html', 'skipped_html']
+           'paper_table_html', 'repetitions_words', 'lottery_words', 'cv_caption', 'grouped_words', 'comparisons_html',
+           'calibration_table', 'threshold_table', 'probe_table', 'audit_findings_html', 'skipped_html']
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
 def percent(
@@ -145,13 +145,33 @@ def paper_table_html(metrics: dict) -> str:
     return table_html(table, f"The paper's numbers are of other images: they stand side by side, and a difference "
                              f"between them says nothing about either.{other_task}")
 
+# %% ../../nbs/08_reporting/02_text.ipynb #s14t0002
+CHOSEN = {"precision": "auto asks for no more", "most": "the most that auto makes",
+          "cost": "the most that auto makes of a set of this size"}
+
+
+def repetitions_words(
+    section: dict,  # splits or cv of metrics.json
+) -> str:  # begins with a space; empty where nothing is known
+    "Return why there are so many splits or repeats, and the standard error of their mean accuracy."
+    found = section.get("repetitions")
+    if not found: return ""
+    what = "split" if "quantiles" in found else "repeat"
+    chosen = CHOSEN.get(found["why"], "as set")
+    known = [e for e in found["mean"].values() if e is not None]
+    if not known: return f" {counted(found['n'], what)} ({chosen})."
+    outer = [e for e in found.get("quantiles", {}).values() if e is not None]
+    ends = f", of the ends of the middle 95 % at most {100 * max(outer):.2f}" if outer else ""
+    return (f" {counted(found['n'], what)} ({chosen}): for no model is the standard error of the mean accuracy over "
+            f"them above {100 * max(known):.2f} points{ends}.")
+
 # %% ../../nbs/08_reporting/02_text.ipynb #f918d8fe
 def lottery_words(metrics: dict) -> str:
     "Return what the random splits say of a single one."
     name, r = next(iter(metrics["splits"]["models"].items()))
     ranges = ", ".join(f"{m.replace('_', ' ')} {_range(r[m])}" for m in ("accuracy", "balanced_accuracy") if m in r)
     return (f"The same images and the same {model_name(name)}, split {counted(metrics['splits']['n_splits'], 'time')}: "
-            f"{ranges}.{_middle(r['accuracy'])}")
+            f"{ranges}.{_middle(r['accuracy'])}{repetitions_words(metrics['splits'])}")
 
 
 def _middle(a: dict) -> str:
@@ -173,7 +193,7 @@ def cv_caption(metrics: dict) -> str:
     kept = cv["kept_apart"]
     units = f"{kept} kept apart, and the units of the intervals" if kept else "every image its own unit"
     return (f"{cv['n_folds']} folds, {counted(cv['n_repeats'], 'repeat')}; {units}. Each metric with its 95 % "
-            f"interval where it has one.")
+            f"interval where it has one.{repetitions_words(cv)}")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c12b0008
 def grouped_words(

@@ -21,6 +21,7 @@ from leuknb.evaluation.metrics import METRICS
 from leuknb.evaluation.schemes import holdout_metrics, splits_metrics
 from leuknb.reporting.html import policy
 from leuknb.reporting.study import DATASET_COLUMNS
+from leuknb.reporting import run as running
 from leuknb.reporting.run import report_notebook, run_report, RunFailed, to_html, write_pdf
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,26 @@ def test_metrics_follow_schema_2_and_can_be_recomputed_from_the_predictions(run)
     assert list(pd.read_csv(folder / "dataset.csv").columns) == DATASET_COLUMNS
     facts = json.loads((folder / "run.json").read_text())
     assert {"settings", "versions", "fingerprint", "git_commit", "timings"} <= set(facts)
+    made = metrics["splits"]["repetitions"], metrics["cv"]["repetitions"]
+    assert [(m["chosen"], m["n"]) for m in made] == [("setting", SMALL["n_splits"]), ("setting", SMALL["cv_repeats"])]
+
+
+def test_what_a_step_announces_is_said_once_and_the_bar_tells_the_time_left(tmp_path):
+    said, lines = [], tmp_path / "lines"
+    watch = running._Watch(lines, said.append)
+    lines.write_text('{"say": "about 3 min"}\n{"what": "fitting", "n": 1, "total": 5}\n{"what": "half')
+    watch.read()
+    watch.read()
+    assert said == ["about 3 min"] and watch.step[0] == "fitting"
+
+    class Bar:
+        def update(self, task, total, completed, how): said.append((total, completed, how))
+
+    watch.bar, watch.task, watch.section = Bar(), 0, "Fitting"
+    watch.step = "fitting", watch.step[1] - 100, 1
+    lines.write_text(lines.read_text().replace("half", 'fitting", "n": 3, "total": 5}\n'))
+    watch.read()
+    assert said[-1][:2] == (5, 3) and re.fullmatch(r"fitting 3/5, 1:4\d left", said[-1][2])
 
 
 @pytest.mark.long

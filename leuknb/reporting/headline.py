@@ -96,7 +96,7 @@ def next_step(settings: Settings, metrics: dict) -> tuple[str, str]:  # (why, th
     if not metrics["dataset"]["n_patients"]:
         return ("Name the patients: in place of COLUMN the column of the table that holds them, folder, or regex:... "
                 "for the path.", again(group="COLUMN"))
-    if "cv" not in metrics: return "Test every image, not only those held out.", again(cv_repeats=10)
+    if "cv" not in metrics: return "Test every image, not only those held out.", again(cv_repeats="auto")
     if _quick(settings):
         return ("Features that told the classes apart better on real cells, at eight passes an image instead of one.",
                 again(**PRESETS["best"]))

@@ -456,6 +456,30 @@ def test_a_download_that_fails_says_what_to_do(monkeypatch):
     with pytest.raises(InputError, match="kaggle:owner/name"): load("kaggle:../../etc")
 
 
+def test_a_version_that_kagglehub_has_in_its_cache_is_read_without_a_network(tmp_path, monkeypatch):
+    pytest.importorskip("kagglehub", reason="kagglehub is not installed")
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    set_ = tmp_path / "datasets" / "ward7" / "smears"  # as kagglehub lays it out
+    two_classes(set_ / "versions" / "3" / "archive")
+    (set_ / "3.complete").touch()
+    d = load("kaggle:ward7/smears/versions/3")
+    assert len(d.usable) == 12 and d.root.is_relative_to(set_ / "versions" / "3")
+
+
+def test_the_table_that_medmnist_ships_is_read_as_it_is(tmp_path, monkeypatch):
+    info = pytest.importorskip("medmnist", reason="medmnist is not installed").INFO["bloodmnist"]
+    monkeypatch.setenv("LEUKNB_HOME", str(tmp_path / "home"))
+    archive = tmp_path / "home" / "medmnist" / "archives" / "bloodmnist.npz"
+    archive.parent.mkdir(parents=True)
+    labels = np.arange(16, dtype=np.uint8)[:, None] % 8
+    pixels = np.arange(16 * 28 * 28 * 3).reshape(16, 28, 28, 3).astype(np.uint8)
+    np.savez(archive, **{f"{split}_images": pixels + k for k, split in enumerate(("train", "val", "test"))},
+             **{f"{split}_labels": labels for split in ("train", "val", "test")})
+    monkeypatch.setitem(info, "MD5", hashlib.md5(archive.read_bytes()).hexdigest())
+    d = load("medmnist:bloodmnist")
+    assert set(d.counts) == set(info["label"].values()) and set(d.counts.values()) == {6}
+
+
 def fake_medmnist(monkeypatch, folder, damaged=False):
     archive = folder / "bloodmnist.npz"
     images = {f"{split}_images": np.stack([np.full((28, 28, 3), 40 * i + 3 * len(split), np.uint8) for i in range(6)])

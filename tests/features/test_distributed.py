@@ -2,8 +2,11 @@
 nobody there.
 """
 
+import contextlib
 import importlib.util
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +18,7 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from leuknb.features import distributed
@@ -248,3 +252,41 @@ def test_only_addresses_with_a_protocol_of_elsewhere_are_remote():
     assert distributed.is_remote("s3://bucket/x") and distributed.is_remote("memory://x")
     assert not any(map(distributed.is_remote, ("smears", "/smears", "file:///smears", "synthetic",
                                                "kaggle:owner/name")))
+
+
+# the queue's srun: starts what follows its options as often as --ntasks says, twice at most
+SRUN = """#!/bin/bash
+n=1
+while [[ $1 == --* ]]; do case $1 in --ntasks=*) n=${1#--ntasks=};; esac; shift; done
+[ "$n" -gt 2 ] && n=2
+for _ in $(seq "$n"); do "$@" & echo $! >> "$STARTED"; done
+wait
+"""
+
+
+@pytest.mark.long
+def test_the_script_for_slurm_in_the_guide_runs_on_a_local_cluster(tmp_path):
+    guide = json.loads((ROOT / "nbs" / "guides" / "07_cluster.ipynb").read_text())
+    text = "".join("".join(c["source"]) + "\n" for c in guide["cells"])
+    script = re.search(r"## SLURM.*?```sh\n(.*?)```", text, re.S)[1]
+    dataset = load_dataset(SETTINGS)
+    (tmp_path / "smears").symlink_to(dataset.root)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "srun").write_text(SRUN)
+    (tmp_path / "bin" / "srun").chmod(0o755)
+    (tmp_path / "job.sh").write_text(script.replace("ib0", "lo").replace("/shared/smears", str(tmp_path / "smears")))
+    for options in ("--interface lo", "--ntasks=31", "extract"): assert options in (tmp_path / "job.sh").read_text()
+    environment = {**os.environ, "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "7", "TMPDIR": str(tmp_path),
+                   "STARTED": str(tmp_path / "started"), "OMP_NUM_THREADS": "1", "LEUKNB_OFFLINE": "1",
+                   "PATH": f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    try:
+        with open(tmp_path / "log", "w") as log:  # a pipe would stay open as long as the scheduler lives
+            done = subprocess.run(["bash", "job.sh"], cwd=tmp_path, env=environment, stdout=log, stderr=log,
+                                  timeout=200)
+    finally:
+        for pid in (tmp_path / "started").read_text().split():
+            with contextlib.suppress(ProcessLookupError): os.kill(int(pid), signal.SIGKILL)
+    assert done.returncode == 0, (tmp_path / "log").read_text()[-2000:]
+    made = pd.read_parquet(tmp_path / "features" / "features.parquet")
+    assert len(made) == 40 and np.array_equal(made.filter(regex=r"^f\d+$").to_numpy(np.float32),
+                                              extract(dataset, make_settings(data=str(tmp_path / "smears"))))

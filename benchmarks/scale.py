@@ -31,6 +31,7 @@ import numpy as np
 from machine import keep, machine, parse
 
 SIZES, WIDE_SIZES = (1_000, 3_000, 10_000, 30_000, 100_000), (1_000, 2_000, 5_000, 10_000, 20_000)
+WHOLE_SIZES = (200, 600, 2_000, 6_000, 20_000)
 DIFFERENT, SIDE, FEATURES = 20_000, 64, 500
 LIMIT = 900  # seconds that a step may take
 NOTES = {"cores": "processor seconds per second on the clock during `default`; images_per_second over cores is the "
@@ -38,6 +39,8 @@ NOTES = {"cores": "processor seconds per second on the clock during `default`; i
          "images": f"mosaics of {2 * SIDE} x {2 * SIDE} pixels, seen by the network at 32 x 32; `default`: drawn "
                    f"smears of the usual size, the default recipe",
          "evaluate": f"{FEATURES} features; the holdout, five folds and their intervals",
+         "whole": f"{FEATURES} features; four classifiers, holdout, and as many splits and repeats as auto makes; "
+                  f"`exponent` is the slope of log(processor seconds) over log(n), nothing subtracted",
          "memory": "peak_mb: all; own_mb: without file pages, sampled"}
 
 
@@ -161,6 +164,19 @@ def step_evaluate(work: Path, n: int, classifier: str) -> dict:
     return m
 
 
+def step_whole(work: Path, n: int) -> dict:
+    "All that a default report fits on so many images: the four classifiers, splits and repeats left to auto."
+    import pandas as pd
+
+    from leuknb.settings import make_settings
+    from leuknb.evaluation.predict import evaluate
+
+    X, y = made_up(n)
+    table = pd.DataFrame({"file_name": [name_of(i) for i in range(n)], "label": np.where(y, "abnormal", "normal")})
+    with measured() as m: predictions = evaluate(X, table, make_settings(positive="abnormal"))
+    return {**m, **predictions.groupby("scheme")["split"].nunique().to_dict()}
+
+
 def made_up(n: int):
     "Features [n, 500] with shared structure, and labels that some of them tell."
     g = np.random.default_rng(0)
@@ -226,8 +242,10 @@ def growth(rows: list[dict]) -> dict:
         n, cpu, own = (np.array([r[k] for r in of], float)
                        for k in ("images", "cpu_seconds", "own_mb" if of[0]["own_mb"] else "peak_mb"))
         more = cpu[1:] - cpu[0] > 0
-        exponent = np.polyfit(np.log(n[1:][more] - n[0]), np.log((cpu[1:] - cpu[0])[more]),
-                              1)[0] if more.sum() > 1 else float("nan")
+        if step == "whole": exponent = np.polyfit(np.log(n), np.log(cpu), 1)[0]  # auto makes fewer splits of more
+        else:
+            exponent = np.polyfit(np.log(n[1:][more] - n[0]), np.log((cpu[1:] - cpu[0])[more]),
+                                  1)[0] if more.sum() > 1 else float("nan")
         found[step] = {"exponent": round(float(exponent), 2), "peak_mb": max(r["peak_mb"] for r in of),
                        "own_mb_for_each_10000": round(float(np.polyfit(n, own, 1)[0] * 10_000), 1)}
     return found
@@ -296,6 +314,9 @@ def run_all(work: Path, quick: bool):
         if n == sizes[2]: found["killed"] = killed(work, n, 3 if quick else 20)
     print(found["killed"], flush=True)
     for n in set(wide) - set(sizes): run_step(work, "list", n)
+    for n in WHOLE_SIZES:
+        found["rows"].append(run_step(work, "whole", max(n // least, 60)))
+        yield found
     for step, *more in (("audit",), *(("evaluate", c) for c in ("svm", "knn", "ensemble", "tree"))):
         for n in wide:
             found["rows"].append(run_step(work, step, n, *more))

@@ -120,7 +120,7 @@ class Settings(BaseModel):
     baselines: bool = True
     # train the network itself in the folds, too: a new head, the last stage with it, or everything; None leaves it out
     finetune: Literal["head", "last", "all"] | None = None
-    finetune_seconds: Annotated[float, Field(gt=0)] = 600.0  # of training at most: fewer folds are trained in less
+    finetune_seconds: Annotated[float, Field(gt=0)] = 600.0  # of training: a fold is begun where it should fit
     finetune_epochs: Count = 30  # passes over the training images of a fold
     audit: bool = True  # look for duplicates, leaks and shortcuts
     acknowledge: list[str] = []  # codes of warnings that were looked into: they stay on the page, marked so

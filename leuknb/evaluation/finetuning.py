@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import check_choice, fingerprint, package_versions, progress, rng, stream_seed
+from ..core import check_choice, fingerprint, package_versions, progress, rng, sha256, stream_seed
 from ..settings import checked_settings, Settings
 from ..plotting import theme
 from ..data.images import decode
@@ -254,7 +254,7 @@ def direct_folds(
         fit = (time.perf_counter() - begun) / len(folds)
         return found.assign(scheme=SCHEME, extraction=read * seconds_per_image(trial.dataset, s), fit=fit)
 
-    shaped = [fingerprint(np.asarray(v).tobytes().hex()) for v in (X, *copies)]
+    shaped = [sha256(np.ascontiguousarray(v).tobytes()) for v in (X, *copies)]
     return trial.keep(fingerprint([trial.key("direct", 0), n_folds, shaped, s.model_dump(include={
         "classifiers", "params", "tune", "seed", *_READING} - {"weights"})]), make)
 

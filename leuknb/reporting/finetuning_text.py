@@ -45,11 +45,11 @@ def _trained(found: dict) -> str:
     share = 100 * found["learning"] / found["weights"]
     allowed = (f"all {found['of_folds']} folds were trained" if found["n_folds"] == found["of_folds"] else
                f"{found['n_folds']} of the {found['of_folds']} folds "
-               f"{'was' if found['n_folds'] == 1 else 'were'} trained, as many as {seconds_words(found['budget'])} "
-               f"allow (finetune_seconds)")
+               f"{'was' if found['n_folds'] == 1 else 'were'} trained, begun as long as the next should fit into "
+               f"{seconds_words(found['budget'])} (finetune_seconds)")
     return (f"Fine-tuning trained {PARTS[found['part']]} (from {found['from']} on, {share:.2g} % of "
             f"{found['weights'] / 1e6:.1f} million weights) by going over the training images "
-            f"{counted(found['epochs'], 'time')}; {allowed}, which test {counted(found['n_images'], 'image')}.")
+            f"{counted(found['epochs'], 'time')}; {allowed}. They test {counted(found['n_images'], 'image')}.")
 
 
 def _saved(found: dict) -> str:
@@ -97,6 +97,6 @@ def finetuning_html(metrics: dict) -> str:
     found, words = metrics["finetune"], list_html(finetuning_words(metrics))
     if not found["n_folds"]: return words
     behind = found["direct"]["balanced_accuracy"]
-    return words + table_html(finetuning_table(metrics), f"Both ways on the {found['n_images']:,} test images of the "
-                              f"same {counted(found['n_folds'], 'fold')}, with 95 % intervals over {behind['n']:,} "
+    return words + table_html(finetuning_table(metrics), f"Both ways on the {found['n_images']:,} test images of "
+                              f"{counted(found['n_folds'], 'fold')}, with 95 % intervals over {behind['n']:,} "
                               f"{escape(behind['units'])}.")

@@ -18,10 +18,11 @@ from .settings import make_settings
 from .data.images import decode, UnreadableImage
 from .data.datasets import Dataset, load_dataset
 from .features.extraction import extract
-from .explanation.evidence import best_evidence, Evidence, evidence_map, LinearScore, neighbours, NotLinear
+from .explanation.evidence import Evidence, neighbours
 from .explanation.plots import draw_evidence, evidence_words
 from .modeling.training import train
 from .modeling.model import LIKE, Model
+from .modeling.reasons import model_evidence
 from .reporting.run import report_notebook
 
 # %% auto #0
@@ -102,38 +103,14 @@ def look(
     row = {**desk.model.predict([rgb]).iloc[0].to_dict(), "file_name": name}
     nearest = _nearest(desk, rgb, k) if desk.training is not None else nothing
     if row["verdict"] != LIKE: return Look(row, rgb, None, "No map: the model gives no answer for this image.", nearest)
-    evidence, how = _evidence(desk, rgb, row["decision"])
+    reference = None if desk.X is None else np.asarray(desk.X, float).mean(0)
+    evidence, how = model_evidence(desk.model, rgb, row["decision"], reference)
     return Look(row, rgb, evidence, how, nearest)
 
 
 def _nearest(desk: Desk, rgb: np.ndarray, k: int) -> pd.DataFrame:
     rows, far = neighbours(desk.model.models[0], desk.X, desk.model.features([rgb])[0], k)
     return desk.training.usable.loc[rows, ["file_name", "label"]].assign(distance=far).reset_index(drop=True)
-
-
-def _evidence(desk: Desk, rgb: np.ndarray, decision: str) -> tuple[Evidence | None, str]:
-    "The evidence for the positive class of two, or for the class that was called."
-    model = desk.model
-    target = model.classes[1] if len(model.classes) == 2 else decision
-    reference = None if desk.X is None else np.asarray(desk.X, float).mean(0)
-    if model.linear is None: return best_evidence(model.models[0], model.settings, rgb, target, reference=reference)
-    try:
-        return evidence_map(_score_of(model, target, rgb), model.settings, rgb,
-                            reference), "Exact: the evidence of all places adds up to the score."
-    except NotLinear as e: return None, f"No map: {e}."
-
-
-def _score_of(model: Model, target: str, rgb: np.ndarray) -> LinearScore:
-    "The weights of the score for a class; where classes are compared in pairs, against the runner-up."
-    linear, classes = model.linear, model.classes
-    if len(classes) == 2: return LinearScore(linear.weight[0], float(linear.bias[0]), target)
-    at = classes.index(target)
-    if linear.link == "identity": return LinearScore(linear.weight[at], float(linear.bias[at]), target)
-    other = next(int(c) for c in np.argsort(-model.scores(model.features([rgb]))[0], kind="stable") if c != at)
-    i, j = min(at, other), max(at, other)
-    pair = sum(len(classes) - 1 - a for a in range(i)) + j - i - 1
-    sign = 1 if at == i else -1
-    return LinearScore(sign * linear.weight[pair], sign * float(linear.bias[pair]), target, classes[other])
 
 # %% ../nbs/10_app.ipynb #9382e7e9
 STYLE = ("border-left:4px solid {};padding:.4rem .8rem;margin:.4rem "

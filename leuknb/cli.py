@@ -174,20 +174,25 @@ def report(
     changes: Changes = [],  # noqa: B006
     out: Annotated[Path | None, typer.Option(help="the run folder; runs/NAME without it")] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="also write report.pdf, to print; needs leuknb\\[pdf]")] = False,
+    browser: Annotated[bool, typer.Option("--open", help="open the page in a browser when it is done")] = False,
     force: Force = False,
 ) -> None:
     """Run the report on DATA and write a run folder: report.html, report.ipynb, metrics.json, predictions.csv,
-    dataset.csv, figures.
+    dataset.csv, figures. It ends with the headline, its interval, the warnings, and where the page lies.
     """
+    from leuknb.reporting.api import Run
     from leuknb.reporting.html import need_weasyprint
     from leuknb.reporting.run import run_report, write_pdf
+    from leuknb.reporting.terminal import headline_lines
 
     settings = _settings(data, preset, changes)
     if pdf: need_weasyprint()
     _tell_layout(settings)
-    folder = run_report(settings, out or settings.out, force, tell=_tell)
-    typer.echo(folder / "report.html")
-    if pdf: typer.echo(write_pdf(folder))
+    run = Run(run_report(settings, out or settings.out, force, tell=_tell))
+    for line in headline_lines(run.metrics, settings): _tell(line)
+    typer.echo(run.page)
+    if pdf: typer.echo(write_pdf(run.folder))
+    if browser and not run.open(): _tell(f"no browser took the page: open {run.page}")
 
 # %% ../nbs/11_cli.ipynb #62cfc093
 @app.command()
@@ -333,11 +338,15 @@ def train(
     force: Force = False,
 ) -> None:
     "Train a model on DATA that can be handed on: safe data, its numbers on held-out patients, and a model card."
+    import json
+
+    from leuknb.modeling.terminal import trained_lines
     from leuknb.modeling.training import train as train_model
 
     settings = _settings(data, preset, changes)
     _tell_layout(settings)
     folder = train_model(settings, out, force, tell=_tell)
+    for line in trained_lines(json.loads((folder / "model.json").read_text(encoding="utf-8")), folder): _tell(line)
     typer.echo(folder / "CARD.md")
 
 # %% ../nbs/11_cli.ipynb #1e624da3
@@ -370,33 +379,45 @@ def adapt(
 def predict(
     model: ModelFolder,
     images: Annotated[list[str], typer.Argument(help="images, or folders with images", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="a CSV for all answers; a table is shown without it")] = None,
+    out: Annotated[Path | None, typer.Option(help="a CSV for all answers; they are shown without it")] = None,
+    page: Annotated[Path | None,
+                    typer.Option("--html", help="also a page of the answers: thumbnails, maps, abstentions")] = None,
     weights: Weights = None,
     force: Force = False,
 ) -> None:
     """Ask a model about images: class, probability, prediction set, and whether the image is like those it was
-    trained on.
+    trained on. Ends with 1 when no image could be read.
     """
     from leuknb.core import progress
     from leuknb.modeling.model import Model, write_predictions
+    from leuknb.modeling.terminal import Tally
+    from leuknb.reporting.prediction_page import PredictionPage
 
-    rows = progress(Model.load(model, weights).predict_stream(images), "predicting")
-    if out is None: _show_answers(rows)
+    asked = Model.load(model, weights)
+    tally, shown = Tally(asked), PredictionPage(asked, page, force) if page else None
+    rows = progress(tally.count(asked.predict_stream(images, *([shown.add] if shown else []))), "predicting")
+    if out is None: _show_answers(rows, asked)
     else:
         typer.echo(f"{out}: " + ", ".join(f"{n:,} {verdict}" for verdict,
                                           n in sorted(write_predictions(rows, out, force).items())))
+    for note in tally.notes(): _tell(note)
+    if shown: typer.echo(shown.write(tally))
     _tell(RESEARCH)
+    if tally.nothing_read:
+        _tell("leuknb: no image could be read")
+        raise typer.Exit(1)
 
 
-def _show_answers(rows, at_once: int = 200) -> None:
-    "Print answers as tables of some length, while they come."
+def _show_answers(rows, model, at_once: int = 200) -> None:
+    "Print answers while they come, some at a time; no line is longer than the terminal is wide."
     from itertools import islice
+    from shutil import get_terminal_size
 
-    from rich.markup import escape
+    from leuknb.modeling.terminal import answer_lines
 
-    from leuknb.modeling.model import as_shown
-
-    while part := list(islice(rows, at_once)): _print_table(as_shown(part).map(escape))
+    width = get_terminal_size().columns if sys.stdout.isatty() else None
+    while part := list(islice(rows, at_once)):
+        for line in answer_lines(part, model, width): typer.echo(line)
 
 # %% ../nbs/11_cli.ipynb #bbd7eeac
 @app.command()

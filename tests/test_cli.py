@@ -1,7 +1,12 @@
 """The other commands, as a user calls them."""
 
+import json
+import re
+import shutil
 import subprocess
 import sys
+import webbrowser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -146,7 +151,9 @@ def test_a_model_is_trained_asked_and_exported_from_the_command_line(tmp_path):
     small = ["--set", "synthetic.n_images=60", "--set", "audit=false", "--set",
              "image_size=64"]
     done = leuknb("train", "synthetic", "--out", "model", *small, cwd=tmp_path)
-    assert done.returncode == 0 and "CARD.md" in done.stdout, done.stderr
+    assert done.returncode == 0 and done.stdout == "model/CARD.md\n", done.stderr
+    assert re.search(r"sensitivity \d+\.\d % \(", done.stderr)
+    assert "leuknb predict model new_images --html" in done.stderr
     assert "ynthetic" in (tmp_path / "model" / "CARD.md").read_text()
     assert leuknb("train", "synthetic", "--out", "model", *small, cwd=tmp_path).returncode == 2
     assert leuknb("synth", "smears", "--n", 6, cwd=tmp_path).returncode == 0
@@ -156,8 +163,18 @@ def test_a_model_is_trained_asked_and_exported_from_the_command_line(tmp_path):
     assert done.returncode == 0 and "research use only" in done.stderr, done.stderr
     answers = pd.read_csv(tmp_path / "answers.csv")
     assert len(answers) == 7 and answers[answers.file_name.str.endswith("broken.png")].verdict.tolist() == ["not read"]
-    shown = leuknb("predict", "model", broken, cwd=tmp_path, COLUMNS="200")
-    assert shown.returncode == 0 and "not read" in shown.stdout
+    shown = leuknb("predict", "model", broken, cwd=tmp_path)
+    assert shown.returncode == 1 and "not read" in shown.stdout and "no image could be read" in shown.stderr
+    strange = tmp_path / "<script>alert(1)<b>.png"
+    strange.write_bytes(b"no image")
+    page = leuknb("predict", "model", "smears/normal", strange, "--html", "answers.html", cwd=tmp_path)
+    assert page.returncode == 0 and page.stdout.endswith("\nanswers.html\n"), page.stderr
+    assert len(page.stdout.splitlines()) == 1 + 3 + 1 + 1  # the heading, a line an image, the page
+    written = (tmp_path / "answers.html").read_text()
+    assert "<script>alert(1)" not in written and "&lt;script&gt;alert(1)&lt;b&gt;.png" in written
+    assert "not a medical device" in written and "data:image/jpeg" in written
+    again = leuknb("predict", "model", "smears/normal", "--html", "answers.html", cwd=tmp_path)
+    assert again.returncode == 2 and "--force" in again.stderr and not again.stdout
     assert leuknb("predict", "model", "smears", "--out", "answers.csv", cwd=tmp_path).returncode == 2
     assert leuknb("predict", "nowhere", "smears", cwd=tmp_path).returncode == 2
     done = leuknb("export", "model", "--onnx", "model.onnx", cwd=tmp_path)
@@ -198,3 +215,21 @@ def test_adapt_writes_weights_that_reports_take_and_that_know_their_images(tmp_p
                         (["smears", "--out", "v.safetensors", "--set", "stepz=3"], "steps")):
         wrong = leuknb("adapt", *call, cwd=tmp_path)
         assert wrong.returncode == 2 and words in wrong.stderr and "Traceback" not in wrong.stderr, call
+
+
+def test_the_end_of_a_report_says_the_number_and_opens_the_page_only_when_asked(tmp_path, small_report, monkeypatch):
+    shutil.copytree(small_report.folder, tmp_path / "made")
+    made, opened = Path("made"), []
+    monkeypatch.setattr("leuknb.reporting.run.run_report", lambda *how, **more: made)
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or len(opened) == 1)
+    plain = leuknb("report", cwd=tmp_path)
+    assert plain.returncode == 0 and plain.stdout == "made/report.html\n" and not opened, plain.stderr
+    headline = json.loads((tmp_path / "made" / "metrics.json").read_text())["headline"]
+    value, (low, high) = headline["estimate"]["value"], headline["estimate"]["ci"]
+    assert f"balanced accuracy {100 * value:.1f} % (95 %: {100 * low:.1f} to {100 * high:.1f} %;" in plain.stderr
+    assert all(w["code"] in plain.stderr for w in headline["warnings"])
+    assert "next: " in plain.stderr and "\n  leuknb report my_images" in plain.stderr
+    asked = leuknb("report", "--open", cwd=tmp_path)
+    assert asked.returncode == 0 and opened == [(tmp_path / "made" / "report.html").as_uri()]
+    assert "no browser" not in asked.stderr
+    assert "no browser took the page: open made/report.html" in leuknb("report", "--open", cwd=tmp_path).stderr

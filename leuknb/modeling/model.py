@@ -33,7 +33,7 @@ from .card import estimates, share_words
 from .training import decided, in_sets, probabilities, Rules, scores_by
 
 # %% auto #0
-__all__ = ['BATCH', 'MOST_PIXELS', 'NO_MATTER', 'LIKE', 'UNLIKE', 'UNREAD', 'SHOWN', 'Model', 'write_predictions', 'as_shown']
+__all__ = ['BATCH', 'MOST_PIXELS', 'NO_MATTER', 'LIKE', 'UNLIKE', 'UNREAD', 'SHOWN', 'Model', 'write_predictions']
 
 # %% ../../nbs/07_modeling/05_model.ipynb #70d4a81f
 BATCH = 64  # images that are looked at together
@@ -272,6 +272,7 @@ class Model:
     def predict_stream(
         self,
         images,  # a path (of an image or a folder), or an iterable of paths, bytes and uint8 arrays [h, w, 3]
+        watch=lambda row, rgb: None,  # called with each answer and its pixels (None: not read), before it is yielded
     ) -> Iterator[dict]:  # one an image, in their order
         """Yield the answers one by one; memory is bounded by the batch, and an image that cannot be read is a row
         that says why.
@@ -283,7 +284,9 @@ class Model:
                 answers = iter(self.answer(self.features([rgb for rgb, _ in good]), np.stack([a for _, a in good]))
                                if good else [])
                 for name, seen, why in batch:
-                    yield {"file_name": name, **next(answers)} if seen is not None else self._unread(name, why)
+                    row = {"file_name": name, **next(answers)} if seen is not None else self._unread(name, why)
+                    watch(row, seen[0] if seen is not None else None)
+                    yield row
 
     def predict(
         self,
@@ -323,13 +326,3 @@ def write_predictions(
 def _with(first, rows):
     yield first
     yield from rows
-
-# %% ../../nbs/07_modeling/05_model.ipynb #a249a4a6
-def as_shown(
-    rows: list[dict],  # of `predict_stream`
-) -> pd.DataFrame:
-    "Return the few columns a person wants to see in a terminal, as text."
-    columns = ["file_name", "verdict", "decision", "probability", "prediction_set", "distance", "why"]
-    text = lambda v: ("" if np.isnan(v) else f"{v:.3g}") if isinstance(v,
-        float) else "".join(c if c.isprintable() else "?" for c in str(v))
-    return pd.DataFrame([{c.replace("_", " "): text(row[c]) for c in columns} for row in rows])

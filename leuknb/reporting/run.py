@@ -25,8 +25,8 @@ from .crate import write_crate
 from .html import asset, page_html, pdf
 
 # %% auto #0
-__all__ = ['MOST_SOCKET', 'to_html', 'write_pdf', 'report_notebook', 'parameter_names', 'data_name', 'run_folder', 'audit_folder',
-           'use_ipc', 'RunFailed', 'run_report']
+__all__ = ['MOST_SOCKET', 'LONG', 'to_html', 'write_pdf', 'report_notebook', 'parameter_names', 'data_name', 'run_folder',
+           'audit_folder', 'use_ipc', 'RunFailed', 'run_report']
 
 # %% ../../nbs/08_reporting/13_run.ipynb #390be7b3
 def to_html(
@@ -220,21 +220,26 @@ def use_ipc() -> None:
     papermill_engines.register(None, OverSockets)
 
 # %% ../../nbs/08_reporting/13_run.ipynb #304e16df
+LONG = 2  # seconds after which a stage gets the bar
+
+
 class _Watch:
-    "What a person sees of a run: which section, how far, how long. Lines when the output is no terminal."
+    "What a person sees of a run: a line for each stage that took its time, and in a terminal one bar for a long one."
 
     def __init__(self, path: Path, tell):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self.path, self.tell, self.section, self.since = path, tell, None, time.perf_counter()
+        self.began = self.since
         self.seen, self.step = 0, ("", self.since, 0)  # lines read; the step, when and where it was first seen
         self.bar = None
         console = Console(stderr=True)
         if console.is_terminal:
-            self.bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[how]}"),
-                                TimeElapsedColumn(), console=console)
-            self.task = None
+            self.bar = Progress(TextColumn("{task.description}", markup=False), BarColumn(),
+                                TextColumn("{task.fields[how]}", markup=False), TimeElapsedColumn(), console=console,
+                                transient=True)
+            self.task = self.bar.add_task("", total=None, how="", visible=False)
         self._stop = threading.Event()
 
     def start(self, cell, cell_index, **_):
@@ -243,26 +248,43 @@ class _Watch:
         if cell.get("cell_type") != "code" or not source.startswith("# "): return
         self.end()
         self.section, self.since = _first_comment(source), time.perf_counter()
-        if self.bar: self.task = self.bar.add_task(self.section, total=None, how="")
+        if self.bar: self.bar.reset(self.task, total=None, description=self.section, visible=False, how="")
 
     def end(self):
         "The running section is over."
         if self.section is None: return
         took = time.perf_counter() - self.since
-        if self.bar: self.bar.update(self.task, total=1, completed=1, how="")
-        elif took >= 0.5: self.tell(f"{self.section}: {took:.1f} s")
+        if self.bar: self.bar.update(self.task, visible=False)
+        if took >= 0.5: self.say(f"{self.section}: {took:.1f} s")
         self.section = None
+
+    def finish(self):
+        "The run is over: the last section, and the time of all."
+        self.end()
+        self.say(f"all sections: {time.perf_counter() - self.began:.1f} s")
+
+    def say(self, line: str):
+        "A line that stays, above the bar where there is one."
+        if self.bar: self.bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else: self.tell(line)
 
     def follow(self):
         "Read the kernel's progress lines until told to stop."
-        while not self._stop.wait(0.3): self.read()
+        while not self._stop.wait(0.3):
+            self.read()
+            self.reveal()
+
+    def reveal(self):
+        "Show the bar when the running section turns out to be long."
+        if self.bar and self.section and time.perf_counter() - self.since > LONG:
+            self.bar.update(self.task, visible=True)
 
     def read(self):
         "Say what is new in the progress file: a line to be said, and how far the running step is."
         lines = self.path.read_text().split("\n")[:-1] if self.path.exists() else []  # the last may be half written
         new, self.seen = [json.loads(line) for line in lines[self.seen:]], len(lines)
         for line in new:
-            if "say" in line: (self.bar.console.print if self.bar else self.tell)(line["say"])
+            if "say" in line: self.say(line["say"])
         if new and "say" not in new[-1]: self.show(**new[-1])
 
     def show(self, what: str, n: int, total: int | None):
@@ -303,7 +325,7 @@ def run_report(
     out: str | Path | None = None,  # the run folder; None: runs/NAME
     force: bool = False,  # replace a run folder that is there
     notebook: Path | None = None,  # another report notebook
-    tell=print,  # called with a line for each finished section, when not on a terminal
+    tell=print,  # called with a line for each section that took half a second, when not on a terminal
 ) -> Path:  # the run folder
     """Run the report and return its folder.
 
@@ -355,7 +377,7 @@ def _execute(notebook: Path, values: dict, folder: Path, tell):
                                         kernel_name="python3", progress_bar=False,
                                         cwd=str(Path.cwd()), on_cell_start=watch.start,
                                         extra_arguments=["--IPKernelApp.log_level=ERROR"])
-        watch.end()
+        watch.finish()
     return nb
 
 

@@ -5,6 +5,8 @@
 # %% ../nbs/00d_plotting.ipynb #181108b8
 from __future__ import annotations
 
+from zlib import crc32
+
 # %% auto #0
 __all__ = ['PALETTE', 'model_colours', 'class_colours', 'theme']
 
@@ -16,11 +18,17 @@ PALETTE = {"normal": "#0173b2", "abnormal": "#de8f05", "svm": "#0173b2", "ensemb
 def model_colours(
     models,  # names of classifiers
 ) -> dict[str, str]:  # name -> colour
-    "Return a colour for every model: its own for the four, the next of the colour-blind palette for others."
+    """Return a colour for every model, the same in every figure: its own for the four; for others one of the
+    colour-blind palette that their name points at, or the next free one where two names point at the same.
+    """
     import seaborn as sns
 
-    spare = iter(sns.color_palette("colorblind", 10).as_hex()[5:] * 10)
-    return {m: PALETTE[m] if m in PALETTE else next(spare) for m in models}
+    spare, found = sns.color_palette("colorblind", 10).as_hex()[5:], {}
+    for m in models:
+        start = crc32(str(m).encode())
+        turns = [spare[(start + k) % len(spare)] for k in range(len(spare))]
+        found[m] = PALETTE.get(m) or next((c for c in turns if c not in found.values()), turns[0])
+    return found
 
 
 def class_colours(

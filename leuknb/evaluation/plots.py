@@ -79,9 +79,12 @@ def plot_reliability(
 
     theme()
     sets = probability if isinstance(probability, dict) else {"": probability}
-    fig, axes = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 4.2), squeeze=False, sharey=True)
+    columns = min(2, len(sets))  # beside one another only as many as a page shows legibly
+    fig, axes = plt.subplots(-(-len(sets) // columns), columns, squeeze=False, sharey=True)
+    fig.set_size_inches(4.2 * columns, 4.2 * len(axes))
     colours = model_colours(sets)
-    for ax, (name, p) in zip(axes[0], sets.items()):
+    for ax in axes.flat[len(sets):]: ax.axis("off")
+    for ax, (name, p) in zip(axes.flat, sets.items()):
         curve = reliability_curve(y, p, n_bins, groups)
         ax.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
         reach = np.abs(curve[["low", "high"]].to_numpy() - curve[["observed"]].to_numpy()).T
@@ -90,7 +93,7 @@ def plot_reliability(
                title=f"{model_name(name)}\nBrier {brier(y, p):.3f}, ECE {ece(y, p, n_bins):.3f} (by chance "
                      f"{ece_by_chance(p, n_bins):.3f})".strip())
         ax.title.set_fontsize(10)
-    axes[0, 0].set_ylabel("share seen positive")
+    for row in axes: row[0].set_ylabel("share seen positive")
     fig.suptitle("Reliability, 95 % intervals" + (" (synthetic data)" if synthetic else ""), fontsize=12)
     return fig
 

@@ -16,14 +16,16 @@ from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..core import InputError, LeuknbError, write_atomic
 from ..data.images import decode
 
 # %% auto #0
-__all__ = ['asset', 'render', 'policy', 'json_block', 'data_uri', 'picture_uri', 'thumbnail_uri', 'figure_html', 'table_html',
-           'list_html', 'refuse_outside', 'contents_html', 'page_html', 'need_weasyprint', 'pdf']
+__all__ = ['asset', 'render', 'page_script', 'page_style', 'policy', 'json_block', 'data_uri', 'picture_uri', 'thumbnail_uri',
+           'figure_html', 'unbroken_html', 'table_html', 'list_html', 'refuse_outside', 'contents_html', 'page_html',
+           'need_weasyprint', 'pdf']
 
 # %% ../../nbs/08_reporting/00_html.ipynb #ea006e11
 @cache
@@ -53,13 +55,23 @@ def render(
     return _environment().get_template(template).render(values | {k: Markup(v) for k, v in (trusted or {}).items()})
 
 # %% ../../nbs/08_reporting/00_html.ipynb #62a20fa9
+def page_script() -> str:
+    "Return the one script of a page: what its parts can do, then what the page can."
+    return asset("live.js") + asset("report.js")
+
+
+def page_style() -> str:
+    "Return the style sheet of a page: how its parts look, then the page around them, in light, dark and on paper."
+    return asset("parts.css") + asset("report.css")
+
+
 def policy(
     script: str | None = None,  # the one script that may run; None: that of all pages
 ) -> str:
     """Return the content security policy of a page: its pictures and styles from inside it, this very script,
     nothing else (W3C CSP level 3).
     """
-    script = asset("report.js") if script is None else script
+    script = page_script() if script is None else script
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri "
             f"'none'; form-action 'none'")
@@ -104,9 +116,11 @@ def thumbnail_uri(
     dataset,  # data.datasets.Dataset
     file_name: str,  # of one of its images
     pixel_limit: int,  # images above it are refused
+    side: int = 144,  # pixels of the longer side at most
+    quality: int = 80,  # of the JPEG
 ) -> str:
     "Return an image of a data set as a thumbnail in a data URI. Raises `UnreadableImage` with the reason."
-    return picture_uri(decode(dataset.read(file_name), pixel_limit))
+    return picture_uri(decode(dataset.read(file_name), pixel_limit), side, quality)
 
 # %% ../../nbs/08_reporting/00_html.ipynb #9879605e
 def figure_html(
@@ -116,7 +130,9 @@ def figure_html(
     alt: str | None = None,  # read aloud instead of the picture; the caption when None
     folder: str | Path | None = None,  # where to keep NAME.png and NAME.svg; None keeps nothing
 ) -> str:  # HTML
-    "Return `fig` as a self-contained HTML figure, and keep it in `folder` as PNG and SVG."
+    """Return `fig` as a self-contained HTML figure, and keep it in `folder` as PNG and SVG. Where it holds no
+    photograph, dark pages show it with light and dark exchanged.
+    """
     import matplotlib.pyplot as plt
 
     fig.draw_without_rendering()  # the layout and its edges, which are the slow part, are found once
@@ -126,8 +142,21 @@ def figure_html(
     if folder is not None:
         for kind, data in (("png", png), ("svg", _rendered(fig, "svg", edges))):
             with write_atomic(Path(folder) / f"{name}.{kind}", "wb") as f: f.write(data)
+    drawn = _is_drawn(fig)
     plt.close(fig)
-    return render("figure.html.j2", name=name, uri=data_uri(png, "png"), alt=alt or caption, caption=caption)
+    return render("figure.html.j2", name=name, uri=data_uri(png, "png"), alt=alt or caption, caption=caption,
+                  drawn=drawn, size=_png_size(png))
+
+
+def _is_drawn(fig) -> bool:
+    "Whether a figure is lines and areas alone, so that its light and dark may be exchanged: it holds no photograph."
+    from matplotlib.image import AxesImage
+
+    return not any(np.ndim(image.get_array()) == 3 for image in fig.findobj(AxesImage))
+
+
+def _png_size(png: bytes) -> tuple[int, int]:  # width and height, which stand in its first block
+    return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
 
 
 def _rendered(fig, kind: str, edges) -> bytes:
@@ -136,17 +165,37 @@ def _rendered(fig, kind: str, edges) -> bytes:
                 metadata={"Date": None} if kind == "svg" else {"Software": None})
     return f.getvalue()
 
+# %% ../../nbs/08_reporting/00_html.ipynb #p15a0001
+_AMOUNT = r"[-+<]?\d[\d.,]*(?:/\d+)?(?: %)?"
+_RANGE = rf"{_AMOUNT}(?: (?:to|of) {_AMOUNT})?"
+_NUMBER = re.compile(rf"{_RANGE}(?: points?)?(?: \({_RANGE}\))?")
+_MISSING = ("", "none", "undefined", "undefined (0/0)", "no interval", "not computed")
+_UNBROKEN = re.compile(rf"\({_RANGE}\)|{_AMOUNT} to {_AMOUNT}|[-+]?\d[\d.,]* %|\d+ x \d+")
+
+
+def unbroken_html(
+    text: str,  # words with numbers in them
+) -> str:  # HTML
+    "Return text escaped, with every interval, rate and frame size kept on one line."
+    return _UNBROKEN.sub(lambda m: f'<span class="whole">{m[0]}</span>', escape(text))
+
 # %% ../../nbs/08_reporting/00_html.ipynb #1b60e97c
 def table_html(
     table: pd.DataFrame,
     caption: str = "",
     decimals: int = 3,  # of numbers that are not whole
 ) -> str:  # HTML
-    "Return a table as HTML, every cell escaped, the index as its first column unless it only counts."
+    """Return a table as HTML, every cell escaped, the index as its first column unless it only counts.
+
+    Raises `ValueError` when a column has no heading.
+    """
+    from markupsafe import Markup
+
     if not (isinstance(table.index, pd.RangeIndex) and table.index.name is None): table = table.reset_index()
     cells = [[_cell(v, decimals) for v in table.iloc[:, i]] for i in range(table.shape[1])]
-    columns = [(name, all(map(_is_number, column))) for name, column in zip(table, cells)]
-    rows = [[(cell, number) for cell, (_, number) in zip(row, columns)] for row in zip(*cells)]
+    if not all(str(name).strip() for name in table): raise ValueError(f"a column without a heading: {[*table]}")
+    columns = [(name, _are_numbers(column)) for name, column in zip(table, cells)]
+    rows = [[(Markup(unbroken_html(cell)), number) for cell, (_, number) in zip(row, columns)] for row in zip(*cells)]
     return render("table.html.j2", caption=caption, columns=columns, rows=rows)
 
 
@@ -157,14 +206,17 @@ def _cell(value, decimals: int) -> str:
     return f"{value:,}" if value == int(value) and not isinstance(value, float) else f"{value:.{decimals}f}"
 
 
-def _is_number(cell: str) -> bool: return cell == "" or bool(re.match(r"[-+<]?\d|undefined|no interval", cell))
+def _are_numbers(column: list[str]) -> bool:
+    "Whether a column is one of numbers to a reader: nothing else in it but words that say a number is missing."
+    told = [cell for cell in column if cell not in _MISSING]
+    return all(map(_NUMBER.fullmatch, told)) and (bool(told) or any(column))
 
 # %% ../../nbs/08_reporting/00_html.ipynb #940a13f8
 def list_html(
     items: list[str],  # sentences
 ) -> str:
-    "Return sentences as an HTML list, each escaped."
-    return "<ul>" + "".join(f"<li>{escape(i)}</li>" for i in items) + "</ul>"
+    "Return sentences as an HTML list, each escaped, no interval broken."
+    return "<ul>" + "".join(f"<li>{unbroken_html(i)}</li>" for i in items) + "</ul>"
 
 # %% ../../nbs/08_reporting/00_html.ipynb #8145c178
 class _Outside(HTMLParser):
@@ -225,7 +277,7 @@ def page_html(
 
     Raises `LeuknbError` if it would ask for an outside address.
     """
-    trusted = {"policy": policy(), "style": asset("report.css"), "script": asset("report.js"),
+    trusted = {"policy": policy(), "style": page_style(), "script": page_script(),
                "contents": contents_html(body), "body": _named_anchors(body)}
     page = render("page.html.j2", trusted, title=title) + "\n"
     refuse_outside(page)

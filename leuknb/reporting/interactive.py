@@ -19,8 +19,8 @@ from .text import HEADINGS, headings, percent, PROBE_WORDS
 from ..core import counted
 
 # %% auto #0
-__all__ = ['STEPS', 'CAUTION', 'PARTS', 'ROWS', 'Steps', 'threshold_steps', 'counts_at', 'threshold_sets', 'threshold_html',
-           'ranked_images', 'verdict', 'images_html', 'alternative']
+__all__ = ['STEPS', 'CAUTION', 'PARTS', 'ROWS', 'LARGE', 'PRINTED', 'Steps', 'threshold_steps', 'counts_at', 'threshold_sets',
+           'threshold_html', 'ranked_images', 'verdict', 'images_html', 'alternative']
 
 # %% ../../nbs/08_reporting/08_interactive.ipynb #4edad054
 STEPS = 1000  # positions of the slider at most
@@ -139,7 +139,9 @@ def _rate_rows(counts: dict[str, int]) -> list[dict]:
              "of": of(m)} for m in PARTS]
 
 # %% ../../nbs/08_reporting/08_interactive.ipynb #39d60613
-ROWS = 200  # images shown at most
+ROWS = 2000  # images shown at most
+LARGE = 200  # of them, the first, with a picture that can be enlarged; the others have a small one
+PRINTED = 25  # on paper
 
 
 def ranked_images(
@@ -200,7 +202,7 @@ def images_html(
     data = json_block("images-data", {"classes": classes, "models": models})
     return render("images.html.j2", {"data": data}, shown=_shown_words(len(first), n, model_name(headline)),
                   models=[(m, model_name(m)) for m in models], classes=[("", "all"), *enumerate(classes)],
-                  scores=_score_words(columns), heads=_heads(columns, dataset), rows=rows, grouped=dataset.grouped)
+                  scores=_score_words(columns), heads=_heads(columns, dataset), rows=rows, grouped=dataset.grouped, printed=PRINTED)
 
 
 def _answers(part: pd.DataFrame, columns: list[str], classes: list[str], positive: str | None) -> dict:
@@ -222,7 +224,7 @@ def _row(i: int, r, answers: dict, classes: list[str], dataset, settings: Settin
     return {"truth": classes.index(r.label), "kind": "wrong" if r.wrong else "fine", "file_name": r.file_name,
             "label": r.label, "group": r.group, "called": classes[answers["called"][i]],
             "verdict": answers["verdict"][i], "scores": answers["scores"][i],
-            "uri": thumbnail_uri(dataset, r.file_name, settings.pixel_limit)}
+            "uri": thumbnail_uri(dataset, r.file_name, settings.pixel_limit, *((144, 80) if i < LARGE else (64, 60)))}
 
 
 def _shown_words(shown: int, n: int, headline: str) -> str:

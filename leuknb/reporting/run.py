@@ -23,6 +23,7 @@ from ..data.sources import source_of
 from ..classification.estimators import study_classifiers
 from .crate import write_crate
 from .html import asset, page_html, pdf
+from .page import page_notebook
 
 # %% auto #0
 __all__ = ['MOST_SOCKET', 'LONG', 'to_html', 'write_pdf', 'report_notebook', 'parameter_names', 'data_name', 'run_folder',
@@ -41,50 +42,7 @@ def to_html(
 
     exporter = HTMLExporter(raw_template=asset("notebook.html.j2"), embed_images=True, mathjax_url="",
                             require_js_url="")
-    return page_html(title, exporter.from_notebook_node(_folded(_setup_last(nb)))[0])
-
-
-def _setup_last(nb):
-    """A copy of the notebook with its `setup` cells behind a heading at the end, and without the parameters
-    papermill replaced.
-    """
-    import nbformat
-
-    def tags(c): return c.metadata.get("tags", [])
-
-    out = nbformat.from_dict(nb)
-    hidden = [c for c in out.cells if "setup" in tags(c) or "injected-parameters" in tags(c)]
-    shown = [c for c in out.cells if not {"setup", "parameters", "injected-parameters"} & set(tags(c))]
-    for c in hidden:
-        # below the heading they now stand under
-        if c.cell_type == "markdown" and c.source.startswith("# "): c.source = f"##{c.source}"
-    heading = nbformat.v4.new_markdown_cell(
-        "## How this was computed\n\nThe parameters of this run and the steps that did the work, in their order. The "
-        "executed notebook beside this page holds the same.")
-    out.cells = shown + ([heading] if hidden else []) + hidden
-    return out
-
-
-def _sections(cells) -> list[list]:
-    "The cells in runs, each from a heading of the second level to the next."
-    starts = [i for i, c in enumerate(cells) if c.cell_type == "markdown" and c.source.startswith("## ")]
-    return [cells[i:j] for i, j in zip(starts, [*starts[1:], len(cells)])]
-
-
-def _folded(nb):
-    "The notebook, where the words of a section that the run left out are folded behind the line that says so."
-    from nbconvert.filters import markdown2html
-
-    for first, *rest in _sections(nb.cells):
-        said = [o.get("data", {}).get("text/html", "") for c in rest for o in c.get("outputs", ())]
-        if len(said) != 1 or 'class="small left-out"' not in said[0]: continue
-        title, _, words = first.source.partition("\n")
-        why = said[0].replace("<p", "<span").replace("</p>", "</span>")
-        # one block of HTML: a blank line inside would end it
-        inside = markdown2html(words.strip()).replace("\n", " ")
-        first.source = f'{title}\n\n<details class="left-out"><summary>{why}</summary>{inside}</details>'
-        for c in rest: c.outputs = []
-    return nb
+    return page_html(title, exporter.from_notebook_node(page_notebook(nb))[0])
 
 # %% ../../nbs/08_reporting/13_run.ipynb #ebee1cb9
 def write_pdf(

@@ -5,6 +5,7 @@
 # %% ../../nbs/08_reporting/12_study.ipynb #9d10e902
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from contextlib import contextmanager
@@ -17,12 +18,13 @@ from ..settings import make_settings, Settings
 from ..evaluation.warnings import headline_scheme, number_warnings
 from .headline import headline_section
 from .provenance import run_facts
+from .live import live_html, part_html
 from .keeping import evaluation_key, kept_section, remembered
 
 # %% auto #0
-__all__ = ['DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'study_units', 'permutation_result', 'comparison_section',
-           'first_repeat', 'calibration_section', 'threshold_section', 'patients_of', 'evaluation_sections',
-           'write_run']
+__all__ = ['DATASET_COLUMNS', 'Study', 'dataset_section', 'show_html', 'enliven', 'folder_words', 'study_units',
+           'permutation_result', 'comparison_section', 'first_repeat', 'calibration_section', 'threshold_section',
+           'patients_of', 'evaluation_sections', 'write_run']
 
 # %% ../../nbs/08_reporting/12_study.ipynb #593f8f58
 @dataclass
@@ -212,17 +214,22 @@ class Study:
         self,
         section: str,  # a section of metrics.json
         how: str,  # the setting that leaves it out
+        add: str = "",  # the setting that adds it, as in "external=FOLDER"
     ) -> bool:
-        "Return whether this run has a section; where it has not, say so on the page."
-        if section not in self.metrics: self.left_out(how)
+        "Return whether this run has a section; where it has not, say so on the page, and how to add it."
+        if section not in self.metrics: self.left_out(how, add)
         return section in self.metrics
 
     def left_out(
         self,
         how: str,  # the setting that left it out, or the reason
+        add: str = "",  # the setting that adds it
     ) -> None:
-        "Say on the page that a section is not part of this run; the page then folds what leads up to it."
-        show_html(f'<p class="small left-out">Not part of this run ({escape(how)}).</p>')
+        """Say on the page that a section is not part of this run, and how to add it; the page then folds what leads
+        up to it.
+        """
+        mend = f" To add it, run again with <code>--set {escape(add)}</code>." if add else ""
+        show_html(f'<p class="small left-out">Not part of this run ({escape(how)}).{mend}</p>')
 
     def show(
         self,
@@ -241,8 +248,11 @@ class Study:
                               self.folder / "figures"))
 
     def save(self) -> None:
-        "Write metrics.json, predictions.csv, dataset.csv, patients.csv, labels.csv and run.json into the run folder."
+        """Write metrics.json, predictions.csv, dataset.csv, patients.csv, labels.csv and run.json into the run folder;
+        in a notebook that is run by hand, say where that lies.
+        """
         write_run(self)
+        if "LEUKNB_PROGRESS" not in os.environ: show_html(folder_words(self.folder))
 
 # %% ../../nbs/08_reporting/12_study.ipynb #c1de94f7
 def dataset_section(dataset) -> dict:
@@ -262,10 +272,23 @@ def _values(dataset, column: str) -> list[str] | None:
 
 # %% ../../nbs/08_reporting/12_study.ipynb #95b0c81e
 def show_html(html: str) -> None:
-    "Show HTML in the notebook."
+    "Show a part of the report in the notebook."
     from IPython.display import HTML, display
 
-    display(HTML(html))
+    if html: display(HTML(part_html(html)))
+
+
+def enliven() -> None:
+    "Bring the page's style, sorting, filtering and threshold into the outputs of this notebook."
+    from IPython.display import HTML, display
+
+    display(HTML(live_html()))
+
+
+def folder_words(folder: Path) -> str:  # HTML
+    "Return where a run lies and what is in it."
+    names = ", ".join(sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir() if p.name[0] != "."))
+    return f"<p>This run lies in <code>{escape(str(folder))}</code>: {escape(names)}.</p>"
 
 # %% ../../nbs/08_reporting/12_study.ipynb #8b1a3120
 def study_units(study: Study) -> str:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -191,17 +192,48 @@ def progress(
     what: str,  # in words: "extracting features"
     total: int | None = None,  # how many; taken from `len(items)` when None
 ):
-    """Yield `items` one by one, telling how far it is: a bar in a terminal (after two seconds), lines in
-    `LEUKNB_PROGRESS` inside a report run.
+    """Yield `items` one by one, telling how far it is: a bar in a terminal or a notebook (after two seconds), lines
+    in `LEUKNB_PROGRESS` inside a report run.
     """
     total = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
     path = os.environ.get("LEUKNB_PROGRESS")
     if path:
         yield from _progress_lines(items, what, total, path)
         return
+    if _in_notebook():
+        yield from _progress_output(items, what, total)
+        return
     from tqdm import tqdm
 
     yield from tqdm(items, desc=what, total=total, delay=2, disable=None, leave=False)
+
+
+def _in_notebook() -> bool:
+    "Whether a Jupyter kernel runs this."
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return hasattr(shell, "kernel")
+
+
+def _progress_output(items, what, total):
+    "A bar in the output of a notebook's cell, drawn after two seconds and gone at the end."
+    from IPython.display import display
+
+    began, told, shown = time.monotonic(), 0.0, None
+    for n, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - began < 2 or now - told < 0.5: continue
+        told, bar = now, {"text/html": _bar_html(what, n, total, now - began), "text/plain": f"{what} {n}/{total or '?'}"}
+        if shown is None: shown = display(bar, raw=True, display_id=True)
+        else: shown.update(bar, raw=True)
+    if shown is not None: shown.update({"text/plain": ""}, raw=True)
+
+
+def _bar_html(what: str, n: int, total: int | None, took: float) -> str:
+    left = f", about {took / n * (total - n):.0f} s left" if total else ""
+    reach = f' max="{total}" value="{n}"' if total else ""
+    return (f'<label>{escape(what)} <progress{reach} style="vertical-align:middle"></progress> '
+            f"{n:,}{f' of {total:,}' if total else ''}{left}</label>")
 
 
 def _progress_lines(items, what, total, path):

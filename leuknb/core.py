@@ -223,7 +223,8 @@ def _progress_output(items, what, total):
         yield item
         now = time.monotonic()
         if now - began < 2 or now - told < 0.5: continue
-        told, bar = now, {"text/html": _bar_html(what, n, total, now - began), "text/plain": f"{what} {n}/{total or '?'}"}
+        words = f"{what} {n}/{total or '?'}"
+        told, bar = now, {"text/html": _bar_html(what, n, total, now - began), "text/plain": words}
         if shown is None: shown = display(bar, raw=True, display_id=True)
         else: shown.update(bar, raw=True)
     if shown is not None: shown.update({"text/plain": ""}, raw=True)

@@ -186,8 +186,8 @@ def examples_table(rows: list[dict]) -> pd.DataFrame:
     def one(r):
         maps = {"of the average image": r["average"], "from inside the cell": r["inside_cell"],
                 "from outside it": r["outside_cell"]} if "average" in r else {}
-        return {"image": short_name(r["file_name"]), "why shown": r["kind"], "truth": r["label"], "called": r["predicted"],
-                "score": r["score"], **maps,
+        return {"image": short_name(r["file_name"]), "why shown": r["kind"], "truth": r["label"],
+                "called": r["predicted"], "score": r["score"], **maps,
                 "nearest training images": ", ".join(n["label"] for n in r["neighbours"])}
 
     return pd.DataFrame([one(r) for r in rows])

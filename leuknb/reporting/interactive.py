@@ -202,7 +202,8 @@ def images_html(
     data = json_block("images-data", {"classes": classes, "models": models})
     return render("images.html.j2", {"data": data}, shown=_shown_words(len(first), n, model_name(headline)),
                   models=[(m, model_name(m)) for m in models], classes=[("", "all"), *enumerate(classes)],
-                  scores=_score_words(columns), heads=_heads(columns, dataset), rows=rows, grouped=dataset.grouped, printed=PRINTED)
+                  scores=_score_words(columns), heads=_heads(columns, dataset), rows=rows, grouped=dataset.grouped,
+                  printed=PRINTED)
 
 
 def _answers(part: pd.DataFrame, columns: list[str], classes: list[str], positive: str | None) -> dict:

@@ -73,7 +73,7 @@ def rerun_html(
     metrics: dict,
 ) -> str:
     "Return how to repeat the run, and what must come out the same."
-    return (f'<pre class="command">{escape(rerun_command(settings))}</pre><p>The same settings on the same images (fingerprint '
-            f"<code>{metrics['dataset']['fingerprint'][:12]}</code>) "
+    return (f'<pre class="command">{escape(rerun_command(settings))}</pre><p>The same settings on the same '
+            f"images (fingerprint <code>{metrics['dataset']['fingerprint'][:12]}</code>) "
             f"write the same bytes of metrics.json, predictions.csv and dataset.csv. Versions, commit and seconds "
             f"stand in run.json.</p>")

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -85,3 +86,20 @@ def test_progress_in_a_run_leaves_lines_that_end_with_the_last_step(tmp_path, mo
 def test_numpy_values_become_plain_json():
     assert to_json({"a": np.float32(0.5), "b": np.array([1, 2]), "c": np.bool_(True),
                     "d": float("nan")}) == '{"a": 0.5, "b": [1, 2], "c": true, "d": null}'
+
+
+def test_a_notebook_shows_a_bar_after_two_seconds_and_clears_it(monkeypatch):
+    import IPython
+    import IPython.display
+
+    from leuknb import core
+
+    shown, clock = [], iter(range(0, 1000))
+    handle = SimpleNamespace(update=lambda data, raw: shown.append(data))
+    monkeypatch.delenv("LEUKNB_PROGRESS", raising=False)
+    monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(kernel=True))
+    monkeypatch.setattr(IPython.display, "display", lambda data, raw, display_id: shown.append(data) or handle)
+    monkeypatch.setattr(core, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert list(core.progress("abcd", "reading <cells>")) == [*"abcd"]
+    assert len(shown) == 4 and shown[-1] == {"text/plain": ""}, "drawn from the second second on, gone at the end"
+    assert 'value="2"' in shown[0]["text/html"] and "reading &lt;cells&gt;" in shown[0]["text/html"]

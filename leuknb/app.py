@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import tempfile
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -26,7 +29,8 @@ from .modeling.reasons import model_evidence
 from .reporting.run import report_notebook
 
 # %% auto #0
-__all__ = ['DEMO', 'STYLE', 'MOST_BYTES', 'Desk', 'open_desk', 'Look', 'look', 'look_words', 'look_figures', 'explorer', 'serve']
+__all__ = ['DEMO', 'STYLE', 'MOST_BYTES', 'MOST_IMAGES', 'DROPPED', 'ZONE', 'Desk', 'open_desk', 'Look', 'look', 'look_words',
+           'look_figures', 'explorer', 'serve']
 
 # %% ../nbs/10_app.ipynb #a03f6de5
 # a few seconds of training
@@ -169,6 +173,21 @@ def _nearest_figure(seen: Look, desk: Desk):
 
 # %% ../nbs/10_app.ipynb #ff6e9390
 MOST_BYTES = 100_000_000  # of one file that is chosen
+MOST_IMAGES = 20  # answered at once
+# a dropped file takes the way of a chosen one: the upload button's own input gets it instead of being clicked
+DROPPED = """event.preventDefault(); this.classList.remove('over');
+const kind = HTMLInputElement.prototype, files = event.dataTransfer.files;
+kind.click = function () { this.files = files; this.dispatchEvent(new Event('change')); };
+try { this.closest('.leuknb-drop').querySelector('.widget-upload').click(); } finally { delete kind.click; }"""
+ZONE = f"""<style>
+.leuknb-page{{max-width:60rem;margin:auto;font-family:system-ui,sans-serif}}
+.leuknb-zone{{border:2px dashed #767676;border-radius:8px;padding:1.4rem;text-align:center;line-height:1.4}}
+.leuknb-zone.over{{border-color:#0173b2;background:#0173b21f}}
+.leuknb-drop .widget-upload{{height:2.2rem;border-radius:5px}}
+</style>
+<div class="leuknb-zone" ondragover="event.preventDefault(); this.classList.add('over')"
+ ondragleave="this.classList.remove('over')" ondrop="{DROPPED}">
+Drop images here</div>"""
 
 
 def explorer(
@@ -177,23 +196,41 @@ def explorer(
     "Return the page as a widget. Raises `InputError` when ipywidgets is missing."
     try: import ipywidgets as w
     except ImportError: raise InputError("ipywidgets is not installed: pip install 'leuknb[explore]'") from None
-    upload = w.FileUpload(accept="image/*", multiple=False, description="Choose an image",
+    upload = w.FileUpload(accept="image/*", multiple=True, description="Choose images",
                           layout=w.Layout(width="16rem"))
     examples = w.Dropdown(options=[("or a training image ...", ""), *_examples(desk)], layout=w.Layout(width="22rem"))
-    said, pictures = w.HTML(f"<p>{_about(desk)}</p>"), w.VBox([])
+    answers = w.VBox([])
 
-    def show(content: bytes, name: str) -> None:
-        said.value = "<p>looking ...</p>"
-        seen = look(desk, content, name) if len(content) <= MOST_BYTES else None
-        said.value = look_words(seen,
-                                desk) if seen else f"<p>{escape(name)} is larger than {MOST_BYTES // 1_000_000} MB</p>"
-        pictures.children = [w.Image(value=png, format="png", layout=w.Layout(max_width="100%", width="fit-content"))
-                             for png in _pngs(look_figures(seen, desk) if seen else [])]
+    def show(files: list[tuple[bytes, str]]) -> None:
+        done = []
+        for content, name in files[:MOST_IMAGES]:
+            answers.children = [*done, w.HTML(f"<p>looking at {escape(name)} ...</p>")]
+            done.append(_answer_box(w, desk, content, name))
+        answers.children = [*done, *_left_out(w, len(files))]
 
-    upload.observe(lambda change: [show(bytes(f["content"]), f["name"]) for f in change["new"]], "value")
-    examples.observe(lambda change: change["new"] and show(desk.training.read(change["new"]), change["new"]), "value")
-    return w.VBox([w.HBox([upload, examples] if desk.training is not None else [upload],
-                          layout=w.Layout(flex_flow="row wrap")), said, pictures])
+    upload.observe(lambda change: show([(bytes(f["content"]), f["name"]) for f in change["new"]]), "value")
+    examples.observe(lambda change: change["new"] and show([(desk.training.read(change["new"]), change["new"])]),
+                     "value")
+    row = w.HBox([upload, examples] if desk.training is not None else [upload], layout=w.Layout(flex_flow="row wrap"))
+    zone = w.VBox([w.HTML(ZONE), row]); zone.add_class("leuknb-drop")
+    page = w.VBox([w.HTML(f"<p>{_about(desk)}</p>"), zone, answers]); page.add_class("leuknb-page")
+    return page
+
+
+def _answer_box(w, desk: Desk, content: bytes, name: str):
+    "The answer for one image: words, then pictures."
+    if len(content) > MOST_BYTES:
+        return w.VBox([w.HTML(f"<p>{escape(name)} is larger than {MOST_BYTES // 1_000_000} MB</p>")])
+    seen = look(desk, content, name)
+    return w.VBox([w.HTML(look_words(seen, desk)),
+                   *(w.Image(value=png, format="png", layout=w.Layout(max_width="100%", width="fit-content"))
+                     for png in _pngs(look_figures(seen, desk)))])
+
+
+def _left_out(w, n: int) -> list:
+    "A line on the images that were not looked at; nothing when all were."
+    if n <= MOST_IMAGES: return []
+    return [w.HTML(f"<p>{n - MOST_IMAGES:,} more are not looked at: leuknb predict takes any number.</p>")]
 
 
 def _examples(desk: Desk, n: int = 3) -> list[tuple[str, str]]:
@@ -224,9 +261,9 @@ def serve(
     data: str | None = None,
     port: int = 8866,
     browser: bool = True,  # open one
+    tell=print,  # called with a line that says where the page is
 ) -> int:  # Voila's exit status
     "Serve the page until stopped. Raises `InputError` for what is no model, or when Voila is missing."
-    import os
     import subprocess
     import sys
     from importlib.util import find_spec
@@ -235,13 +272,21 @@ def serve(
     if model is not None: Model.load(model)  # what is wrong with it is said here, not on the page
     named = {"LEUKNB_MODEL": os.path.abspath(model) if model else "",
              "LEUKNB_MODEL_DATA": os.path.abspath(data) if data and os.path.exists(data) else data or ""}
-    call = [sys.executable, "-m", "voila", str(report_notebook("explore")), "--Voila.ip=127.0.0.1",
-            f"--Voila.tornado_settings={_only_itself()}", f"--port={port}", *([] if browser else ["--no-browser"])]
-    return subprocess.run(call, env={**os.environ, **named}, check=False).returncode
+    with tempfile.TemporaryDirectory(prefix="leuknb-") as folder:
+        (Path(folder) / "voila.json").write_text(json.dumps(_voila_settings(port, browser)))
+        call = [sys.executable, "-m", "voila", str(report_notebook("explore")),
+                f"--Voila.config_file_paths={folder}"]
+        tell(f"the page is served at http://127.0.0.1:{port}/, to this machine only; Ctrl+C stops it")
+        return subprocess.run(call, env={**os.environ, **named}, check=False).returncode
 
 
-def _only_itself() -> str:
-    "Voila's settings that let the page load from this machine only: its template names fonts on a public server."
-    return str({"headers": {
-        "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: ws://127.0.0.1:*; "
-                                   "frame-ancestors 'self'"}})
+def _voila_settings(port: int, browser: bool) -> dict:
+    """Voila's settings: to this machine only, and from this machine only (its template names fonts on a public server);
+    of itself it tells errors.
+    """
+    policy = ("default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob: ws://127.0.0.1:*; frame-ancestors 'self'")
+    settings = {"headers": {"Content-Security-Policy": policy}, "ws_ping_interval": 0}  # no network to keep awake
+    # other users of the machine cannot read sockets in the file system
+    kernels = {} if os.name == "nt" else {"KernelManager": {"transport": "ipc"}}
+    return {"Voila": {"ip": "127.0.0.1", "port": port, "open_browser": browser, "log_level": "ERROR",
+                      "tornado_settings": settings}, **kernels}

@@ -548,7 +548,7 @@ def explore(
     """
     from leuknb.app import serve
 
-    status = serve(model, data, port, browser)
+    status = serve(model, data, port, browser, _tell)
     if status: raise typer.Exit(status)
 
 # %% ../nbs/11_cli.ipynb #b8940f8c

@@ -17,6 +17,13 @@ pytestmark = pytest.mark.long
 # instead of the stored values, so that it takes seconds
 SMALL = {"n_splits": "20", "cv_repeats": "1", "permutations": "50"}
 
+# two files as a browser hands them to a drop
+DROP = """() => {
+    const all = new DataTransfer();
+    for (const name of ["dropped one.png", "dropped two.png"]) all.items.add(new File(["no image"], name));
+    return all;
+}"""
+
 
 def free_port() -> int:
     with socket.socket() as s:
@@ -110,9 +117,9 @@ def test_the_page_that_explores_a_model_answers_an_example_and_refuses_what_is_n
     pytest.importorskip("ipywidgets", reason="ipywidgets is not installed: leuknb[explore]")
     port = free_port()
     (tmp_path / "<b>notes.png").write_text("no image")
+    said = open(tmp_path / "said", "w")  # noqa: SIM115
     server = subprocess.Popen([sys.executable, "-c", "from leuknb.cli import main; main()", "explore", "--port",
-                               str(port), "--no-browser"], cwd=tmp_path, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL,
+                               str(port), "--no-browser"], cwd=tmp_path, stdout=said, stderr=said,
                               env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
     try:
         page = browser.new_page(viewport={"width": 900, "height": 900})
@@ -124,7 +131,7 @@ def test_the_page_that_explores_a_model_answers_an_example_and_refuses_what_is_n
             try: socket.create_connection(("127.0.0.1", port), timeout=1).close(); break
             except OSError: time.sleep(0.5)
         page.goto(f"http://127.0.0.1:{port}/", timeout=240_000, wait_until="commit")
-        button = page.get_by_role("button", name="Choose an image")
+        button = page.get_by_role("button", name="Choose images")
         button.wait_for(timeout=300_000)
         page.locator("select").select_option(index=1)
         page.get_by_text("probability of abnormal").wait_for(timeout=120_000)
@@ -136,8 +143,18 @@ def test_the_page_that_explores_a_model_answers_an_example_and_refuses_what_is_n
         chooser.value.set_files(tmp_path / "<b>notes.png")
         page.get_by_text("not an image of an accepted format").wait_for(timeout=120_000)
         assert page.get_by_text("<b>notes.png").count() == 1  # written as text
+        assert page.get_by_text("Run All").count() == 0
+        dropped = page.evaluate_handle(DROP)
+        page.locator(".leuknb-zone").dispatch_event("drop", {"dataTransfer": dropped})
+        page.get_by_text("dropped one.png").wait_for(timeout=120_000)
+        page.get_by_text("dropped two.png").wait_for(timeout=120_000)
+        wait(lambda: page.get_by_text("not an image of an accepted format").count() == 2, 120)
+        assert page.get_by_text("<b>notes.png").count() == 0  # the answers of before are gone
+        with page.expect_file_chooser(): button.click()  # the button still is one
         outside = [u for u in asked if not u.startswith((f"http://127.0.0.1:{port}", "data:", "blob:"))]
         assert not outside
         page.close()
     finally:
-        os.killpg(server.pid, 15); server.wait(timeout=30)
+        os.killpg(server.pid, 15); server.wait(timeout=30); said.close()
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert lines == [f"the page is served at http://127.0.0.1:{port}/, to this machine only; Ctrl+C stops it"]

@@ -15,7 +15,7 @@ import leuknb
 import typer
 
 from .core import check_choice, check_writable, InputError, LeuknbError
-from .settings import checked_settings, make_settings, parse_changes, PRESETS, Settings
+from .settings import checked_settings, make_settings, parse_changes, PRESETS, Settings, with_preset_params
 from .warning_codes import warning_line
 
 # %% auto #0
@@ -56,7 +56,8 @@ def _settings(data: str, preset: str, changes: list[str]):
         from leuknb.data.known_sets import with_known_set
 
         changed = with_known_set(changed)
-    settings = make_settings(preset, **{"data": data, **changed})
+    settings = make_settings(preset, **{"data": data, **with_preset_params(check_choice(preset, PRESETS, "preset"),
+                                                                           changed)})
     _log.info("preset %s, settings that differ from the defaults: %s", preset,
               settings.model_dump_json(exclude_defaults=True))
     return settings

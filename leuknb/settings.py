@@ -15,8 +15,8 @@ from .core import check_choice, InputError, nearest
 from .warning_codes import check_codes
 
 # %% auto #0
-__all__ = ['Share', 'Count', 'View', 'Augmentation', 'READING', 'DataSettings', 'PRESETS', 'AUTO', 'WITHDRAWN',
-           'SyntheticSettings', 'Settings', 'checked_settings', 'make_settings', 'parse_changes']
+__all__ = ['Share', 'Count', 'View', 'Augmentation', 'READING', 'DataSettings', 'LITE0', 'PRESETS', 'AUTO', 'WITHDRAWN',
+           'SyntheticSettings', 'Settings', 'checked_settings', 'with_preset_params', 'make_settings', 'parse_changes']
 
 # %% ../nbs/00c_settings.ipynb #7ad81863
 class SyntheticSettings(BaseModel):
@@ -27,7 +27,8 @@ class SyntheticSettings(BaseModel):
     n_abnormal: Annotated[int, Field(ge=0)] | None = None
     images_per_patient: Annotated[int, Field(ge=1)] = 5  # images of one person, which share stain and cell traits
     n_microscopes: Annotated[int, Field(ge=1, le=3)] = 3  # each with its own frame size, colour and blur
-    difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5  # 0: blasts look nothing like normal cells; 1: just like them
+    # 0: blasts look nothing like normal cells; 1: just like them
+    difficulty: Annotated[float, Field(ge=0, le=1)] = 0.65
     # 0: microscope independent of label; 1: it gives the label away
     confounding: Annotated[float, Field(ge=0, le=1)] = 0.0
     # planted copies (exact, re-encoded, rotated, flipped, resized, cropped) among the images
@@ -73,7 +74,7 @@ class Settings(BaseModel):
     backbone: str = "efficientnet_lite0"  # the pretrained network; `leuknb backbones` lists them
     weights: str | None = None  # a local weights file instead of the backbone's own
     layers: list[str] = []  # named layers to read; empty takes the backbone's last before its classifier
-    pooling: Literal["mean", "max", "flatten", "covariance"] = "mean"  # how a feature map becomes a vector
+    pooling: Literal["mean", "max", "flatten", "covariance", "moments"] = "mean"  # how a feature map becomes a vector
     # where maps are pooled: everywhere, or inside the white cell (found by its stain)
     region: Literal["image", "cell"] = "image"
     # what the network sees: the image, a square around the white cell, or both side by side
@@ -152,13 +153,16 @@ DataSettings = create_model("DataSettings", __config__=Settings.model_config, __
                             **{n: (Settings.model_fields[n].annotation, Settings.model_fields[n]) for n in READING})
 
 # %% ../nbs/00c_settings.ipynb #4950efe0
+LITE0 = ("leuknb_lite0", "efficientnet_lite0")  # networks of one form, whose middle layers the preset demo reads
+_DEMO: dict[str, Any] = {
+    "backbone": "leuknb_lite0", "layers": ["blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6"],
+    "pooling": "moments", "region": "cell", "frames": ["cell"], "params": {"svm": {"C": 0.3, "blocks": "all"}}}
 PRESETS: dict[str, dict[str, Any]] = {
-    "demo": {},
+    "demo": _DEMO,
+    "imagenet": {},
     "paper": {"backbone": "alexnet", "layers": ["fc7"], "image_size": 227, "augment": 1, "test_size": 0.2,
               "engine": "torch", "precision": "float32"},
-    "best": {"layers": ["blocks.2", "blocks.4"], "pooling": "covariance", "region": "cell", "frames": ["whole", "cell"],
-             "views": ["identity", "fliplr", "flipud", "transpose"],
-             "params": {"svm": {"C": 1.0, "blocks": [820, 6328, 820, 6328]}}},  # columns of each layer in each frame
+    "best": {**_DEMO, "frames": ["whole", "cell"]},
 }
 
 # %% ../nbs/00c_settings.ipynb #d9e33aed
@@ -195,11 +199,29 @@ def checked_settings(
 WITHDRAWN = {"bootstrap": "intervals need no resamples; leave it out"}  # settings that warn and do nothing
 
 
+def _preset(name: str, changes: dict) -> dict:
+    "What a preset sets beside changes: `demo` reads layers that only networks of one form have."
+    fits = name != "demo" or changes.get("backbone", LITE0[0]) in LITE0
+    return PRESETS[name] if fits else PRESETS["imagenet"]
+
+
+def with_preset_params(
+    preset: str,  # of `PRESETS`
+    changes: dict,  # for `make_settings`
+) -> dict:  # the same, parameters that are not named as the preset sets them
+    "Return changes that reach inside `params` as they are meant: what is not named stays the preset's."
+    named, before = changes.get("params"), _preset(preset, changes).get("params", {})
+    if not isinstance(named, dict): return changes
+    return {**changes, "params": {**before, **{c: {**before.get(c, {}), **p} if isinstance(p, dict) else p
+                                               for c, p in named.items()}}}
+
+
 def make_settings(
-    preset: str = "demo",  # demo, paper or best
+    preset: str = "demo",  # demo, imagenet, paper or best
     **changes,  # settings that differ from the preset
 ) -> Settings:
-    """Return the `Settings` of a preset with changes.
+    """Return the `Settings` of a preset with changes. A backbone that has not the layers of `demo` is read as by
+    `imagenet`.
 
     Raises `InputError` naming each bad value, what is accepted and the nearest name. A withdrawn setting warns.
     """
@@ -207,7 +229,7 @@ def make_settings(
     for name in WITHDRAWN.keys() & changes.keys():
         warnings.warn(f"setting {name!r} is withdrawn: {WITHDRAWN[name]}", FutureWarning, stacklevel=2)
     changes = {name: value for name, value in changes.items() if name not in WITHDRAWN}
-    return checked_settings(Settings, **{**PRESETS[preset], **changes})
+    return checked_settings(Settings, **{**_preset(preset, changes), **changes})
 
 # %% ../nbs/00c_settings.ipynb #8996031c
 def _value(text: str, is_list: bool, is_text: bool):

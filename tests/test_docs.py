@@ -83,7 +83,7 @@ def test_every_public_function_is_described_with_its_parameters(site):
             assert f'id="{name.lower()}"' in page, name
     row = page[page.index('id="cnnfeatures"'):]
     row = row[row.index("<table"): row.index("</table>")]
-    for said in ("pooling", "of maps: mean, max, flatten, covariance", "image_size", "what it is"): assert said in row
+    for said in ("pooling", "of maps: mean, max, flatten, covariance, moments", "image_size", "what it is"): assert said in row
     assert 'href="../source/features/extraction.html#L-' in page and (site / "source" / "features"
         / "extraction.html").read_text().count('id="L-') > 100
 

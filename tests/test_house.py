@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from leuknb.reporting.run import parameter_names, report_notebook
-from leuknb.settings import Settings
+from leuknb.settings import make_settings, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = sorted((ROOT / "nbs" / "reports").glob("*.ipynb"))
@@ -88,7 +88,7 @@ def test_the_parameters_cell_of_the_report_and_settings_name_the_same_things_wit
     exec(source(cell), scope)  # noqa: S102
     values = {k: v for k, v in scope.items() if not k.startswith("__")}
     assert list(values) == list(Settings.model_fields) == parameter_names(report_notebook())
-    assert values == Settings().model_dump()
+    assert values == make_settings().model_dump()
 
 
 def test_a_report_notebook_defines_no_function_and_no_class():

@@ -29,7 +29,8 @@ def seen_before(
     if card is None: return None
     exact, near = seen_exactly(card.seen, dataset.usable["sha256"].tolist()), None
     if facts is not None: near = int(np.sum(seen_nearly(card.seen, facts.prints, facts.thumbs) & ~exact))
-    return {"data": card.facts["data"]["name"], "n_images": card.facts["data"]["n_images"],
+    data = card.facts["data"]
+    return {"data": data["source"] or data["name"], "n_images": data["n_images"],
             "exact": int(exact.sum()), "near": near}
 
 

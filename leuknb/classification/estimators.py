@@ -19,9 +19,9 @@ from sklearn.svm import LinearSVC, SVC
 from ..core import check_choice, InputError, nearest
 
 # %% auto #0
-__all__ = ['FOUR', 'BOOST', 'OTHERS', 'MODEL_NAMES', 'MANAGED', 'GRIDS', 'PRIMAL', 'BlockScaler', 'block_widths', 'model_name',
-           'accepted_params', 'with_seed', 'make_classifier', 'class_scores', 'scores', 'tuning_grid', 'Classifier',
-           'study_classifier', 'study_classifiers']
+__all__ = ['FOUR', 'BOOST', 'OTHERS', 'MODEL_NAMES', 'MANAGED', 'ALL', 'GRIDS', 'PRIMAL', 'BlockScaler', 'block_widths',
+           'model_name', 'accepted_params', 'with_seed', 'make_classifier', 'class_scores', 'scores', 'tuning_grid',
+           'Classifier', 'study_classifier', 'study_classifiers']
 
 # %% ../../nbs/03_classification/00_estimators.ipynb #4ab46ff7
 class BlockScaler(StandardScaler):
@@ -110,6 +110,9 @@ def _recipe(name: str, params: dict) -> tuple[str, dict, list]:
     return path, {**defaults, **params}, before
 
 
+ALL = "all"  # the `blocks` of a scaler for which all columns are one block
+
+
 def _scaler(name: str, scaled: bool, blocks) -> list:
     "The step before the classifier: a list of none or one."
     if blocks is None: return [("scale", StandardScaler())] if scaled else []
@@ -117,12 +120,13 @@ def _scaler(name: str, scaled: bool, blocks) -> list:
         raise InputError(
             f"blocks are not accepted for classifier {name!r}, whose features are not standardised: set standardize to "
             f"true, or leave blocks out")
+    if isinstance(blocks, str) and blocks == ALL: return [("scale", BlockScaler())]
     whole = isinstance(blocks, (list, tuple)) and all(isinstance(b, (int, np.integer)) and not isinstance(b, bool)
                                                       and b > 0 for b in blocks)
     if not (whole and len(blocks)):
         raise InputError(
             f"blocks = {blocks!r} of classifier {name!r} is not accepted: give the widths of blocks of columns, such "
-            f"as [820, 6328]")
+            f"as [820, 6328], or {ALL}")
     return [("scale", BlockScaler(blocks))]
 
 # %% ../../nbs/03_classification/00_estimators.ipynb #2f6b8d15

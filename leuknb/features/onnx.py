@@ -56,7 +56,7 @@ def has_onnx() -> bool:
 ENGINES = ("torch", "onnx")
 PRECISIONS = ("float32", "bfloat16")
 # networks measured to be faster as a graph, and how many images a pass had then
-COMPILED = {"efficientnet_lite0": 4, "resnet18": 4, "alexnet": 16}
+COMPILED = {"leuknb_lite0": 4, "efficientnet_lite0": 4, "resnet18": 4, "alexnet": 16}
 GRAPH_BATCH = 4  # of other networks
 TORCH_BATCH = 8
 HOLDS_BFLOAT16 = ("alexnet", "resnet18")  # their features stayed within a cosine of 0.999 of float32

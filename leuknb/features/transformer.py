@@ -34,7 +34,7 @@ class CNNFeatures(TransformerMixin, BaseEstimator):
         self,
         backbone: str = DEFAULT_BACKBONE,  # a name that `backbones` lists
         layers=(),  # names of layers, set side by side; empty: the last features before the classifier
-        pooling: str = "mean",  # of maps: mean, max, flatten, covariance
+        pooling: str = "mean",  # of maps: mean, max, flatten, covariance, moments
         region: str = "image",  # where maps are pooled: over the image, or inside the white cell
         frames=("whole",),  # what the network sees, set side by side: whole, cell (a square around it)
         views=("identity",),  # symmetries of the image whose features are averaged

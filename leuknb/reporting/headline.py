@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from ..core import counted
-from ..settings import PRESETS, READING, Settings
+from ..settings import make_settings, PRESETS, READING, Settings
 from ..warning_codes import acknowledged, unacknowledged
 from ..classification.estimators import model_name
 from ..auditing.adapted import seen_warning
@@ -91,7 +91,7 @@ def next_step(settings: Settings, metrics: dict) -> tuple[str, str]:  # (why, th
     if metrics["dataset"]["synthetic"]:
         return "Your own images: a folder, with its name in place of my_images.", "leuknb report my_images"
     if found & {"LKB1", "LKB2"}:
-        reading = Settings().model_copy(update={k: getattr(settings, k) for k in KEPT})
+        reading = make_settings().model_copy(update={k: getattr(settings, k) for k in KEPT})
         return "Look at what the audit found, picture by picture.", rerun_command(reading, "audit")
     if not metrics["dataset"]["n_patients"]:
         return ("Name the patients: in place of COLUMN the column of the table that holds them, folder, or regex:... "
@@ -108,7 +108,7 @@ def next_step(settings: Settings, metrics: dict) -> tuple[str, str]:  # (why, th
 
 def _quick(settings: Settings) -> bool:
     "Whether the features are those of the quick default."
-    return all(getattr(settings, k) == getattr(Settings(), k) for k in ("backbone", *PRESETS["best"]))
+    return all(getattr(settings, k) == v for k, v in PRESETS["demo"].items())
 
 # %% ../../nbs/08_reporting/10a_headline.ipynb #c12d0020
 RATES = ("sensitivity", "specificity")  # beside the number

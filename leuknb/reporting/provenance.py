@@ -16,10 +16,10 @@ from pathlib import Path
 import leuknb
 
 from ..core import package_versions
-from ..settings import PRESETS, Settings
+from ..settings import make_settings, PRESETS, Settings
 
 # %% auto #0
-__all__ = ['PACKAGES', 'git_commit', 'run_facts', 'rerun_command', 'rerun_html']
+__all__ = ['PACKAGES', 'USUAL', 'git_commit', 'run_facts', 'rerun_command', 'rerun_html']
 
 # %% ../../nbs/08_reporting/10_provenance.ipynb #ace8690f
 def git_commit() -> str | None:
@@ -49,21 +49,28 @@ def run_facts(
             "timings": study.timings}
 
 # %% ../../nbs/08_reporting/10_provenance.ipynb #110029fb
+USUAL = next(iter(PRESETS))  # the preset of a command that names none
+
+
+def _changed(settings: Settings, preset: str) -> dict:
+    "The settings that differ from those that a preset gives to the same backbone, and the backbone where it differs."
+    usual = make_settings(preset, backbone=settings.backbone).model_dump(mode="json")
+    found = {k: v for k, v in settings.model_dump(mode="json").items() if k not in ("data", "out") and v != usual[k]}
+    if settings.backbone == make_settings(preset).backbone: return found
+    return {"backbone": settings.backbone, **found}
+
+
 def rerun_command(
     settings: Settings,
     verb: str = "report",  # or another command that takes data and settings: audit, train
 ) -> str:
     "Return the command line that repeats a run: its data and every setting that is not the default."
-    changed = {k: v for k, v in settings.model_dump(mode="json").items() if k not in ("data", "out")
-               and v != Settings.model_fields[k].get_default()}
-    preset = next((p for p, s in PRESETS.items() if s and all(settings.model_dump()[k] == v for k, v in s.items())),
-                  None)
-    if preset: changed = {k: v for k, v in changed.items() if PRESETS[preset].get(k) != v}
+    preset, changed = min(((p, _changed(settings, p)) for p in PRESETS), key=lambda found: len(found[1]))
     if "synthetic" in changed:
         usual = Settings().synthetic.model_dump()
         changed |= {f"synthetic.{k}": v for k, v in changed.pop("synthetic").items() if v != usual[k]}
     words = ["leuknb", verb, *([] if settings.data == "synthetic" else [settings.data]),
-             *(["--preset", preset] if preset else [])]
+             *([] if preset == USUAL else ["--preset", preset])]
     for k, v in changed.items(): words += ["--set", f"{k}={v if isinstance(v, str) else json.dumps(v)}"]
     return shlex.join(words)
 

@@ -44,7 +44,7 @@ def cells(tmp_path_factory):
                      for p in sorted((source / label).iterdir())])
     seen = load_dataset(make_settings(data=str(folder_of(sets[0], tmp_path_factory.mktemp("seen")))))
     data = {"name": "seen", "fingerprint": seen.fingerprint, "classes": seen.counts, "n_images": 40,
-            "n_patients": None, "licence": "CC BY 4.0", "source": "here", "synthetic": False}
+            "n_patients": None, "licence": "CC BY 4.0", "source": None, "synthetic": False}
     weights = write_adapted(tmp_path_factory.mktemp("weights") / "w.safetensors",
                             load_backbone(describe("efficientnet_lite0")).state_dict(),
                             Card({**FACTS, "data": data}, seen_images(seen)))
@@ -92,8 +92,10 @@ def test_the_audit_warns_first_and_not_with_the_network_as_it_comes(cells, tmp_p
     audit = run_audit(dataset, settings.model_copy(update={"weights": weights}))
     assert audit.warnings[0]["code"] == "LKB106" and audit.exit_code == 3
     assert audit.metrics["adapted_on"]["exact"] == len(seen)
-    plain = run_audit(dataset, settings)
+    plain = run_audit(dataset, settings.model_copy(update={"backbone": "efficientnet_lite0"}))
     assert "LKB106" not in {w["code"] for w in plain.warnings} and "adapted_on" not in plain.metrics
+    usual = run_audit(dataset, settings)  # its weights carry a card, and never saw these
+    assert "LKB106" not in {w["code"] for w in usual.warnings} and usual.metrics["adapted_on"]["near"] == 0
 
 
 def test_a_training_says_so_and_its_card_carries_it_with_and_without_an_audit(cells, tmp_path):

@@ -141,12 +141,10 @@ def test_blocks_of_another_width_are_refused_with_the_mend():
         make_classifier("svm", blocks=[1, 10]).fit(X, Y)
 
 
-def test_the_preset_s_blocks_are_the_widths_of_its_layers():
-    best = PRESETS["best"]
-    channels = {"blocks.2": 40, "blocks.4": 112}
-    names = [f"{frame}:{layer}_{i}" for frame in best["frames"] for layer in best["layers"]
-             for i in range(channels[layer] * (channels[layer] + 1) // 2)]
-    assert block_widths(names) == best["params"]["svm"]["blocks"]
+def test_the_presets_weigh_all_columns_alike_however_many_there_are():
+    for preset in ("demo", "best"):
+        scaler = make_classifier("svm", **PRESETS[preset]["params"]["svm"]).fit(X, Y)["scale"]
+        assert np.isclose((scaler.transform(X) ** 2).sum(1).mean(), 1)
 
 
 def test_every_classifier_of_the_paper_has_one_name_for_people_and_no_two_share_one():

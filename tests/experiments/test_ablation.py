@@ -17,15 +17,14 @@ from leuknb.evaluation.paired_tests import corrected_resampled_ttest
 
 FEW = make_settings(synthetic=SyntheticSettings(n_images=12, images_per_patient=2))
 QUICK = Design(2, 1, 2)
-CHEAP = ["last layer", "four stages"]
+CHEAP = ["last layer", "five stages"]
 
 
 def changed(step):
     "What a step changes of the one it is compared with; blocks and C of a kernel count as one."
-    before, defaults = STEPS[step.after], {"pooling": "mean", "region": "image", "frames": ["whole"],
-                                           "views": ["identity"]}
-    features = [k for k in ("layers", "views", "region", "frames", "pooling")
-                if step.features.get(k, defaults.get(k)) != before.features.get(k, defaults.get(k))]
+    before = STEPS[step.after]
+    features = [k for k in ("layers", "views", "region", "frames", "pooling", "backbone")
+                if step.features[k] != before.features[k]]
     return features + (["svm"] if step.svm != before.svm else []) + (["weights"] if step.weighed != before.weighed
         else [])
 
@@ -33,19 +32,20 @@ def changed(step):
 @pytest.mark.parametrize("name", [s.name for s in STEPS.values() if s.after])
 def test_a_step_changes_one_thing(name):
     what = changed(STEPS[name])
-    # covariance is read from the one layer that its name says
-    assert what == (["layers", "pooling"] if name == "covariance of blocks.4" else what[:1]) and what
+    # the covariances of all five stages would be 90,000 numbers
+    assert what == (["layers", "pooling"] if "covariances" in name else what[:1]) and what
 
 
-def test_the_path_ends_at_the_preset_best():
-    best, names = make_settings("best"), None
-    names = feature_names(best)
-    step = STEPS["blocks weighed equally"]
-    assert columns_of(step, names).all()
-    assert svm_params(step, names) == best.params["svm"] == PRESETS["best"]["params"]["svm"]
+@pytest.mark.parametrize("name,preset", [("adapted to blood", "demo"), ("and the whole frame", "best")])
+def test_the_path_ends_at_the_presets(name, preset):
+    wanted = make_settings(preset)
+    names = feature_names(wanted)
+    assert columns_of(STEPS[name], names).all()
+    assert {k: getattr(wanted, k) for k in STEPS[name].features} == STEPS[name].features
+    assert svm_params(STEPS[name], names) == {"C": PRESETS[preset]["params"]["svm"]["C"], "blocks": [len(names)]}
 
 
-@pytest.mark.parametrize("name", ["four stages", "side: without the whole frame", "covariance of blocks.4"])
+@pytest.mark.parametrize("name", ["five stages", "adapted to blood", "side: adapted, covariances"])
 def test_columns_of_the_common_table_are_the_features_of_the_step_alone(name, tmp_path):
     settings = make_settings(synthetic=SyntheticSettings(n_images=4, images_per_patient=2))
     data, step = load_dataset(settings), STEPS[name]
@@ -67,10 +67,10 @@ def test_gains_are_the_corrected_t_of_the_same_folds_and_nothing_is_measured_twi
     t = result["predictions"]
     right = (t.predicted == t.label).groupby([t.scheme, t.split, t.model]).mean().unstack()
     for scheme, n_groups in (("cv", 9), ("splits", 18)):
-        d = (right["four stages"] - right["last layer"])[scheme]
+        d = (right["five stages"] - right["last layer"])[scheme]
         n_test = (t.scheme == scheme).sum() / 2 / len(d)
         found = corrected_resampled_ttest(d, 18 - n_test, n_test, n_groups)
-        row = summary(result).query("scheme == @scheme and metric == 'accuracy' and step == 'four stages'").iloc[0]
+        row = summary(result).query("scheme == @scheme and metric == 'accuracy' and step == 'five stages'").iloc[0]
         np.testing.assert_allclose([row.gain, row.gain_low, row.gain_high, row.p],
                                    [*found["difference"][:3], found["p"]])
     cv = t[t.scheme == "cv"]
@@ -88,7 +88,7 @@ def test_a_step_cut_off_before_its_end_is_measured_again(tmp_path):
 
 
 @pytest.mark.parametrize("how,message", [({"data": []}, "no data set"),
-                                         ({"steps": ["four vews"]}, "did you mean 'four views'"),
+                                         ({"steps": ["five stags"]}, "did you mean 'five stages'"),
                                          ({"data": ["no-such-folder"]}, "no-such-folder")])
 def test_what_is_not_accepted_is_refused(how, message, tmp_path):
     with pytest.raises(InputError, match=message):

@@ -60,7 +60,8 @@ def agrees(evidence, settings, picture, score):
 @hypothesis_settings(max_examples=6, deadline=None, derandomize=True,
                      suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layers=st.lists(st.sampled_from(["blocks.2", "blocks.3", "blocks.5", "conv_head"]), min_size=1, max_size=2,
-                       unique=True), pooling=st.sampled_from(["mean", "max", "flatten", "covariance"]),
+                       unique=True),
+       pooling=st.sampled_from(["mean", "max", "flatten", "covariance", "moments"]),
        region=st.sampled_from(["image", "cell"]), frames=st.sampled_from([["whole"], ["cell"], ["whole", "cell"]]),
        views=st.lists(st.sampled_from(VIEWS), min_size=1, max_size=3, unique=True),
        reference=st.booleans(), seed=st.integers(0, 99))
@@ -91,7 +92,7 @@ def test_the_evidence_adds_up_on_networks_of_other_makes(pictures, tmp_path, bac
     agrees(found, settings, pictures[0], score)
 
 
-@pytest.mark.parametrize("pooling", ["flatten", "max", "covariance"])
+@pytest.mark.parametrize("pooling", ["flatten", "max", "covariance", "moments"])
 def test_tokens_of_a_transformer_are_places_and_the_class_token_lies_elsewhere(pictures, tmp_path, pooling):
     settings = with_random_weights(make_settings(backbone="timm:test_vit", layers=["blocks.0"], pooling=pooling),
                                    tmp_path)
@@ -112,7 +113,7 @@ def test_a_hidden_layer_after_the_maps_has_no_exact_evidence_but_grad_cam(pictur
 
 
 def test_with_all_eight_views_the_map_of_a_turned_image_is_the_turned_map(pictures):
-    settings = make_settings(layers=["blocks.4"], views=VIEWS, image_size=128)
+    settings = make_settings("imagenet", layers=["blocks.4"], views=VIEWS, image_size=128)
     score = LinearScore(np.random.default_rng(1).normal(size=112), 0.0, 1)
     picture = resize(pictures[2], 128)  # so that no later resizing rounds a turned image in another way
     upright = evidence_map(score, settings, picture).parts[0].grid
@@ -183,7 +184,7 @@ def test_the_differentiable_score_of_a_curved_kernel_is_the_classifiers_own_and_
 
 
 def test_grad_cam_of_a_linear_score_on_a_mean_is_the_exact_evidence_up_to_a_factor(pictures):
-    settings = make_settings(frames=["whole", "cell"], layers=["blocks.5"], views=["identity", "rot270"], image_size=96)
+    settings = make_settings("imagenet", frames=["whole", "cell"], layers=["blocks.5"], views=["identity", "rot270"], image_size=96)
     X = extractor_of(settings).transform(pictures)
     svm = make_classifier("svm").fit(X, np.arange(12) % 2)
     exact, cam = evidence_map(linear_score(svm, 1), settings, pictures[0]), grad_cam(torch_score(svm, 1), settings,

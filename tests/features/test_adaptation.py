@@ -107,7 +107,7 @@ def test_the_card_says_from_what_on_what_and_how_well(base, adapted):
 
 
 def test_adapted_weights_are_taken_by_every_report_and_give_other_features(base, adapted):
-    settings = make_settings(data=base["data"], image_size=64)
+    settings = make_settings("imagenet", data=base["data"], image_size=64)
     dataset = load_dataset(settings)
     plain = extract(dataset, settings)
     other = extract(dataset, settings.model_copy(update={"weights": str(adapted[0])}))

@@ -26,8 +26,9 @@ from leuknb.features import backbones
 from leuknb.features import network
 from leuknb.features import extraction
 from leuknb.core import InputError, LeuknbError, fingerprint
-from leuknb.settings import make_settings
+from leuknb.settings import make_settings, SyntheticSettings
 from leuknb.data.datasets import load_dataset
+from leuknb.data.synthetic import draw_batch
 
 STAGES = ["blocks.1", "blocks.2", "blocks.4", "blocks.6"]
 
@@ -149,7 +150,7 @@ def test_two_threads_may_transform_at_once():
 
 
 def test_rows_follow_the_table_skipped_images_have_none_and_twins_are_computed_once(folder, tmp_path, monkeypatch):
-    settings = make_settings(data=str(folder))
+    settings = make_settings("imagenet", data=str(folder))
     dataset = load_dataset(settings)
     computed = []
     square = extraction._square
@@ -161,6 +162,16 @@ def test_rows_follow_the_table_skipped_images_have_none_and_twins_are_computed_o
     assert len(computed) == 11
     np.testing.assert_array_equal(X[files.index("normal/10.png")], X[files.index("normal/00.png")])
     np.testing.assert_array_equal(X, extraction.CNNFeatures().fit_transform([folder / f for f in files]))
+
+
+def test_the_bits_of_a_feature_do_not_depend_on_the_images_beside_it_in_the_batch():
+    settings, pixels = make_settings(), draw_batch(SyntheticSettings(n_images=5), side=200).rgb
+    network = extraction.CNNFeatures(settings.backbone, settings.layers, settings.pooling, settings.region,
+                                     settings.frames).fit()
+    together, turned = network.transform(pixels), network.transform([*pixels[1:], pixels[0]])
+    np.testing.assert_array_equal(turned[-1], together[0])
+    np.testing.assert_array_equal(turned[:-1], together[1:])
+    np.testing.assert_array_equal(network.transform(pixels[2:3])[0], together[2])
 
 
 def test_a_damaged_store_is_computed_again_to_the_same_bytes(folder, tmp_path):
@@ -175,17 +186,17 @@ def test_a_damaged_store_is_computed_again_to_the_same_bytes(folder, tmp_path):
 
 
 def test_whatever_shapes_a_feature_has_a_place_of_its_own_in_the_store(weights):
-    base = make_settings()
-    changes = [{"layers": ["blocks.4"]}, {"pooling": "max"}, {"views": ["fliplr"]}, {"image_size": 128},
+    base = make_settings("imagenet")
+    changes = [{"layers": ["blocks.4"]}, {"pooling": "max"}, {"frames": ["cell"]}, {"views": ["fliplr"]}, {"image_size": 128},
                {"backbone": "alexnet", "weights": str(weights)}]
-    recipes = [extraction.recipe_of(make_settings(**c)) for c in ({}, *changes)] + [extraction.recipe_of(base, copy=k)
+    recipes = [extraction.recipe_of(make_settings("imagenet", **c)) for c in ({}, *changes)] + [extraction.recipe_of(base, copy=k)
         for k in (1, 2)]
-    recipes += [extraction.recipe_of(make_settings(seed=1), copy=1),
-                extraction.recipe_of(make_settings(augmentations=["flip"]), copy=1)]
+    recipes += [extraction.recipe_of(make_settings("imagenet", seed=1), copy=1),
+                extraction.recipe_of(make_settings("imagenet", augmentations=["flip"]), copy=1)]
     assert len({fingerprint(r) for r in recipes}) == len(recipes)
     same = [{"seed": 5}, {"batch_size": 4}, {"image_size": 224}, {"layers": ["penultimate"]}, {"classifiers": ["svm"]}]
-    assert {fingerprint(extraction.recipe_of(make_settings(device="cpu", **c)))
-            for c in same} == {fingerprint(extraction.recipe_of(make_settings(device="cpu")))}
+    assert {fingerprint(extraction.recipe_of(make_settings("imagenet", device="cpu", **c)))
+            for c in same} == {fingerprint(extraction.recipe_of(make_settings("imagenet", device="cpu")))}
 
 
 def test_augmented_copies_differ_from_the_image_and_are_drawn_the_same_again(folder, tmp_path):
@@ -517,7 +528,7 @@ def test_backbones_are_listed_without_building_or_fetching_any(monkeypatch):
     table = backbones.backbones()
     assert {"efficientnet_lite0", "alexnet", "resnet18",
             "vit_tiny_patch16_224"} <= set(table.backbone) and len(table) > 1000
-    assert table.ready[table.backbone == "efficientnet_lite0"].item() and table.backbone[0] == "efficientnet_lite0"
+    assert table.ready[table.backbone == "efficientnet_lite0"].item() and list(table.backbone[:2]) == ["leuknb_lite0", "efficientnet_lite0"]
 
 
 def test_real_blasts_are_told_apart_as_well_as_these_features_can(real_data):
@@ -640,8 +651,8 @@ def test_the_preset_papers_numbers_on_the_simulator_do_not_move(tmp_path):
     drawn = {k: torch.from_numpy(g.standard_normal(v.shape, np.float32) * np.float32((2 / max(v[0].numel(), 1)) ** 0.5
         if v.ndim > 1 else 0.01)) for k, v in backbones.build("alexnet").state_dict().items()}
     torch.save(drawn, tmp_path / "drawn.pth")
-    settings = make_settings("paper", weights=str(tmp_path / "drawn.pth"), synthetic={"n_images": 24}, n_splits=0,
-                             cv_folds=2, cv_repeats=1, permutations=0)
+    settings = make_settings("paper", weights=str(tmp_path / "drawn.pth"), synthetic={"n_images": 24, "difficulty": 0.5},
+                             n_splits=0, cv_folds=2, cv_repeats=1, permutations=0)
     recipe, dataset = extraction.recipe_of(settings), load_dataset(settings)
     assert (recipe["engine"], recipe["precision"], recipe["batch"]) == ("torch", "float32", 8)
     X, copied = (extraction.extract(dataset, settings, copy=k, store=tmp_path / "store") for k in (0, 1))

@@ -91,7 +91,7 @@ def _picture(path: Path) -> str:
 # %% ../../nbs/08_reporting/14_api.ipynb #8794d1e1
 def report(
     data: str | Path = "synthetic",  # a folder of images, or whatever `leuknb report` takes
-    preset: str = "demo",  # demo, paper or best
+    preset: str = "demo",  # demo, imagenet, paper or best
     out: str | Path | None = None,  # the run folder; None: runs/NAME
     force: bool = False,  # replace a run folder that is there
     **settings,  # any setting of `Settings` by its name
@@ -142,7 +142,7 @@ def audit(
 def train(
     data: str | Path,  # a folder of images, or whatever `leuknb train` takes
     out: str | Path,  # the folder of the model
-    preset: str = "demo",  # demo, paper or best
+    preset: str = "demo",  # demo, imagenet, paper or best
     force: bool = False,  # replace a model that is there
     **settings,  # any setting of `Settings` by its name
 ):  # leuknb.modeling.model.Model

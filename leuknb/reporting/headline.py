@@ -98,7 +98,7 @@ def next_step(settings: Settings, metrics: dict) -> tuple[str, str]:  # (why, th
                 "for the path.", again(group="COLUMN"))
     if "cv" not in metrics: return "Test every image, not only those held out.", again(cv_repeats="auto")
     if _quick(settings):
-        return ("Features that told the classes apart better on real cells, at eight passes an image instead of one.",
+        return ("The whole frame beside the cell: two passes an image instead of one, a little better on real cells.",
                 again(**PRESETS["best"]))
     if not settings.external:
         return ("Test on images from elsewhere: in place of OTHER their folder, with the same classes.",
@@ -107,7 +107,7 @@ def next_step(settings: Settings, metrics: dict) -> tuple[str, str]:  # (why, th
 
 
 def _quick(settings: Settings) -> bool:
-    "Whether the features are those of the quick default."
+    "Whether the features are those of the default."
     return all(getattr(settings, k) == v for k, v in PRESETS["demo"].items())
 
 # %% ../../nbs/08_reporting/10a_headline.ipynb #c12d0020

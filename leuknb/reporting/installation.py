@@ -25,7 +25,7 @@ def device_words() -> str:
 
 # %% ../../nbs/08_reporting/11_installation.ipynb #dc4c926e
 def preset_words(
-    preset: str,  # demo, paper or best
+    preset: str,  # demo, imagenet, paper or best
 ) -> str:
     "Return how the network of a preset would be run here, and why; no network is loaded."
     s, device = make_settings(preset), resolved_device("auto")

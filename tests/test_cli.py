@@ -211,7 +211,7 @@ def test_adapt_writes_weights_that_reports_take_and_that_know_their_images(tmp_p
     assert "LKB106" in (tmp_path / "found" / "audit.html").read_text(encoding="utf-8")
     for call, words in ((["smears", "--out", "w.safetensors"], "--force"),
                         (["smears", "--out", "w.pth"], "safetensors"),
-                        (["smears", "--out", "v.safetensors", "--from", "efficientnet_lite"], "efficientnet_lite0"),
+                        (["smears", "--out", "v.safetensors", "--from", "efficientnet_lite"], "mean 'efficientnet_l"),
                         (["smears", "--out", "v.safetensors", "--set", "stepz=3"], "steps")):
         wrong = leuknb("adapt", *call, cwd=tmp_path)
         assert wrong.returncode == 2 and words in wrong.stderr and "Traceback" not in wrong.stderr, call

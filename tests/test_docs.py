@@ -81,10 +81,12 @@ def test_every_public_function_is_described_with_its_parameters(site):
     for name in module.__all__:
         if callable(getattr(module, name)) and getattr(module, name).__module__ == "leuknb.features.extraction":
             assert f'id="{name.lower()}"' in page, name
+    page = (site / "features" / "transformer.html").read_text()
     row = page[page.index('id="cnnfeatures"'):]
     row = row[row.index("<table"): row.index("</table>")]
-    for said in ("pooling", "of maps: mean, max, flatten, covariance, moments", "image_size", "what it is"): assert said in row
-    assert 'href="../source/features/extraction.html#L-' in page and (site / "source" / "features"
+    for said in ("pooling", "of maps: mean, max, flatten, covariance, moments", "image_size", "what it is"):
+        assert said in row
+    assert 'href="../source/features/transformer.html#L-' in page and (site / "source" / "features"
         / "extraction.html").read_text().count('id="L-') > 100
 
 

@@ -207,7 +207,9 @@ folder, end = pathlib.Path(out), time.monotonic() + 120
 (folder.parent / f"started{seed}").touch()
 while not (folder.parent / f"started{1 - seed}").exists() and time.monotonic() < end: time.sleep(0.02)
 for name in ("metrics.json", "predictions.csv", "dataset.csv", "run.json"):
-    (folder / name).write_text(json.dumps({"seed": seed, "dataset": {"name": "two"}}))
+    (folder / name).write_text(json.dumps({
+        "seed": seed, "dataset": {"name": "two", "n_images": 2}, "settings": {}, "versions": {}, "fingerprint": "0",
+        "finished": "2026-01-01T00:00:00+0000"}))
     time.sleep(0.05)
 """
 RUN = """

@@ -21,7 +21,7 @@ from .parquet import parquet_folder
 from .npz import npz_folder
 
 # %% auto #0
-__all__ = ['hub_source', 'unpacked', 'hub_folder']
+__all__ = ['hub_source', 'unpacked', 'hub_folder', 'hub_snapshot']
 
 # %% ../../nbs/01_data/10_hub.ipynb #2d68d9b3
 def hub_source(settings: Settings) -> Path:
@@ -73,23 +73,35 @@ def hub_folder(
     return _unpacked_folder(kept(key, partial(_gather, snapshot, files)), image, label)
 
 
-def _snapshot(data: str, repo: str, revision: str | None) -> Path:
-    "Return the folder of the hub's cache with the files of a dataset."
-    import_extra("huggingface_hub", data)
+def hub_snapshot(
+    what: str,  # data or model, for messages
+    name: str,  # as a person wrote it: hf:owner/name
+    repo: str,  # owner/name
+    revision: str | None,
+    patterns: list[str],  # of the files that are wanted
+    kind: str = "model",  # of the repository: model, dataset
+) -> Path:
+    "Return the folder of the hub's cache with files of a repository. Raises `InputError` in words."
+    import_extra("huggingface_hub", name, what)
     from huggingface_hub import errors, snapshot_download
 
-    endings = sorted(IMAGE_SUFFIXES | TABLES | {*ARCHIVES, ".npz"})
-    patterns = [f"*{e}" for plain in endings for e in (plain, plain.upper())]
-    try: return Path(snapshot_download(repo, repo_type="dataset", revision=revision, allow_patterns=patterns))
+    try: return Path(snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=patterns))
     except errors.LocalEntryNotFoundError:
-        raise InputError(f"data {data!r} is not whole in the cache of the hub, and the hub cannot be reached: check "
+        raise InputError(f"{what} {name!r} is not whole in the cache of the hub, and the hub cannot be reached: check "
                          "the network and HF_HUB_OFFLINE, or download it elsewhere and give the folder") from None
     except errors.RepositoryNotFoundError:
-        raise InputError(f"data {data!r} is not on the hub, or not for everybody: check the name, or ask for access on "
-                         "its page and run hf auth login") from None
+        raise InputError(f"{what} {name!r} is not on the hub, or not for everybody: check the name, or ask for access "
+                         "on its page and run hf auth login") from None
     except Exception as e:
-        raise InputError(f"data {data!r} could not be downloaded ({shown(first_line(e))}): check the name, the "
+        raise InputError(f"{what} {name!r} could not be downloaded ({shown(first_line(e))}): check the name, the "
                          "revision and the network, or download it elsewhere and give the folder") from None
+
+
+def _snapshot(data: str, repo: str, revision: str | None) -> Path:
+    "Return the folder of the hub's cache with the files of a dataset."
+    endings = sorted(IMAGE_SUFFIXES | TABLES | {*ARCHIVES, ".npz"})
+    patterns = [f"*{e}" for plain in endings for e in (plain, plain.upper())]
+    return hub_snapshot("data", data, repo, revision, patterns, "dataset")
 
 
 def _hub_files(snapshot: Path) -> list[str]:

@@ -180,11 +180,11 @@ def _local_path(data: str) -> Path:
     raise InputError(f"data {data!r} is not there: give {ACCEPTED}{nearest(path.name, [*SOURCES, *beside])}")
 
 # %% ../../nbs/01_data/05_sources.ipynb #7a7394d3
-def import_extra(module: str, data: str):
+def import_extra(module: str, data: str, what: str = "data"):
     "Import an optional package. Raises `InputError` with the command that installs it."
     try: return importlib.import_module(module)
     except ImportError:
-        raise InputError(f"data {data!r} needs the package {module}, which is not installed: "
+        raise InputError(f"{what} {data!r} needs the package {module}, which is not installed: "
                          f"pip install leuknb[{EXTRAS[module]}]") from None
 
 

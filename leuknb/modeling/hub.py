@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core import home, InputError
-from ..data.sources import appears_whole
+from ..data.sources import appears_whole, first_line
+from ..data.hub import hub_snapshot
 from .persistence import PARTS, read_model
 
 # %% auto #0
@@ -27,7 +28,6 @@ def _named(name: str, what: str) -> re.Match:
     raise InputError(f"{what} {name[:80]!r} is not accepted: write owner/name, as in its address on the hub")
 
 
-def _first_line(error: Exception) -> str: return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def model_folder(
@@ -36,7 +36,7 @@ def model_folder(
     "Return the folder of a model, one of the hub from its cache. Raises `InputError` when the hub cannot give it."
     if not str(model).startswith("hf:"): return Path(model)
     named = _named(str(model)[3:], "model")
-    snapshot = _snapshot(str(model), named["repo"], named["revision"])
+    snapshot = hub_snapshot("model", str(model), named["repo"], named["revision"], ["model.json", *PARTS])
     if not (snapshot / "model.json").is_file():
         raise InputError(f"{model} holds no model of leuknb (model.json is missing): look at its page on the hub")
     folder = home() / "models" / f"{named['repo'].replace('/', '--')}-{snapshot.name}"
@@ -45,24 +45,6 @@ def model_folder(
             for name in ("model.json", *PARTS):
                 if (snapshot / name).is_file(): shutil.copyfile(snapshot / name, beside / name)
     return folder
-
-
-def _snapshot(model: str, repo: str, revision: str | None) -> Path:
-    "The folder of the hub's cache with the files of a model."
-    try: from huggingface_hub import errors, snapshot_download
-    except ImportError:
-        raise InputError(f"model {model!r} needs the package huggingface_hub, which is not installed: "
-                         "pip install leuknb[hub]") from None
-    try: return Path(snapshot_download(repo, revision=revision, allow_patterns=["model.json", *PARTS]))
-    except errors.LocalEntryNotFoundError:
-        raise InputError(f"model {model!r} is not whole in the cache of the hub, and the hub cannot be reached: check "
-                         "the network and HF_HUB_OFFLINE, or get the folder otherwise") from None
-    except errors.RepositoryNotFoundError:
-        raise InputError(f"model {model!r} is not on the hub, or not for everybody: check the name, or ask for access "
-                         "on its page and run hf auth login") from None
-    except Exception as e:
-        raise InputError(f"model {model!r} could not be downloaded ({_first_line(e)}): check the name, the revision "
-                         "and the network") from None
 
 # %% ../../nbs/07_modeling/00a_hub.ipynb #200d8448
 class Sent(NamedTuple):
@@ -103,6 +85,6 @@ def push(
         api.create_commit(repo, [CommitOperationAdd(f.name, str(f.path)) for f in files], repo_type="model",
                           commit_message="A model of leuknb")
     except Exception as e:
-        raise InputError(f"the hub did not take {repo} ({_first_line(e)}): check the name and the network, and run hf "
+        raise InputError(f"the hub did not take {repo} ({first_line(e)}): check the name and the network, and run hf "
                          "auth login") from None
     return f"hf:{repo}"

@@ -60,8 +60,7 @@ def software(
     versions: dict[str, str | None],  # package -> version, from run.json
 ) -> list[dict]:
     "Return the packages that are installed as RO-Crate describes software."
-    return [{"@id": f"https://pypi.org/project/{name}/{version}/", "@type": "SoftwareApplication", "name": name,
-             "softwareVersion": version, "url": f"https://pypi.org/project/{name}/"}
+    return [{"@id": f"#software-{name}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
             for name, version in versions.items() if version]
 
 # %% ../../nbs/08_reporting/12e_crate.ipynb #40fbab31

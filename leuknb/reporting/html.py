@@ -170,7 +170,7 @@ _AMOUNT = r"[-+<]?\d[\d.,]*(?:/\d+)?(?: %)?"
 _RANGE = rf"{_AMOUNT}(?: (?:to|of) {_AMOUNT})?"
 _NUMBER = re.compile(rf"{_RANGE}(?: points?)?(?: \({_RANGE}\))?")
 _MISSING = ("", "none", "undefined", "undefined (0/0)", "no interval", "not computed")
-_UNBROKEN = re.compile(rf"\({_RANGE}\)|{_AMOUNT} to {_AMOUNT}|[-+]?\d[\d.,]* %|\d+ x \d+")
+_UNBROKEN = re.compile(rf"\({_AMOUNT} (?:to|of) {_AMOUNT}\)|{_AMOUNT} to {_AMOUNT}|[-+]?\d[\d.,]* %|\d+ x \d+")
 
 
 def unbroken_html(

@@ -288,7 +288,11 @@ def enliven() -> None:
 def folder_words(folder: Path) -> str:  # HTML
     "Return where a run lies and what is in it."
     names = ", ".join(sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir() if p.name[0] != "."))
-    return f"<p>This run lies in <code>{escape(str(folder))}</code>: {escape(names)}.</p>"
+    name, kept = str(folder), ""
+    if folder.is_relative_to(tempfile.gettempdir()):
+        name = folder.name
+        kept = ", a temporary folder (<code>study.folder</code>; name one with <code>out</code> to keep it)"
+    return f"<p>This run lies in <code>{escape(name)}</code>{kept}: {escape(names)}.</p>"
 
 # %% ../../nbs/08_reporting/12_study.ipynb #8b1a3120
 def study_units(study: Study) -> str:

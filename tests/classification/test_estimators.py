@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted
 
 from leuknb.classification.estimators import (
-    accepted_params, block_widths, BlockScaler, class_scores, FOUR, GRIDS, make_classifier, MODEL_NAMES, model_name,
+    accepted_params, BlockScaler, class_scores, FOUR, GRIDS, make_classifier, MODEL_NAMES, model_name,
     OTHERS, scores, tuning_grid)
 from leuknb.core import InputError
 from leuknb.settings import PRESETS

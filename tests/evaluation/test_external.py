@@ -47,7 +47,7 @@ def test_each_classifier_is_fitted_on_all_images_and_asked_about_the_other_set()
     Z, there = drawn("there", 40, seed=1)
     found = external.external_predictions(X, here, Z, there, SETTINGS)
     for m in SETTINGS.classifiers:
-        by_hand = make_classifier(m).fit(X, here.y).predict(Z)
+        by_hand = make_classifier(m, **SETTINGS.params.get(m, {})).fit(X, here.y).predict(Z)
         assert (found[found.model == m].predicted == "abnormal").astype(int).tolist() == by_hand.tolist()
     assert set(found.scheme) == {"external"} and list(found.columns) == list(evaluate(X, here, SETTINGS).columns)
 

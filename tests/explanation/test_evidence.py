@@ -184,7 +184,8 @@ def test_the_differentiable_score_of_a_curved_kernel_is_the_classifiers_own_and_
 
 
 def test_grad_cam_of_a_linear_score_on_a_mean_is_the_exact_evidence_up_to_a_factor(pictures):
-    settings = make_settings("imagenet", frames=["whole", "cell"], layers=["blocks.5"], views=["identity", "rot270"], image_size=96)
+    settings = make_settings("imagenet", frames=["whole", "cell"], layers=["blocks.5"], views=["identity", "rot270"],
+                             image_size=96)
     X = extractor_of(settings).transform(pictures)
     svm = make_classifier("svm").fit(X, np.arange(12) % 2)
     exact, cam = evidence_map(linear_score(svm, 1), settings, pictures[0]), grad_cam(torch_score(svm, 1), settings,

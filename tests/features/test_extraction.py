@@ -187,10 +187,10 @@ def test_a_damaged_store_is_computed_again_to_the_same_bytes(folder, tmp_path):
 
 def test_whatever_shapes_a_feature_has_a_place_of_its_own_in_the_store(weights):
     base = make_settings("imagenet")
-    changes = [{"layers": ["blocks.4"]}, {"pooling": "max"}, {"frames": ["cell"]}, {"views": ["fliplr"]}, {"image_size": 128},
-               {"backbone": "alexnet", "weights": str(weights)}]
-    recipes = [extraction.recipe_of(make_settings("imagenet", **c)) for c in ({}, *changes)] + [extraction.recipe_of(base, copy=k)
-        for k in (1, 2)]
+    changes = [{"layers": ["blocks.4"]}, {"pooling": "max"}, {"frames": ["cell"]}, {"views": ["fliplr"]},
+               {"image_size": 128}, {"backbone": "alexnet", "weights": str(weights)}]
+    recipes = [extraction.recipe_of(make_settings("imagenet", **c)) for c in ({}, *changes)]
+    recipes += [extraction.recipe_of(base, copy=k) for k in (1, 2)]
     recipes += [extraction.recipe_of(make_settings("imagenet", seed=1), copy=1),
                 extraction.recipe_of(make_settings("imagenet", augmentations=["flip"]), copy=1)]
     assert len({fingerprint(r) for r in recipes}) == len(recipes)
@@ -528,7 +528,8 @@ def test_backbones_are_listed_without_building_or_fetching_any(monkeypatch):
     table = backbones.backbones()
     assert {"efficientnet_lite0", "alexnet", "resnet18",
             "vit_tiny_patch16_224"} <= set(table.backbone) and len(table) > 1000
-    assert table.ready[table.backbone == "efficientnet_lite0"].item() and list(table.backbone[:2]) == ["leuknb_lite0", "efficientnet_lite0"]
+    assert table.ready[table.backbone == "efficientnet_lite0"].item()
+    assert list(table.backbone[:2]) == ["leuknb_lite0", "efficientnet_lite0"]
 
 
 def test_real_blasts_are_told_apart_as_well_as_these_features_can(real_data):
@@ -651,8 +652,8 @@ def test_the_preset_papers_numbers_on_the_simulator_do_not_move(tmp_path):
     drawn = {k: torch.from_numpy(g.standard_normal(v.shape, np.float32) * np.float32((2 / max(v[0].numel(), 1)) ** 0.5
         if v.ndim > 1 else 0.01)) for k, v in backbones.build("alexnet").state_dict().items()}
     torch.save(drawn, tmp_path / "drawn.pth")
-    settings = make_settings("paper", weights=str(tmp_path / "drawn.pth"), synthetic={"n_images": 24, "difficulty": 0.5},
-                             n_splits=0, cv_folds=2, cv_repeats=1, permutations=0)
+    settings = make_settings("paper", weights=str(tmp_path / "drawn.pth"), n_splits=0,
+                             synthetic={"n_images": 24, "difficulty": 0.5}, cv_folds=2, cv_repeats=1, permutations=0)
     recipe, dataset = extraction.recipe_of(settings), load_dataset(settings)
     assert (recipe["engine"], recipe["precision"], recipe["batch"]) == ("torch", "float32", 8)
     X, copied = (extraction.extract(dataset, settings, copy=k, store=tmp_path / "store") for k in (0, 1))

@@ -64,7 +64,7 @@ def test_inputs_parameters_software_and_people_are_named_and_no_path_of_the_mach
     assert said["#value-seed"]["value"] == 0 and said["#value-data"]["value"] == "smears"
     assert said["#images"]["identifier"] == facts["fingerprint"]
     assert [p["@id"] for p in said["./"]["author"]] == ["https://orcid.org/0000-0002-1825-0097", "#author-2"]
-    assert said[f"https://pypi.org/project/torch/{facts['versions']['torch']}/"]["@type"] == "SoftwareApplication"
+    assert said["#software-torch"]["softwareVersion"] == facts["versions"]["torch"]
     assert "secret" not in crate.read_text()
 
 

@@ -206,11 +206,14 @@ def rerun(
 ) -> None:
     """Make a report again: the settings of RUN on the same images, which are checked first.
 
-    With --check ends with 3 when something differs.
+    It ends with the headline, as a report does; with --check, and with 3 when something differs.
     """
+    from leuknb.reporting.api import Run
     from leuknb.reporting.rerun import rerun as make_again
+    from leuknb.reporting.terminal import headline_lines
 
     verdict = make_again(run, data, out, force, tell=_tell)
+    for line in headline_lines(Run(verdict.now).metrics): _tell(line)
     if check: typer.echo(verdict)
     typer.echo(verdict.now / "report.html")
     if check and not verdict.same: raise typer.Exit(3)

@@ -4,11 +4,13 @@ explores a model.
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -59,7 +61,7 @@ def _smaller(line):
             '"images_per_patient": 2')
     if name not in SMALL: return line
     head, _, comment = line.partition("#")
-    return head.split("=")[0] + f"= {SMALL[name]}  #{comment}"
+    return head.split("=")[0] + f"= {SMALL[name]}" + (f"  #{comment}" if comment else "\n")
 
 
 def wait(until, seconds):
@@ -80,36 +82,103 @@ def ended(cells) -> bool:
     return bool(cells[-1]["execution_count"]) or any(o["output_type"] == "error" for c in cells for o in c["outputs"])
 
 
-def test_run_all_on_the_report_notebook_in_jupyterlab_ends_without_an_error(tmp_path, browser):
+def shot(page, name, **how):
+    "Keep a picture for a person to look at, where `LEUKNB_SHOTS` names a folder."
+    if folder := os.environ.get("LEUKNB_SHOTS"): page.screenshot(path=os.path.join(folder, f"{name}.png"), **how)
+
+
+@pytest.fixture(scope="module")
+def lab(browser, tmp_path_factory):
+    """The report notebook in JupyterLab after Run All: the page, the notebook's file, and whether a progress bar was
+    seen meanwhile.
+    """
     pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
-    small_copy(tmp_path, "report")
+    folder = tmp_path_factory.mktemp("lab")
+    small_copy(folder, "report")
     port, token = free_port(), "leuknb-test"
+    address = f"http://127.0.0.1:{port}"
     server = started(["jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={port}",
-                      f"--IdentityProvider.token={token}", f"--notebook-dir={tmp_path}", "--allow-root",
+                      f"--IdentityProvider.token={token}", f"--notebook-dir={folder}", "--allow-root",
                       "--LabApp.news_url="],
-                     f"http://127.0.0.1:{port}/api", tmp_path, JUPYTER_CONFIG_DIR=str(tmp_path / ".config"),
-                     JUPYTER_DATA_DIR=str(tmp_path / ".data"), JUPYTER_RUNTIME_DIR=str(tmp_path / ".run"),
+                     f"{address}/api", folder, JUPYTER_CONFIG_DIR=str(folder / ".config"),
+                     JUPYTER_DATA_DIR=str(folder / ".data"), JUPYTER_RUNTIME_DIR=str(folder / ".run"),
                      PYTHONPATH=str(ROOT))
     try:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.goto(f"http://127.0.0.1:{port}/lab/tree/report.ipynb?token={token}&reset")
+        page.goto(f"{address}/lab/tree/report.ipynb?token={token}&reset")
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
         wait(lambda: any(k["execution_state"] == "idle" and k["connections"]
-                         for k in json.load(urllib.request.urlopen(
-                             f"http://127.0.0.1:{port}/api/kernels?token={token}"))), 120)
+                         for k in json.load(urllib.request.urlopen(f"{address}/api/kernels?token={token}"))), 120)
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_text("Run All Cells", exact=True).click()
-        wait(lambda: page.keyboard.press("Control+s") or ended(code_cells(tmp_path / "report.ipynb")), 400)
-        if os.environ.get("LEUKNB_SHOTS"): page.screenshot(path=os.path.join(os.environ["LEUKNB_SHOTS"], "lab.png"))
+        bars = watched(page, folder / "report.ipynb")
+        yield SimpleNamespace(page=page, notebook=folder / "report.ipynb", bars=bars)
         page.close()
     finally:
         server.terminate(); server.wait(timeout=30)
-    cells = code_cells(tmp_path / "report.ipynb")
+
+
+def watched(page, notebook) -> list[str]:
+    "Wait for the end of a notebook that runs, saving it now and again; what progress bars said meanwhile."
+    bars, end = [], time.monotonic() + 500
+    while not ended(code_cells(notebook)):
+        assert time.monotonic() < end, "the notebook did not come to its end"
+        page.keyboard.press("Control+s")
+        for _ in range(5):
+            here = page.locator(".jp-OutputArea-output label:has(progress)")
+            if here.count() and not bars: shot(page, "lab-running")
+            bars += [words for words in here.all_inner_texts() if words not in bars]
+            page.wait_for_timeout(400)
+    return bars
+
+
+def found(page, query):
+    "The first place in the notebook that `query` names, in sight: JupyterLab keeps only cells near the screen."
+    place, notebook = page.locator(query).first, page.locator(".jp-WindowedPanel-outer").first
+    notebook.evaluate("e => { e.scrollTop = 0; }")
+    for _ in range(120):
+        page.wait_for_timeout(150)
+        if place.count(): break
+        notebook.evaluate("e => { e.scrollTop += 500; }")
+    place.scroll_into_view_if_needed(timeout=20_000)
+    return place
+
+
+def test_run_all_on_the_report_notebook_in_jupyterlab_ends_without_an_error(lab):
+    cells = code_cells(lab.notebook)
     assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
     outputs = [o for c in cells for o in c["outputs"]]
     assert not [o for o in outputs if o["output_type"] == "error"]
     assert sum("<img" in "".join(o.get("data", {}).get("text/html", "")) for o in outputs) >= 5
     assert "ynthetic" in json.dumps(outputs)
+
+
+def test_in_jupyterlab_a_progress_bar_is_seen_and_the_last_cell_says_where_the_run_lies(lab):
+    assert any(re.search(r"\d of \d", words) for words in lab.bars), lab.bars
+    last = json.dumps(code_cells(lab.notebook)[-1]["outputs"])
+    assert "This run lies in" in last and "report" not in last.partition("temporary")[0]
+    kept = found(lab.page, ".leuknb p:has-text('This run lies in')")
+    assert "metrics.json" in kept.inner_text() and "study.folder" in kept.inner_text()
+    shot(lab.page, "lab-end")
+
+
+def test_in_jupyterlab_the_headline_looks_like_one_and_the_controls_live(lab):
+    page = lab.page
+    number = found(page, ".answer .number")
+    shot(page, "lab-headline")
+    assert float(number.evaluate("e => getComputedStyle(e).fontSize")[:-2]) > 40
+    assert number.evaluate("e => getComputedStyle(e).fontWeight") == "700"
+    slider = found(page, "#threshold")
+    assert page.locator("#threshold-strip circle").count() > 3, "the strip is drawn"
+    before = page.locator("#count-tp").inner_text(), page.locator("#count-fp").inner_text()
+    slider.focus(); page.keyboard.press("Home")
+    assert (page.locator("#count-fn").inner_text(), page.locator("#count-tn").inner_text()) == ("0", "0")
+    assert (page.locator("#count-tp").inner_text(), page.locator("#count-fp").inner_text()) != before
+    shot(page, "lab-threshold")
+    found(page, "#images-which").select_option("wrong")
+    wrong, of = map(int, re.match(r"(\d+) of (\d+)", page.locator("#images-count").inner_text()).groups())
+    assert wrong < of and page.locator("#images-table tbody tr:visible").count() == wrong
+    shot(page, "lab-images")
 
 
 def test_the_page_that_explores_a_model_answers_an_example_and_refuses_what_is_no_image(tmp_path, browser):
@@ -137,8 +206,7 @@ def test_the_page_that_explores_a_model_answers_an_example_and_refuses_what_is_n
         page.get_by_text("probability of abnormal").wait_for(timeout=120_000)
         assert page.get_by_text("flatters").count() == 1  # the example is a training image
         page.locator(".widget-image, img.jupyter-widgets").first.wait_for(timeout=60_000)
-        if os.environ.get("LEUKNB_SHOTS"):
-            page.screenshot(path=os.path.join(os.environ["LEUKNB_SHOTS"], "explore.png"), full_page=True)
+        shot(page, "explore", full_page=True)
         with page.expect_file_chooser() as chooser: button.click()
         chooser.value.set_files(tmp_path / "<b>notes.png")
         page.get_by_text("not an image of an accepted format").wait_for(timeout=120_000)

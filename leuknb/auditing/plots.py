@@ -55,7 +55,7 @@ def _sheet(dataset: Dataset, rows: list[list[tuple[str, str]]], title: str, sett
         for ax in line: ax.axis("off")
         for ax, (name, words) in zip(line, cells):
             ax.imshow(working_copy(dataset.read(name), settings.pixel_limit))
-            ax.set_title(words, fontsize=7, loc="left", parse_math=False)
+            ax.set_title(words, fontsize=9, loc="left", parse_math=False)
     fig.suptitle(_titled(title, dataset.synthetic), fontsize=11)
     return fig
 
@@ -116,7 +116,7 @@ def plot_published(
         ax.plot(100 * row[rate], y, "o" if row["verdict"] != "inconsistent" else "x", color=colours[row["model"]])
         if rate in row.get("ci", {}): ax.plot([100 * v for v in row["ci"][rate]], [y, y],
                                              color=colours[row["model"]], lw=2)
-    labels = [model_name(r["model"]) + ("" if r["verdict"] == "consistent" else f" ({r['verdict']})")
+    labels = [check.name(r["model"]) + ("" if r["verdict"] == "consistent" else f" ({r['verdict']})")
               for r in check.metrics["table"]]
     ax.set(yticks=range(len(labels)), yticklabels=labels, xlabel=f"{rate} in %", ylim=(len(labels) - 0.5, -0.5))
     return ax

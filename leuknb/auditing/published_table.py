@@ -18,7 +18,6 @@ from scipy import stats
 
 from ..core import enumerated, InputError, nearest
 from ..paper import COUNTS
-from ..classification.estimators import model_name
 from ..evaluation.metrics import PAPER_METRICS, RATES
 from ..evaluation.intervals import clopper_pearson
 from ..evaluation.paired_tests import holm
@@ -310,13 +309,14 @@ def mcnemar_extremes(
 class PublishedCheck:
     """What a published table can and cannot be:
 
-    `table` (a verdict per row), `sizes`, `comparisons`, `sentences` and `metrics` for metrics.json.
+    `table` (a verdict per row), `sizes`, `comparisons`, `sentences`, `metrics` for metrics.json, and `name`.
     """
     table: pd.DataFrame
     sizes: pd.DataFrame
     comparisons: pd.DataFrame
     sentences: list[str] = field(default_factory=list)
     metrics: dict = field(default_factory=dict)
+    name: object = str  # how a row's model is written
 
     @property
     def consistent(self) -> bool:
@@ -374,6 +374,7 @@ def check_table(
     n_neg: int | None = None,  # number of negative (normal) test images, when known
     n: int | None = None,  # number of test images, when known
     bound: int = 200,  # the most images per class that are tried where nothing is known
+    name=str,  # how sentences and figures write a row's model, which they leave as it stands
 ) -> PublishedCheck:
     """Return which rows of a published table integer counts can reproduce, the counts, and what follows from them.
 
@@ -395,13 +396,13 @@ def check_table(
                "comparisons": comparisons.to_dict("records")}
     shown = pd.DataFrame([{k: v for k, v in r.items() if k != "ci"} | {"accuracy_ci": r.get("ci", {}).get("accuracy")}
                           for r in rows])
-    return PublishedCheck(shown, sizes, comparisons, _sentences(metrics, len(sizes)), metrics)
+    return PublishedCheck(shown, sizes, comparisons, _sentences(metrics, len(sizes), name), metrics, name)
 
 # %% ../../nbs/05_auditing/04_published_table.ipynb #3ade30e4
-def _sentences(metrics: dict, n_sizes: int) -> list[str]:
+def _sentences(metrics: dict, n_sizes: int, name) -> list[str]:
     "What the check found, in sentences that hold for this table."
     out, rows = [], metrics["table"]
-    by = lambda verdict: enumerated(model_name(r["model"]) for r in rows if r["verdict"] == verdict)
+    by = lambda verdict: enumerated(name(r["model"]) for r in rows if r["verdict"] == verdict)
     if n_sizes == 1:
         s = metrics["sizes"][0]
         out.append(f"The rates are those of a test set of {s['n_pos']} positive and {s['n_neg']} negative images.")
@@ -416,9 +417,9 @@ def _sentences(metrics: dict, n_sizes: int) -> list[str]:
                    f"rates.")
     for r in rows:
         if r["verdict"] == "inconsistent":
-            out.append(f"No confusion matrix reproduces {model_name(r['model'])} as printed"
+            out.append(f"No confusion matrix reproduces {name(r['model'])} as printed"
                        + (f"; it would fit without {r['misfit']}." if r["misfit"] else "."))
-    named = lambda c: f"{model_name(c['a'])} from {model_name(c['b'])}"
+    named = lambda c: f"{name(c['a'])} from {name(c['b'])}"
     cannot = [named(c) for c in metrics["comparisons"] if c["p_best_adjusted"] >= 0.05]
     can = [named(c) for c in metrics["comparisons"]
            if c["p_worst"] < 0.05 / len(metrics["comparisons"])]

@@ -33,6 +33,8 @@ KINDS = {
     "backbones": (re.compile(r"[0-9a-f]{24}\.json"), ""),
     "graphs": (re.compile(r"[0-9a-f]{32}\.zip"), ""),
     "pixels": (re.compile(r"[0-9a-f]{32}\.npy"), ""),
+    "weights": (re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.json"), ""),
+    "explore": (re.compile(r"[0-9a-f]{16}"), "model.json"),
 }
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}(?:\.part)?|\d+\.old)|\.seen-[0-9a-f]{16}")
 _LEFT_IN_RUNS = re.compile(r"\.(?P<name>.+)\.(?:[a-z0-9_]{8}\.part|\d+\.old)")

@@ -7,16 +7,29 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..settings import Settings
 from ..warning_codes import warning_line
 from ..classification.estimators import model_name
 from .out_of_distribution import ACCEPTED
 from .conformal import COVERAGE
 
 # %% auto #0
-__all__ = ['SENSITIVITY', 'TAGS', 'share_words', 'estimates', 'front_matter', 'card', 'card_html']
+__all__ = ['SENSITIVITY', 'TAGS', 'promised', 'promise_words', 'share_words', 'estimates', 'front_matter', 'card', 'card_html']
 
 # %% ../../nbs/07_modeling/03_card.ipynb #22c6bdee
-SENSITIVITY = 0.95  # that the operating point shall reach
+SENSITIVITY = 0.95  # that the operating point shall reach where the settings name no other
+
+
+def promised(settings: Settings) -> float:
+    "Return the share of positive images of new patients that the threshold of a model shall find."
+    return SENSITIVITY if settings.sensitivity is None else settings.sensitivity
+
+
+def promise_words(
+    point: dict,  # the operating point of model.json
+) -> str:
+    "Return the promised share as a percentage."
+    return f"{100 * point.get('promised', SENSITIVITY):g} %"
 
 # %% ../../nbs/07_modeling/03_card.ipynb #a5d8130f
 def share_words(
@@ -135,10 +148,10 @@ def _operating_words(c: dict, point: dict) -> str:
     "The threshold: what it promises and what such thresholds reached, or why it promises nothing."
     if point["threshold"] is None or not np.isfinite(point["threshold"]):
         return (f"Operating point: the classifier's own (score {c['threshold']:.4g}), since no threshold can promise "
-                f"to find {100 * SENSITIVITY:.0f} % of {_plain_line(c['positive'])}: {point['why']}.")
+                f"to find {promise_words(point)} of {_plain_line(c['positive'])}: {point['why']}.")
     rates = ", ".join(f"{m} {share_words({'share': point[m]['value'], 'ci': point[m].get('ci')})}"
                       for m in ("sensitivity", "specificity"))
-    return (f"Operating point: score {c['threshold']:.4g}, chosen to find {100 * SENSITIVITY:.0f} % of "
+    return (f"Operating point: score {c['threshold']:.4g}, chosen to find {promise_words(point)} of "
             f"{_plain_line(c['positive'])} in new patients; " + (f"what it reaches could not be judged {point['why']}."
             if point["why"] else f"chosen so on the other folds, thresholds reached {rates}."))
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core import counted
 from ..warning_codes import unacknowledged, warning_line
-from .card import estimates, SENSITIVITY, share_words
+from .card import estimates, promise_words, share_words
 from .model import LIKE, Model, UNREAD
 
 # %% auto #0
@@ -65,12 +65,12 @@ def mark_words(
                 "point; \"none\" says that the image fits no class well")
     if model.positive is None:
         return "the class of the largest score is called; after calibration another one is more probable"
-    point = (model.manifest.out_of_fold.get("operating_point") or {}).get("threshold")
-    if point is None or not np.isfinite(point):
+    point = model.manifest.out_of_fold.get("operating_point") or {}
+    if point.get("threshold") is None or not np.isfinite(point["threshold"]):
         return ("the class called is not the more probable one: the operating point is the classifier's own, and its "
                 "scores and the calibrated probabilities do not meet at one half")
     return (f"the class called is not the more probable one: the operating point is set to find "
-            f"{100 * SENSITIVITY:.0f} % of {printable(model.positive)} in new patients, not to be right most often")
+            f"{promise_words(point)} of {printable(model.positive)} in new patients, not to be right most often")
 
 # %% ../../nbs/07_modeling/05a_terminal.ipynb #1b761e61
 class Tally:

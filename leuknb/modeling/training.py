@@ -38,7 +38,7 @@ from ..auditing.audit import look_for_copies, run_audit
 from .persistence import as_linear, Linear, model_place, pack_estimators, save_model
 from .out_of_distribution import ACCEPTED, Detector, fit_detector, looks
 from .conformal import Conformal, COVERAGE, fit_conformal, misfit
-from .card import card, card_html, SENSITIVITY
+from .card import card, card_html, promised, SENSITIVITY
 
 # %% auto #0
 __all__ = ['PACKAGES', 'Fits', 'scores_by', 'fit_all', 'dataset_looks', 'Rules', 'fit_rules', 'probabilities', 'decided',
@@ -136,6 +136,7 @@ def fit_rules(
     A: np.ndarray,  # [n, 42] looks
     who: LabelledImages,
     splits: list,  # of `fits`
+    sensitivity: float = SENSITIVITY,  # that the threshold promises, in the images of new patients
 ) -> Rules:
     """Return calibrators, threshold, prediction sets and detector, all from images scored by models that did not see
     their patient.
@@ -143,13 +144,13 @@ def fit_rules(
     two = len(who.classes) == 2
     calibrators = [fit_calibrator(fits.held[:, c], (who.y == c).astype(int))
                    for c in ([1] if two else range(len(who.classes)))]
-    return Rules(calibrators, _threshold(fits, who) if two else None,
+    return Rules(calibrators, _threshold(fits, who, sensitivity) if two else None,
                  fit_conformal(fits.held, who.y, fits.fold, who.groups), fit_detector(A, X, splits, who.groups))
 
 
-def _threshold(fits: Fits, who: LabelledImages) -> float:
-    "The one that promises `SENSITIVITY`; where none can, that of the classifier itself: the larger score is called."
-    found = choose_threshold(who.y, fits.held[:, 1], SENSITIVITY, who.groups)
+def _threshold(fits: Fits, who: LabelledImages, sensitivity: float) -> float:
+    "The one that promises a sensitivity; where none can, that of the classifier itself: the larger score is called."
+    found = choose_threshold(who.y, fits.held[:, 1], sensitivity, who.groups)
     return float(np.nextafter(np.round(fits.held.mean(), 9), np.inf)) if found.why else found.value
 
 # %% ../../nbs/07_modeling/04_training.ipynb #641b5c2b
@@ -213,7 +214,7 @@ def check_held_out(
         inner = fewer_splits(mine, settings, f"check {f}")
         if inner is None: return None
         fits = fit_all(X[train], mine, inner, classifier, settings, [c[train] for c in copies], f"check {f}")
-        rules = fit_rules(fits, X[train], A[train], mine, inner)
+        rules = fit_rules(fits, X[train], A[train], mine, inner, promised(settings))
         sets = in_sets(rules.conformal, fits.models[1:], X[test])
         out.loc[test, "called"] = decided(rules, scores_by(fits.models[0], X[test]))
         out.loc[test, "covered"], out.loc[test, "set_size"] = sets[np.arange(len(test)), who.y[test]], sets.sum(1)
@@ -272,8 +273,8 @@ def _out_of_fold(fits: Fits, who: LabelledImages, splits, settings: Settings) ->
     if who.positive:
         p = cross_calibrated(who.y, fits.held[:, 1], fits.fold)
         found |= {"brier": brier(who.y, p), "ece": ece(who.y, p),
-                  "operating_point": operating_point(who.y, fits.held[:, 1], fits.fold, SENSITIVITY,
-                                                     who.groups).to_dict()}
+                  "operating_point": {"promised": promised(settings), **operating_point(
+                      who.y, fits.held[:, 1], fits.fold, promised(settings), who.groups).to_dict()}}
     return table, found
 
 
@@ -317,7 +318,7 @@ def _arrays(fits: Fits, rules: Rules) -> dict[str, np.ndarray]:
 
 
 def train(
-    settings: Settings,  # data, features, the first of `classifiers`, params, tune, augment, cv_folds, seed, audit
+    settings: Settings,  # data, features, the first of `classifiers`, params, tune, cv_folds, sensitivity, seed, ...
     out: str | Path,  # the folder of the model
     force: bool = False,  # replace a model that is there
     tell=lambda line: None,  # called with a line for each finished step
@@ -337,7 +338,7 @@ def train(
     A = dataset_looks(dataset, settings)
     classifier = study_classifiers(settings, len(X))[0]
     fits = fit_all(X, who, splits, classifier, settings, copies)
-    rules = fit_rules(fits, X, A, who, splits)
+    rules = fit_rules(fits, X, A, who, splits, promised(settings))
     tell(f"{model_name(classifier.name)} fitted on all images and without each of {len(splits)} folds")
     checked = check_held_out(X, A, who, splits, classifier, settings, copies)
     tell("checked on held-out patients")

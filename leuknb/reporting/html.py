@@ -39,9 +39,12 @@ def asset(
 @cache
 def _environment():
     from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
 
-    return Environment(loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined,
-                       trim_blocks=True, lstrip_blocks=True)
+    found = Environment(loader=FunctionLoader(asset), autoescape=True, undefined=StrictUndefined,
+                        trim_blocks=True, lstrip_blocks=True)
+    found.filters["unbroken"] = lambda text: Markup(unbroken_html(text))
+    return found
 
 
 def render(
@@ -130,8 +133,8 @@ def figure_html(
     alt: str | None = None,  # read aloud instead of the picture; the caption when None
     folder: str | Path | None = None,  # where to keep NAME.png and NAME.svg; None keeps nothing
 ) -> str:  # HTML
-    """Return `fig` as a self-contained HTML figure, and keep it in `folder` as PNG and SVG. Where it holds no
-    photograph, dark pages show it with light and dark exchanged.
+    """Return `fig` as a self-contained HTML figure, and keep it in `folder` as PNG and SVG. Dark pages show it with
+    light and dark exchanged, but for the photographs in it.
     """
     import matplotlib.pyplot as plt
 
@@ -142,17 +145,25 @@ def figure_html(
     if folder is not None:
         for kind, data in (("png", png), ("svg", _rendered(fig, "svg", edges))):
             with write_atomic(Path(folder) / f"{name}.{kind}", "wb") as f: f.write(data)
-    drawn = _is_drawn(fig)
+    photographs = _photographs(fig, edges)
     plt.close(fig)
     return render("figure.html.j2", name=name, uri=data_uri(png, "png"), alt=alt or caption, caption=caption,
-                  drawn=drawn, size=_png_size(png))
+                  photographs=photographs, size=_png_size(png))
 
 
-def _is_drawn(fig) -> bool:
-    "Whether a figure is lines and areas alone, so that its light and dark may be exchanged: it holds no photograph."
+def _photographs(fig, edges) -> str:
+    """Where a figure holds photographs, with the scales of colours laid over them: a polygon of CSS in percent of
+    the picture, one rectangle after the other. Nothing for lines and areas alone.
+    """
     from matplotlib.image import AxesImage
 
-    return not any(np.ndim(image.get_array()) == 3 for image in fig.findobj(AxesImage))
+    if not any(np.ndim(image.get_array()) == 3 for image in fig.findobj(AxesImage)): return ""
+    inches = [ax.get_window_extent().transformed(fig.dpi_scale_trans.inverted()) for ax in fig.axes
+              if ax.images or ax.get_label() == "<colorbar>"]
+    corners = [f"{100 * (x - edges.x0) / edges.width:.2f}% {100 * (edges.y1 - y) / edges.height:.2f}%" for b in inches
+               for x, y in ((b.x0, b.y0), (b.x1, b.y0), (b.x1, b.y1), (b.x0, b.y1), (b.x0, b.y0))]
+    ways = [", ".join([*corners[i : i + 5], "0% 0%"]) for i in range(0, len(corners), 5)]
+    return f"polygon(0% 0%, {', '.join(ways)})"
 
 
 def _png_size(png: bytes) -> tuple[int, int]:  # width and height, which stand in its first block

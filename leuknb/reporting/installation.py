@@ -33,8 +33,8 @@ def preset_words(
     return f"{chosen.engine} {chosen.precision} on {device}: {chosen.why}"
 
 # %% ../../nbs/08_reporting/11_installation.ipynb #148e9fa6
-OPTIONAL = ("captum", "dask", "ipywidgets", "kagglehub", "medmnist", "onnx", "onnxruntime", "onnxscript", "skops",
-            "voila", "weasyprint")  # of the extras
+OPTIONAL = ("captum", "dask", "ipywidgets", "kagglehub", "medmnist", "onnx", "onnxruntime", "onnxscript", "rocrate",
+            "skops", "voila", "weasyprint")  # of the extras
 
 
 def installation() -> dict[str, str]:

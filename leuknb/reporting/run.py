@@ -334,7 +334,7 @@ def _execute(notebook: Path, values: dict, folder: Path, tell):
         nb = papermill.execute_notebook(str(notebook), str(folder / "report.ipynb"), parameters=values,
                                         kernel_name="python3", progress_bar=False,
                                         cwd=str(Path.cwd()), on_cell_start=watch.start,
-                                        extra_arguments=["--IPKernelApp.log_level=ERROR"])
+                                        extra_arguments=["--IPKernelApp.log_level=CRITICAL"])
         watch.finish()
     return nb
 

@@ -206,8 +206,10 @@ class Study:
         "Fill `published`: whether the seed paper's table can be right as printed."
         from leuknb import paper
         from leuknb.auditing.published_table import check_table, paper_table
+        from leuknb.classification.estimators import model_name
 
-        self.published = check_table(paper_table(), n=round(paper.TEST_SIZE * sum(paper.IMAGES.values())))
+        self.published = check_table(paper_table(), n=round(paper.TEST_SIZE * sum(paper.IMAGES.values())),
+                                     name=model_name)
         self.metrics["paper"] = self.published.metrics
 
     def asked(
@@ -252,7 +254,7 @@ class Study:
         in a notebook that is run by hand, say where that lies.
         """
         write_run(self)
-        if "LEUKNB_PROGRESS" not in os.environ: show_html(folder_words(self.folder))
+        if "LEUKNB_PROGRESS" not in os.environ: show_html(folder_words(self.folder, self.settings.out is None))
 
 # %% ../../nbs/08_reporting/12_study.ipynb #c1de94f7
 def dataset_section(dataset) -> dict:
@@ -285,11 +287,14 @@ def enliven() -> None:
     display(HTML(live_html()))
 
 
-def folder_words(folder: Path) -> str:  # HTML
+def folder_words(
+    folder: Path,  # of a run
+    temporary: bool = False,  # nobody named it
+) -> str:  # HTML
     "Return where a run lies and what is in it."
     names = ", ".join(sorted(p.name + ("/" if p.is_dir() else "") for p in folder.iterdir() if p.name[0] != "."))
     name, kept = str(folder), ""
-    if folder.is_relative_to(tempfile.gettempdir()):
+    if temporary:
         name = folder.name
         kept = ", a temporary folder (<code>study.folder</code>; name one with <code>out</code> to keep it)"
     return f"<p>This run lies in <code>{escape(name)}</code>{kept}: {escape(names)}.</p>"

@@ -64,6 +64,12 @@ def test_a_row_that_cannot_be_right_is_named_with_the_rate_that_does_not_fit():
     assert any("ensemble" in s and "specificity" in s for s in check.sentences)
 
 
+def test_rows_called_like_our_models_keep_the_names_their_table_gives_them():
+    ours = check_table(paper_table(), n=39).sentences
+    assert "svm, ensemble, knn and tree as printed" in " ".join(ours) and not any("linear SVM" in s for s in ours)
+    assert any("linear SVM" in s for s in check_table(paper_table(), n=39, name=model_name).sentences)
+
+
 def test_rows_that_fit_alone_but_not_on_the_same_test_set_are_not_called_consistent():
     table = pd.DataFrame({"model": ["a", "b", "c"], "accuracy": ["97.44", "94.87", "96.77"],
                           "sensitivity": ["95.00", "95.00", "100.00"]})

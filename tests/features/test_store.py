@@ -161,7 +161,7 @@ def cache(tmp_path):
     for file in ("results/ab/ab" + "0" * 62 + ".parquet", "facts/" + "1" * 64 + ".npz",
                  "synthetic/" + "2" * 20 + "/synthetic.json", "medmnist/bloodmnist/metadata.csv",
                  "backbones/" + "3" * 24 + ".json", "graphs/" + "4" * 32 + ".zip",
-                 "pixels/" + "5" * 32 + ".npy"):
+                 "pixels/" + "5" * 32 + ".npy", "weights/dinobloom_s.json", "explore/" + "6" * 16 + "/model.json"):
         (home / file).parent.mkdir(parents=True)
         (home / file).write_bytes(b"x" * 10)
     age(home)
@@ -173,10 +173,10 @@ def numbers(home): return cache_info(home).set_index("kind")["number"].to_dict()
 
 def test_every_kind_is_counted_and_removed_when_it_is_old_enough(cache):
     assert numbers(cache) == {k: 1 for k in ("features", "results", "facts", "synthetic", "medmnist", "backbones",
-                                             "graphs", "pixels")} | {"leftovers": 0}
+                                             "graphs", "pixels", "weights", "explore")} | {"leftovers": 0}
     assert len(prune(cache, 101)) == 0 and len(prune(cache)) == 0
     assert sorted(prune(cache, 99, dry_run=True)["kind"]) == sorted(prune(cache, 99)["kind"]) == sorted(["features",
-        "results", "facts", "synthetic", "medmnist", "backbones", "graphs", "pixels"])
+        "results", "facts", "synthetic", "medmnist", "backbones", "graphs", "pixels", "weights", "explore"])
     assert set(numbers(cache).values()) == {0}
     assert not [p for p in cache.rglob("*") if p.is_file()]
 

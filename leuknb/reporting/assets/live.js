@@ -47,25 +47,32 @@ const copying = (within) => {
 
 /* enlarging a picture */
 let dialog;
-const picture = make("img"), words = make("p", { id: "enlarged-words" });
+const picture = make("img"), kept = make("span", { className: "kept" }), words = make("p", { id: "enlarged-words" });
 const openDialog = () => {
   if (!dialog) {
     const close = make("button", { type: "button", textContent: "Close" });
     dialog = make("dialog", { ariaLabel: "Enlarged picture", className: "leuknb js" },
-      make("div", { className: "tools" }, close), picture, words);
+      make("div", { className: "tools" }, close), make("div", {}, picture, kept), words);
     document.body.append(dialog);
     close.addEventListener("click", () => dialog.close());
     dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   }
   dialog.showModal();
 };
+/* in the dark a figure is dark around its photographs: they lie on it once more, with their own colours */
+const keepColours = (img, over) => {
+  over.style.backgroundImage = img.dataset.photographs ? `url("${img.src}")` : "none";
+  over.style.clipPath = img.dataset.photographs || "none";
+  return Boolean(img.dataset.photographs);
+};
 const enlarge = (img) => {
+  openDialog();
   const figure = img.closest("figure"), caption = figure && one("figcaption", figure);
   picture.src = img.src; picture.alt = img.alt;
   picture.className = figure?.matches(".drawn") ? "drawn" : "";
+  picture.parentElement.className = keepColours(img, kept) ? "pictured" : "";
   picture.style.width = `${Math.max(img.naturalWidth * (img.matches(".thumb") ? 3 : 1.5), 240)}px`;
   words.textContent = caption ? caption.textContent : img.dataset.words || "";
-  openDialog();
 };
 const enlarging = (within) => {
   for (const img of all("figure img, img.thumb, .output_png img", within)) {
@@ -73,6 +80,8 @@ const enlarging = (within) => {
     button.setAttribute("aria-label", `Enlarge: ${img.dataset.words || img.alt}`);
     button.setAttribute("aria-haspopup", "dialog");
     img.replaceWith(button); button.append(img);
+    const colours = make("span", { className: "kept" });
+    if (keepColours(img, colours)) { button.classList.add("pictured"); button.append(colours); }
     button.addEventListener("click", () => enlarge(img));
   }
 };

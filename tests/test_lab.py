@@ -126,7 +126,9 @@ def watched(page, notebook) -> list[str]:
         page.keyboard.press("Control+s")
         for _ in range(5):
             here = page.locator(".jp-OutputArea-output label:has(progress)")
-            if here.count() and not bars: shot(page, "lab-running")
+            if here.count() and not bars:
+                here.first.scroll_into_view_if_needed()
+                shot(page, "lab-running")
             bars += [words for words in here.all_inner_texts() if words not in bars]
             page.wait_for_timeout(400)
     return bars
@@ -168,6 +170,8 @@ def test_in_jupyterlab_the_headline_looks_like_one_and_the_controls_live(lab):
     shot(page, "lab-headline")
     assert float(number.evaluate("e => getComputedStyle(e).fontSize")[:-2]) > 40
     assert number.evaluate("e => getComputedStyle(e).fontWeight") == "700"
+    name, value = (page.locator(f".rates {tag}").first.bounding_box() for tag in ("dt", "dd"))
+    assert name["height"] < 40 and name["y"] + name["height"] <= value["y"] + 1, "one above the other"
     slider = found(page, "#threshold")
     assert page.locator("#threshold-strip circle").count() > 3, "the strip is drawn"
     before = page.locator("#count-tp").inner_text(), page.locator("#count-fp").inner_text()

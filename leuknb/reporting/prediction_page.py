@@ -110,7 +110,7 @@ def _map_uri(rgb: np.ndarray, evidence, limit: float) -> str:
     from matplotlib.figure import Figure
 
     size = np.array(rgb.shape[1::-1]) / max(rgb.shape[:2])  # the shape of the image: no margin around it
-    fig, f = Figure(figsize=tuple(2 * size), dpi=SIDE / 2 * 1.5), io.BytesIO()
+    fig, f = Figure(figsize=tuple(2 * size), dpi=SIDE / 2 * 1.5, layout="none"), io.BytesIO()
     FigureCanvasAgg(fig)
     draw_map(fig.add_axes((0, 0, 1, 1)), rgb, evidence, limit)
     fig.savefig(f, format="jpeg", pil_kwargs={"quality": 80})

@@ -13,6 +13,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from leuknb.core import InputError, to_json
 from leuknb.paper import COUNTS
+from leuknb.classification.estimators import model_name
 from leuknb.evaluation.metrics import PAPER_METRICS
 from leuknb.auditing.published_table import (
     check_table, exact_intervals, fitting, implied_sizes, mcnemar_extremes, paper_table, printed, rates_of,

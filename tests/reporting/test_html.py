@@ -23,7 +23,7 @@ from conftest import needs_weasyprint
 
 from leuknb.reporting.interactive import images_html, threshold_html, threshold_steps
 from leuknb.core import InputError
-from leuknb.reporting.html import figure_html, page_html, pdf, policy, table_html
+from leuknb.reporting.html import figure_html, page_html, pdf, policy, render, table_html
 from leuknb.reporting.live import live_html, part_html
 from leuknb.reporting.run import to_html
 
@@ -388,6 +388,57 @@ def test_no_interval_breaks_inside_and_text_stands_left_numbers_right(opened, tm
     assert wrap != "anywhere", "no bro/ken word"
 
 
+def of_eight_columns():
+    "The widest table of a report: every model and every baseline with its interval."
+    models = ("linear SVM", "k-nearest neighbours", "ensemble of trees", "decision tree", "always the larger class",
+              "gradient boosting", "best shortcut: an 8 x 8 thumbnail")
+    rows = ("accuracy", "precision (at 51 % abnormal)", "NPV (at 51 % abnormal)", "balanced accuracy")
+    return table_html(pd.DataFrame({m: ["100.0 % (77.3 to 100.0 %)"] * len(rows) for m in models},
+                                   index=pd.Index(rows, name="metric")), "Wide.")
+
+
+def as_checklist():
+    words = "What was asked of the people, the images and the numbers of this study, in words of some length? " * 2
+    row = {"item": "12a", "topic": "Data", "asks": words, "status": "for the authors", "answer": words * 2,
+           "where": "how", "kind": ""}
+    source = {"source": "Somebody", "counted": "1"}
+    return render("checklists.html.j2", {"data": ""}, checklists=[(source, "A checklist", [row] * 3)],
+                  headings={"how": "The smallest difference these images can show"})
+
+
+def test_the_widest_table_and_the_checklists_fit_a_desk(opened, tmp_path):
+    path = tmp_path / "wide.html"
+    path.write_text(page_html("Wide", f"<h1>Wide</h1>{of_eight_columns()}{as_checklist()}"), encoding="utf-8")
+    tab = opened(path, width=1280)
+    tab.locator("details").evaluate_all("all => all.forEach(d => { d.open = true; })")
+    over = tab.locator(".scroll").evaluate_all("all => all.map(e => e.scrollWidth - e.clientWidth)")
+    assert over == [0, 0]
+    assert all(n == 1 for n in tab.locator("td .whole").evaluate_all("all => all.map(e => e.getClientRects().length)"))
+
+
+def test_on_paper_nothing_is_cut_off_at_the_edge_of_a_page():
+    needs_weasyprint()
+    from weasyprint import HTML
+
+    photo = photograph()
+    page = page_html("Paper", f"<h1>Paper</h1>{of_eight_columns()}{as_checklist()}{photo}")
+    inside = [(b, sheet) for sheet in HTML(string=page).render().pages for b in sheet._page_box.descendants()
+              if type(b).__name__ in ("TextBox", "BlockReplacedBox", "InlineReplacedBox")]
+    words = " ".join(b.text for b, _ in inside if hasattr(b, "text"))
+    assert "thumbnail" in words and "for the authors" in words
+    assert [getattr(b, "text", b) for b, sheet in inside if b.position_x + b.width > sheet.width] == []
+
+
+def test_a_class_with_a_long_name_stays_whole_on_a_phone(opened, tmp_path, predictions):
+    path = tmp_path / "phone.html"
+    named = predictions.replace({POSITIVE: "abnormal", NEGATIVE: "normal"})
+    path.write_text(page_html("t", f"<h1>t</h1>{threshold_html(named, 'abnormal')}"), encoding="utf-8")
+    tab = opened(path, width=390)
+    lines = "e => { const r = document.createRange(); r.selectNodeContents(e); return r.getClientRects().length; }"
+    assert [tab.locator(f".matrix tbody th >> nth={i}").evaluate(lines) for i in (0, 1)] == [1, 1]
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_each_fold_is_named_and_sections_few_need_are_folded(opened, tmp_path):
     code, words = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
     deep = nbformat.v4.new_output("display_data", {"text/html": "<p id='deep'>Deep.</p>"})
@@ -442,8 +493,9 @@ def test_the_images_are_paged_and_a_filter_begins_at_the_first_page(opened):
 def photograph():
     import matplotlib.pyplot as plt
 
-    fig, ax = plt.subplots(figsize=(9, 2))
-    ax.imshow(np.full((8, 8, 3), 230, np.uint8))
+    fig, (ax, beside) = plt.subplots(1, 2, figsize=(9, 2))
+    ax.imshow(np.full((8, 8, 3), (230, 120, 60), np.uint8)); ax.axis("off")
+    beside.text(0.5, 0.5, "words"); beside.axis("off")
     return figure_html(fig, "photo", "A photograph.")
 
 
@@ -459,14 +511,26 @@ def brightness(tab, place):
     return np.asarray(Image.open(io.BytesIO(tab.locator(place).screenshot())).convert("L")).mean()
 
 
+def pixels(tab, place): return np.asarray(Image.open(io.BytesIO(tab.locator(place).screenshot())).convert("RGB"), int)
+
+
 def test_figures_are_dark_in_the_dark_but_photographs_keep_their_colours(opened, tmp_path):
     path = tmp_path / "figures.html"
     path.write_text(page_html("Figures", f"<h1>Figures</h1>{chart()}{photograph()}"), encoding="utf-8")
     light, dark = opened(path, color_scheme="light"), opened(path, color_scheme="dark")
     assert brightness(light, "#figure-chart img") > 200 > 60 > brightness(dark, "#figure-chart img")
-    assert abs(brightness(light, "#figure-photo img") - brightness(dark, "#figure-photo img")) < 2
+    day, night = (pixels(tab, "#figure-photo button.zoom") for tab in (light, dark))
+    own, card = np.abs(day - (230, 120, 60)).max(2) < 8, day.min(2) > 245
+    assert own.sum() > 1000 and np.quantile(np.abs(day - night)[own].max(1), 0.98) < 4, "all of the photograph"
+    assert card.sum() > 1000 and np.quantile(night[card].max(1), 0.98) < 40, "no white card glares around it"
+    dark.locator("#figure-photo button.zoom").click()
+    large = pixels(dark, "dialog .pictured")
+    own = np.abs(large - (230, 120, 60)).max(2) < 8
+    assert own.sum() > 1000 and (large.min(2) > 245).mean() < 0.01, "nor when it is enlarged"
+    dark.keyboard.press("Escape")
     dark.click("#theme")
     assert brightness(dark, "#figure-chart img") > 200, "the button turns figures, too"
+    assert np.quantile(pixels(dark, "#figure-photo button.zoom")[card].min(1), 0.02) > 240
 
 
 def test_on_a_phone_a_figure_scrolls_says_so_and_is_named(opened, tmp_path):

@@ -37,6 +37,8 @@ def test_a_rerun_asks_for_the_settings_of_the_run_and_tells_that_the_same_came_o
     done = leuknb_here("rerun", folder, "--check", "--out", "again", cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.startswith("the same: metrics.json, predictions.csv and dataset.csv")
     assert done.stdout.splitlines()[-1] == "again/report.html"
+    assert done.stderr.splitlines()[0].startswith("linear SVM: balanced accuracy"), "it ends as a report does"
+    assert "sensitivity (abnormal called so)" in done.stderr
     ours = json.loads((folder / "run.json").read_text())["settings"]
     assert asked[0][0] == make_settings(**ours) and ours["synthetic"]["n_images"] == 40
     same_results(folder, tmp_path / "again")

@@ -11,7 +11,7 @@ const make = (tag, fields = {}, ...children) => {
 
 /* what scrolls sideways can be reached by keyboard, has a name and says so */
 const nameScrolling = (within = document) => {
-  for (const box of all(".scroll, pre", within)) {
+  for (const box of all(".scroll, .pair, pre", within)) {
     const more = box.scrollWidth > box.clientWidth + 1;
     box.classList.toggle("more", more);
     if (more) {

@@ -260,6 +260,7 @@ class Classifier(NamedTuple):
     name: str  # enters the seeds of its fits
     pipeline: Pipeline  # unfitted; its last step is called classify
     grid: list[dict]  # parameters of that step which tuning compares, the default first
+    beside: bool = False  # stands beside the headline: no fit of it is explained or handed on
 
 
 def study_classifier(
@@ -281,5 +282,6 @@ def study_classifiers(
     settings,  # leuknb.settings.Settings: classifiers and params are looked at
     n_images: int,  # of the whole set, not of a fold
 ) -> list[Classifier]:
-    "Return the classifiers of a run, in the order of its settings."
-    return [study_classifier(name, n_images, settings.params.get(name)) for name in settings.classifiers]
+    "Return the classifiers of a run, in the order of its settings; all but the first stand beside the headline."
+    found = [study_classifier(name, n_images, settings.params.get(name)) for name in settings.classifiers]
+    return found[:1] + [c._replace(beside=True) for c in found[1:]]

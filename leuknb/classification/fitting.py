@@ -22,6 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from ..core import InputError, progress, stream_seed
 from .estimators import BlockScaler, class_scores, Classifier, with_seed
+from .trees import count_scores, grown_on_counts
 
 # %% auto #0
 __all__ = ['MAX_SHARED', 'stack', 'with_copies', 'kind', 'gram', 'distances', 'forest_scores', 'fold_scores', 'best_parameters',
@@ -143,16 +144,18 @@ def _laid_out(estimator: BaseEstimator, rows: np.ndarray) -> np.ndarray:
                                                   ExtraTreesClassifier)) else rows
 
 
-def _fitted_scores(estimator, A, y, B, n_classes):
-    """Fit on A, score B: [n_test, n_classes] scores and [n_test] predicted classes.
+def _fitted_scores(estimator, A, y, B, n_classes, shares=None):
+    """Fit on A, score B: [n_test, n_classes] scores and [n_test] predicted classes. `shares` (estimator, A, y, B), if
+    given, stands in for fit and predict_proba.
 
     What `stack` has checked is not checked again.
     """
     seen = np.unique(y)
     if len(seen) == 1: return _spread(np.zeros((len(B), 1)), seen, n_classes), np.full(len(B), seen[0])
+    if _is_plain_forest(estimator) and A.dtype == np.float32: shares = shares or forest_scores
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
-        if _is_plain_forest(estimator) and A.dtype == np.float32:
-            scores = forest_scores(estimator, A, y, B)
+        if shares:
+            scores = shares(estimator, A, np.searchsorted(seen, y), B)
             return _spread(scores, seen, n_classes), seen[scores.argmax(1)]
         estimator.fit(A, y)
         return _spread(class_scores(estimator, B), seen, n_classes), estimator.predict(B)
@@ -166,6 +169,7 @@ def fold_scores(
     test: np.ndarray,  # row numbers
     n_classes: int,
     shared: np.ndarray | None = None,  # the distance matrix, where a nearest neighbour can use it
+    beside: bool = False,  # of a classifier beside the headline: trees of many numbers are grown on counts
 ) -> tuple[np.ndarray, np.ndarray]:  # scores [n_test, n_classes], predicted class numbers [n_test]
     """Return what the pipeline, fitted on the training rows alone, says of the test rows.
 
@@ -181,6 +185,8 @@ def fold_scores(
         among = np.zeros((len(train), len(train)))  # fit only looks at its shape
         return _fitted_scores(last, among, y[train], shared[np.ix_(test, train)], n_classes)
     whole = clone(pipeline) if len(pipeline) > 1 else last
+    if beside and grown_on_counts(whole, *rows.shape):
+        return _fitted_scores(whole, rows[train], y[train], rows[test], n_classes, count_scores)
     return _fitted_scores(whole, _laid_out(whole, rows[train]), y[train], _laid_out(whole, rows[test]), n_classes)
 
 # %% ../../nbs/03_classification/01_fitting.ipynb #a7cb75e1
@@ -202,7 +208,7 @@ def best_parameters(
     "Return the best of the classifier's parameters, judged inside the training fold only."
     def right(params):
         found = [fold_scores(_seeded(classifier, params, seed, "inner", i), rows, y, train, test, int(np.max(y)) + 1,
-                             shared)[1] == y[test] for i, (train, test) in enumerate(inner)]
+                             shared, classifier.beside)[1] == y[test] for i, (train, test) in enumerate(inner)]
         return sum(int(called.sum()) for called in found)
 
     if len(classifier.grid) == 1: return classifier.grid[0]
@@ -277,7 +283,8 @@ def run_folds(
     def one(split, classifier):
         train, test = splits[split]
         pipeline = fold_pipeline(classifier, rows, y, train, seed, scheme, first + split, inner, shared)
-        told = fold_scores(pipeline, rows, labels, with_copies(train, n, m), test, n_classes, shared)
+        told = fold_scores(pipeline, rows, labels, with_copies(train, n, m), test, n_classes, shared,
+                           classifier.beside)
         return first + split, classifier.name, *told
 
     with one_thread_each():

@@ -514,6 +514,19 @@ def brightness(tab, place):
 def pixels(tab, place): return np.asarray(Image.open(io.BytesIO(tab.locator(place).screenshot())).convert("RGB"), int)
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_what_keeps_the_colours_of_a_photograph_lies_on_it_to_the_pixel(opened, tmp_path, width):
+    path = tmp_path / "figures.html"
+    path.write_text(page_html("Figures", f"<h1>Figures</h1>{photograph()}"), encoding="utf-8")
+    tab = opened(path, width=width)
+    below, above = (tab.locator(f"#figure-photo {kind}").bounding_box() for kind in ("img", ".kept"))
+    assert all(abs(below[k] - above[k]) < 0.6 for k in below), (below, above)
+    shown = pixels(tab, "#figure-photo .scroll")
+    tab.add_style_tag(content=".kept { display: none }")
+    alone = pixels(tab, "#figure-photo .scroll")
+    assert np.quantile(np.abs(shown - alone).max(2), 0.99) < 12, "by light nothing changes"
+
+
 def test_figures_are_dark_in_the_dark_but_photographs_keep_their_colours(opened, tmp_path):
     path = tmp_path / "figures.html"
     path.write_text(page_html("Figures", f"<h1>Figures</h1>{chart()}{photograph()}"), encoding="utf-8")

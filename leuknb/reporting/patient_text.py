@@ -11,6 +11,7 @@ import pandas as pd
 from ..core import counted
 from ..classification.estimators import model_name
 from ..data.images import decode, UnreadableImage
+from ..evaluation.cell_shares import FEWEST_CELLS
 from ..evaluation.patients import METRICS_OF_PATIENTS
 from .html import list_html, picture_uri, render, table_html
 from .text import HEADINGS, percent, span, with_interval
@@ -33,8 +34,10 @@ def patients_words(metrics: dict) -> list[str]:
                      "or name the column that holds the patient's own with label=COLUMN."}
     words = [said[p["label_of"]]]
     if "models" not in p and "shares" not in p:
-        words = [words[0].partition(":")[0] + ". With more than two classes patients are only given one vote each, "
-                 "under Cross-validation."]
+        why = "With more than two classes" if metrics["dataset"]["positive"] is None else \
+            f"No patient has the {FEWEST_CELLS} images that a share of cells needs, so"
+        words = [f"{words[0].partition(':')[0]}. {why} patients are only given one vote each, under "
+                 "Cross-validation."]
     if p["n_unnamed"]: words.append(f"Images that name no patient are not counted here: {p['n_unnamed']:,}.")
     return words
 

@@ -57,7 +57,8 @@ def patients_section(
     keep,  # function (parts of a key, make), which returns the table that make makes, or the one kept
 ) -> tuple[dict, pd.DataFrame | None]:  # the section; the patients as the first model answered them
     """Return the section `patients` of metrics.json and its table, wrong ones first; empty and None where no patient
-    has several images, or it was not asked for. Of more than two classes only the votes.
+    has several images, or it was not asked for. Only the votes of more than two classes, and where no patient has
+    images enough for a share of cells.
     """
     usable, positive = dataset.usable, dataset.positive
     if not (settings.patients and settings.cv_repeats and dataset.grouped and usable["group"].duplicated().any()
@@ -68,7 +69,7 @@ def patients_section(
     if positive is None: return found, None
     if found["label_of"] == "image":
         section, people = cell_shares.shares_judged(predictions, positive, whose, settings.blast_share)
-        return found | {"shares": section}, people
+        return (found | {"shares": section}, people) if len(people) else (found, None)
     section, judged = patients.patients_judged(predictions, positive, whose, settings.seed)
     people = patients.patient_table(judged, schemes.classes_of(predictions, positive))
     p = attention_result(X, dataset, judged.images, settings.seed, keep)

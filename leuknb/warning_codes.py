@@ -17,98 +17,148 @@ class WarningCode(NamedTuple):
     "What a warning is about."
     title: str  # a few words
     meaning: str  # what was seen, and why it matters
+    found: str  # how it is found, with the limits that decide
+    place: str  # the module that looks for it
     action: str  # what to do about it
 
 # %% ../nbs/00b_warning_codes.ipynb #d6ae191c
 CODES: dict[str, WarningCode] = {
     "LKB101": WarningCode(
         "one picture under two labels",
-        "The same picture, or a copy of it, bears more than one label. One of the labels is wrong, or the picture "
-        "shows "
-        "cells of both kinds and cannot have a single one. Whatever the model answers, it is wrong once.",
+        "The same picture, or a copy of it, bears more than one label. One of the labels is wrong, or the picture"
+        " shows cells of both kinds and cannot have a single one. Whatever the model answers, it is wrong once.",
+        "Copies are looked for by content: the bytes, the pixels, and prints that hold when a picture is re-"
+        "encoded, resized, turned, mirrored or cropped; each candidate pair is aligned and compared. A cluster of"
+        " copies with more than one label is a conflict.",
+        "auditing.duplicates",
         "Look at the pairs (audit.html shows them), correct or drop them, and run again."),
     "LKB102": WarningCode(
         "a leak across a split",
-        "Copies of one picture, or images of one patient, lie on both sides of a split. What is tested there was seen "
-        "in "
-        "training, so the score is too high.",
+        "Copies of one picture, or images of one patient, lie on both sides of a split. What is tested there was "
+        "seen in training, so the score is too high.",
+        "Clusters of copies, and the patients where they are named, are compared with every split that came with "
+        "the data (folders or a column). One that lies on both sides is a leak.",
+        "auditing.audit",
         "Split by patients: name them (`--set group=COLUMN`), and leave the split that came with the data."),
     "LKB103": WarningCode(
         "copies among the images",
-        "Some images are copies of others, byte for byte or re-encoded, turned, cropped or resized. They count once as "
-        "evidence; leuknb keeps them on one side of every split.",
+        "Some images are copies of others, byte for byte or re-encoded, turned, cropped or resized. They count "
+        "once as evidence; leuknb keeps them on one side of every split.",
+        "By the bytes, the pixels, and prints that hold when a picture is re-encoded, resized, turned, mirrored "
+        "or cropped; a pair is a copy when the two, aligned, agree in their details (correlation 0.80 after slow "
+        "changes are removed).",
+        "auditing.duplicates",
         "Keep one of each (duplicates.csv lists them), or acknowledge the warning."),
     "LKB104": WarningCode(
         "pictures that may be unusable",
-        "Some pictures are blank, blurred, overexposed or unlike all others. A model may learn their class from the "
-        "fault.",
+        "Some pictures are blank, blurred, overexposed or unlike all others. A model may learn their class from "
+        "the fault.",
+        "Each picture's brightness, entropy, edges, sharpness and stain are measured. Warned of are dark, light, "
+        "empty and blurred pictures and those of low information; odd sizes and shapes, grey pictures and "
+        "outliers are only listed.",
+        "auditing.quality",
         "Look at them (audit.html shows them); leave out what no person could judge."),
     "LKB105": WarningCode(
         "labels that may be wrong",
-        "A model of all other patients contradicts more labels, and more firmly, than its own doubt explains. Wrong "
-        "labels "
-        "are counted against the model that is right, and teach the next one wrong.",
+        "A model of all other patients contradicts more labels, and more firmly, than its own doubt explains. "
+        "Wrong labels are counted against the model that is right, and teach the next one wrong.",
+        "A ridge regression on the same features answers each image from the other patients alone. The share of "
+        "wrong labels that makes its contradictions likeliest is estimated; the warning comes when p is below "
+        "0.005 and the interval holds at least one wrong label.",
+        "auditing.labels",
         "Look at the images listed (labels.csv ranks all of them), correct or drop what is wrong, and run again."),
     "LKB106": WarningCode(
         "the network has seen these images",
-        "Images of the set, or copies of them, are among those that the network was adapted on. It was taught their "
-        "labels, so no fold, holdout or other split can make a test of them.",
+        "Images of the set, or copies of them, are among those that the network was adapted on. It was taught "
+        "their labels, so no fold, holdout or other split can make a test of them.",
+        "The weights carry the hashes and the prints of the images they were adapted on, and no pictures. Images "
+        "of the set with the same bytes, or the look of a copy, are counted.",
+        "auditing.adapted",
         "Test on other images, or take a network that has not seen these (leave `weights` out)."),
     "LKB201": WarningCode(
         "facts of the file tell the classes apart",
-        "Size, format, compression or other facts of the file, without a look at the picture, tell the classes apart. "
-        "The "
-        "classes were probably stored or exported in different ways, and accuracy may measure that.",
+        "Size, format, compression or other facts of the file, without a look at the picture, tell the classes "
+        "apart. The classes were probably stored or exported in different ways, and accuracy may measure that.",
+        "A classifier sees size, shape, format and compression only, patients held out. It alarms when the 95 % "
+        "interval of its AUROC begins above 0.75, or the AUROC is at least 0.90, and chance is excluded by "
+        "exchanged labels (p at most 0.05 after Holm).",
+        "auditing.shortcuts",
         "Bring all images into one format and frame from the same source; test on another set (`--set "
         "external=OTHER`)."),
     "LKB202": WarningCode(
         "the border tells the classes apart",
         "The rim of the picture, with the cell taken out, tells the classes apart: the slide, the lamp or the "
-        "microscope "
-        "differs between them, and accuracy may measure that.",
+        "microscope differs between them, and accuracy may measure that.",
+        "A classifier sees the border of the picture only, the cell taken out, patients held out. It alarms when "
+        "the 95 % interval of its AUROC begins above 0.65, or the AUROC is at least 0.90, and chance is excluded "
+        "by exchanged labels (p at most 0.05 after Holm).",
+        "auditing.shortcuts",
         "Add normal and abnormal images from the same slides and microscope; test on another set."),
     "LKB203": WarningCode(
         "colour alone tells the classes apart",
-        "Means and spreads of the colours tell the classes apart as well as the model, or nearly perfectly. Chromatin "
-        "and "
-        "cytoplasm colour cells differently, but stain and lamp do too.",
+        "Means and spreads of the colours tell the classes apart as well as the model, or nearly perfectly. "
+        "Chromatin and cytoplasm colour cells differently, but stain and lamp do too.",
+        "A classifier sees means and spreads of the colours only, patients held out. It alarms when the 95 % "
+        "interval of its AUROC begins above 0.60 and the model is not shown to be better, when it begins above "
+        "0.90, or when the AUROC is at least 0.97; in each case only where chance is excluded by exchanged labels"
+        " (p at most 0.05 after Holm).",
+        "auditing.shortcuts",
         "Compare classes stained and photographed together; test on another set."),
     "LKB204": WarningCode(
         "a thumbnail tells the classes apart",
-        "A picture of 8 x 8 pixels, in which no cell can be recognised, tells the classes apart as well as the model, "
-        "or "
-        "nearly perfectly. How the pictures were taken may be what is measured.",
+        "A picture of 8 x 8 pixels, in which no cell can be recognised, tells the classes apart as well as the "
+        "model, or nearly perfectly. How the pictures were taken may be what is measured.",
+        "A classifier sees the picture at 8 x 8 pixels only, patients held out. It alarms when the 95 % interval "
+        "of its AUROC begins above 0.60 and the model is not shown to be better, when it begins above 0.90, or "
+        "when the AUROC is at least 0.97; in each case only where chance is excluded by exchanged labels (p at "
+        "most 0.05 after Holm).",
+        "auditing.shortcuts",
         "Compare classes photographed together; test on another set."),
     "LKB205": WarningCode(
         "shortcuts could not be judged",
-        "There are too few patients (or images, where patients are not named) of a class to say whether something "
-        "other "
-        "than the cells tells the classes apart. Silence of the audit is no sign of clean data here.",
-        "Add patients; until then look at the classes side by side for differences in frame, colour and background."),
+        "There are too few patients (or images, where patients are not named) of a class to say whether something"
+        " other than the cells tells the classes apart. Silence of the audit is no sign of clean data here.",
+        "Labels are exchanged between patients. Where so few are there that even a perfect probe could be chance "
+        "(no p at or below 0.05 after Holm is possible), or a class has a single patient, that is said instead of"
+        " nothing.",
+        "auditing.shortcuts",
+        "Add patients; until then look at the classes side by side for differences in frame, colour and "
+        "background."),
     "LKB301": WarningCode(
         "the rarer class is small",
-        "Fewer than ten patients (or images, where patients are not named) stand behind the rarer class. Its rate "
-        "rests on "
-        "a handful of cases: the interval is wide, and ranking models by it is not possible.",
+        "Fewer than ten patients (or images, where patients are not named) stand behind the rarer class. Its rate"
+        " rests on a handful of cases: the interval is wide, and ranking models by it is not possible.",
+        "Patients (or images) with any image of the class are counted; below ten the warning comes.",
+        "evaluation.warnings",
         "Add cases of the rarer class; read its rate as an anecdote until then."),
     "LKB302": WarningCode(
         "one patient holds much of the images",
-        "A large share of the images, or of a class, comes from one patient. Numbers counted by image are largely that "
-        "patient's, and their intervals are less sure than they look.",
-        "Read the numbers per patient (every patient one vote); use fewer images of that patient, or more patients."),
+        "A large share of the images, or of a class, comes from one patient. Numbers counted by image are largely"
+        " that patient's, and their intervals are less sure than they look.",
+        "The largest patient's share of all images, and of each class, is compared with 25 %, or with twice an "
+        "even share where that is more.",
+        "evaluation.warnings",
+        "Read the numbers per patient (every patient one vote); use fewer images of that patient, or more "
+        "patients."),
     "LKB303": WarningCode(
         "few patients",
-        "Fewer than twenty patients stand behind the numbers. However many images there are, patients are what the "
-        "next "
-        "hospital will have others of; intervals over so few are wide and approximate.",
+        "Fewer than twenty patients stand behind the numbers. However many images there are, patients are what "
+        "the next hospital will have others of; intervals over so few are wide and approximate.",
+        "The named patients are counted; below twenty the warning comes.",
+        "evaluation.warnings",
         "Add patients rather than images."),
     "LKB304": WarningCode(
         "not shown to be better than chance",
         "The interval of the headline includes what guessing would reach, or shuffled labels do as well.",
+        "The 95 % interval of the first classifier's balanced accuracy is compared with one over the number of "
+        "classes, and its value with the same made on shuffled labels (p above 0.05).",
+        "evaluation.warnings",
         "Do not report the number as a success; look at the labels, the images and the number of patients."),
     "LKB401": WarningCode(
         "the other set shares images with this one",
         "Images of the set tested on are also in the set trained on. The test is no external one for them.",
+        "The files of the two sets are compared byte for byte.",
+        "evaluation.external",
         "Leave the shared images out of one of the two sets."),
 }
 

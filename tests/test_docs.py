@@ -2,6 +2,7 @@
 read in a real browser.
 """
 
+import html
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from conftest import ROOT
 
 
@@ -34,9 +36,10 @@ def site(tmp_path_factory):
     out, before = tmp_path_factory.mktemp("site") / "_docs", state()
     dead = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY",
                                                     "ALL_PROXY")}
-    done = subprocess.run([sys.executable, ROOT / "docs" / "build.py", out], cwd=tmp_path_factory.mktemp("elsewhere"),
+    done = subprocess.run([sys.executable, ROOT / "docs" / "build.py", out, "--tiny"],
+                          cwd=tmp_path_factory.mktemp("elsewhere"),
                           env={**os.environ, **dead, "PYTHONDONTWRITEBYTECODE": "1"}, capture_output=True, text=True,
-                          timeout=300)
+                          timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "warning" not in done.stderr + done.stdout
     assert state() == before, "building the documentation changed the checkout"
@@ -84,7 +87,7 @@ def test_every_public_function_is_described_with_its_parameters(site):
     page = (site / "features" / "transformer.html").read_text()
     row = page[page.index('id="cnnfeatures"'):]
     row = row[row.index("<table"): row.index("</table>")]
-    for said in ("pooling", "of maps: mean, max, flatten, covariance, moments", "image_size", "what it is"):
+    for said in ("pooling", "of maps: mean, max, flatten, covariance, moments", "image_size", "Description"):
         assert said in row
     assert 'href="../source/features/transformer.html#L-' in page and (site / "source" / "features"
         / "extraction.html").read_text().count('id="L-') > 100
@@ -95,7 +98,7 @@ def test_a_settings_page_lists_every_setting_with_its_default_and_meaning(site):
 
     page = (site / "settings.html").read_text()
     table = page[page.index('id="settings"'):]
-    for name in Settings.model_fields: assert f"<strong>{name}</strong>" in table, name
+    for name in Settings.model_fields: assert f"<code>{name}</code>" in table, name
 
 
 def test_the_site_loads_nothing_from_elsewhere_and_no_link_inside_it_is_broken(site):
@@ -161,6 +164,42 @@ def test_search_finds_a_function_even_from_a_disk(site, browser):
     page.close()
 
 
+def test_search_ranks_names_guides_and_warnings_before_what_was_tried_on_the_way(site, browser):
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.goto((site / "index.html").as_uri())
+
+    def found(asked):
+        page.fill("#quarto-search input", "")
+        page.fill("#quarto-search input", asked)
+        page.locator("#quarto-search a.search-result").first.wait_for(timeout=10_000)
+        page.wait_for_timeout(300)
+        return [a.get_attribute("href") for a in page.locator("#quarto-search a.search-result").all()]
+
+    places = found("patients")
+    assert places[0].startswith(("guides/", "index", "warnings/", "gallery")), places
+    late = [i for i, p in enumerate(places) if p.startswith(("experiments/", "changelog"))]
+    assert not late or min(late) > max(i for i, p in enumerate(places) if p.startswith("guides/")), places
+    assert found("CNNFeatures")[0].startswith("features/transformer.html#cnnfeatures")
+    assert found("LKB203")[0].startswith("warnings/LKB203")
+    page.close()
+
+
+def test_at_a_desk_code_is_shown_whole_and_tables_have_room(site, browser):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    for name in ("index", "evaluation/intervals", "guides/using-a-model", "networks"):
+        page.goto((site / f"{name}.html").as_uri())
+        cut, wide, padded = page.evaluate(
+            """() => [
+              [...document.querySelectorAll('main pre.sourceCode')]
+                .filter(e => e.scrollWidth > e.clientWidth + 1).length,
+              document.querySelector('main').clientWidth,
+              Math.min(99, ...[...document.querySelectorAll('main td')]
+                .map(e => parseFloat(getComputedStyle(e).paddingLeft))),
+            ]""")
+        assert cut == 0 and wide >= 740 and padded >= 8, (name, cut, wide, padded)
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_fit_a_narrow_screen_and_can_be_read_in_light_and_dark(site, browser, scheme):
     context = browser.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme)
@@ -189,13 +228,133 @@ def test_the_search_index_is_json_that_names_pages_that_exist(site):
     for entry in json.loads((site / "search.json").read_text()): assert (site / entry["href"].split("#")[0]).is_file()
 
 
-def test_every_warning_has_a_page_that_says_what_it_means_and_what_to_do(site):
+def words_of(page):
+    "What is read on a page."
+    return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
+
+
+def test_every_warning_has_a_page_that_says_what_it_means_how_it_is_found_and_what_to_do(site):
     from leuknb.warning_codes import CODES
 
+    listed = words_of(site / "warnings" / "index.html")
     for code, about in CODES.items():
-        page = (site / "warnings" / f"{code}.html").read_text(encoding="utf-8")
-        text = re.sub(r"<[^>]+>", "", page)
-        assert about.title in text and "What to do" in text and f"acknowledge={code}" in text, code
+        text = words_of(site / "warnings" / f"{code}.html")
+        assert about.title in text and about.meaning in text and about.action in text, code
+        assert about.found in text.replace("\u2019", "'") and f"acknowledge={code}" in text, code
+        assert (site / about.place.replace(".", "/")).with_suffix(".html").is_file(), code
+        assert code in listed and about.action in listed
+
+
+def test_the_limits_that_warnings_name_are_those_of_the_code():
+    from leuknb.auditing import duplicates, labels, shortcuts
+    from leuknb.evaluation import warnings as numbers
+    from leuknb.warning_codes import CODES
+
+    found = {code: about.found for code, about in CODES.items()}
+    for code, probe in (("LKB201", "file"), ("LKB202", "border"), ("LKB203", "colour"), ("LKB204", "thumbnail")):
+        assert f"begins above {shortcuts.LEAST[probe]:.2f}" in found[code], code
+        assert f"{shortcuts.STRONG[probe]:.2f}" in found[code], code
+    for code in ("LKB203", "LKB204"): assert f"begins above {shortcuts.TOO_GOOD:.2f}" in found[code]
+    assert f"below {labels.CLEARLY}" in found["LKB105"] and f"correlation {duplicates.DETAIL:.2f}" in found["LKB103"]
+    assert (numbers.FEW_UNITS, numbers.FEW_PATIENTS) == (10, 20) and f"{numbers.MUCH:.0%}".replace("%", " %") in found[
+        "LKB302"] and "below ten" in found["LKB301"] and "below twenty" in found["LKB303"]
+
+
+def test_the_gallery_leads_to_executed_reports_and_says_that_they_are_synthetic(site):
+    page, said = (site / "gallery.html").read_text(encoding="utf-8"), words_of(site / "gallery.html")
+    assert "All images are synthetic" in said
+    from gallery import EXAMPLES
+
+    assert [e.name for e in EXAMPLES] == ["default", "patients", "confounded"]
+    for example in EXAMPLES:
+        assert f'href="gallery/{example.name}.html"' in page and example.title in said and example.about.replace(
+            "`", "") in said
+        report = (site / "gallery" / f"{example.name}.html").read_text(encoding="utf-8")
+        assert "drawn by a simulator" in report and "balanced accuracy" in report and "Checklist" in report
+    assert 'href="gallery.html"' in (site / "index.html").read_text(encoding="utf-8")
+    assert EXAMPLES[0].settings == {} and EXAMPLES[2].settings["synthetic.confounding"] == 1
+
+
+def test_a_report_of_the_gallery_is_made_anew_when_settings_or_code_change(tmp_path, monkeypatch):
+    import gallery
+
+    first = gallery.key_of({"seed": 1})
+    assert gallery.key_of({"seed": 1}) == first != gallery.key_of({"seed": 2})
+    for name in ("leuknb/core.py", "nbs/reports/report.ipynb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("a")
+    monkeypatch.setattr(gallery, "ROOT", tmp_path)
+    before = gallery.key_of({})
+    (tmp_path / "leuknb" / "core.py").write_text("b")
+    assert gallery.key_of({}) != before
+
+
+def test_lines_that_only_check_are_hidden_in_pages_and_stay_in_notebooks(site):
+    from checks import without_checks
+
+    assert without_checks("x = f(1)\ntest_eq(x, (\n    2))\nassert x\nx", True) == "x = f(1)\nx"
+    assert without_checks("for i in y: test_close(f(i), i)\ny", True) == "y"
+    assert without_checks("with ExceptionExpected(ValueError): f()\nf", True) == "f"
+    assert without_checks("x = f(1)\ntest_eq(x, 2)", False).startswith("#| code-fold: true")
+    for kept in ("f(1)", "%%time\nassert f", "for i in y:\n    print(i)\n    assert i"):
+        assert without_checks(kept, False) == kept
+    checks, folded = 0, 0
+    for page in site.rglob("*.html"):
+        if page.parts[len(site.parts)] in ("source", "gallery"): continue
+        text = page.read_text(encoding="utf-8")
+        folded += text.count("<summary>checks</summary>")
+        open_ = re.sub(r"<details\b.*?</details>", "", text, flags=re.S)
+        for block in re.findall(r'<pre[^>]*class="sourceCode[^>]*>(.*?)</pre>', open_, re.S):
+            checks += len(re.findall(r"^(?:test_(?:eq|close|fail)\(|assert )", re.sub(r"<[^>]+>", "", block), re.M))
+    assert checks == 0 and folded > 20
+    assert "test_eq(" in (ROOT / "nbs" / "00a_core.ipynb").read_text(encoding="utf-8")
+
+
+def test_the_default_network_has_its_card_and_every_named_network_a_row(site):
+    from leuknb.features.backbones import PACKAGES
+    from leuknb.features.foundation_models import FOUNDATION_MODELS
+
+    card, table = words_of(site / "leuknb_lite0.html"), words_of(site / "networks.html")
+    assert "Not a medical device" in card and "16,891" in card and "CC BY 4.0" in card
+    for name in [*PACKAGES, *FOUNDATION_MODELS]: assert name in table, name
+
+
+def test_the_citation_names_what_the_project_names():
+    import configparser
+    import tomllib
+
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "settings.ini")
+    assert cited["cff-version"] == "1.2.0" and cited["type"] == "software" and len(cited["abstract"]) > 100
+    assert str(cited["version"]) == settings["DEFAULT"]["version"] and cited["license"] == project["license"]
+    assert [a["name"] for a in cited["authors"]] == [a["name"] for a in project["authors"]]
+    assert cited["message"] and cited["title"] and len(cited["keywords"]) > 3
+    for reference in cited["references"]:
+        assert {"type", "title", "authors", "year"} <= set(reference) and reference["type"] != "dataset"
+        assert re.fullmatch(r"10\.\d{4,}/\S+", reference.get("doi", "10.1234/x"))
+
+
+def test_the_readme_is_short_says_what_is_true_here_and_shows_nothing_from_elsewhere():
+    import configparser
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "settings.ini")
+    now = settings["DEFAULT"]
+    assert f"Python {now['min_python']} or newer" in text and f"version {now['version']}," in text
+    assert f"version = {{{now['version']}}}" in text and "@software{leuknb" in text
+    assert len(text.split()) < 850  # some two minutes, commands and citation left out
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", text)
+    assert pictures and "<img" not in text
+    for picture in pictures: assert (ROOT / picture).stat().st_size < 200_000
+    for link in re.findall(r"\]\(([^)#]*)", text):
+        if not link.startswith(("http", "_docs/")): assert (ROOT / link).is_file(), link
+    for said in ("git clone", 'pip install "leuknb[onnx]"', "make report", "make test", "GB",
+                 "title, authors, journal and DOI are not", "drawn by a simulator", "_docs/gallery.html",
+                 "leuknb train", "leuknb predict", "import leuknb"):
+        assert said in text, said
 
 
 def test_what_follows_the_summary_of_a_page_is_on_the_page(site):

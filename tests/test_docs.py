@@ -132,7 +132,8 @@ def test_guides_in_markdown_name_only_commands_and_options_that_exist():
     coming = {"train", "predict", "export"}
     for path in [*(ROOT / "nbs" / "guides").glob("*.md"), ROOT / "README.md"]:
         text = path.read_text()
-        shown = "\n".join([*re.findall(r"```sh\n(.*?)```", text, re.S), *re.findall(r"^    (leuknb .*)$", text, re.M)])
+        shown = "\n".join([*re.findall(r"```sh\n(.*?)```", text, re.S), *re.findall(r"^    (leuknb .*)$", text, re.M),
+                           *re.findall(r"^\| `(leuknb [^`]*)`", text, re.M)])
         for name, rest in re.findall(r"^leuknb ([a-z]+)([^#\n]*)", shown, re.M):
             if name in coming and name not in group.commands: continue
             assert name in group.commands, f"{path.name}: leuknb {name}"

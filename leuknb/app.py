@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import fingerprint, home, InputError
+from .core import enumerated, fingerprint, home, InputError
 from .settings import make_settings
 from .data.images import decode, UnreadableImage
 from .data.datasets import Dataset, load_dataset
@@ -181,13 +181,14 @@ kind.click = function () { this.files = files; this.dispatchEvent(new Event('cha
 try { this.closest('.leuknb-drop').querySelector('.widget-upload').click(); } finally { delete kind.click; }"""
 ZONE = f"""<style>
 .leuknb-page{{max-width:60rem;margin:auto;font-family:system-ui,sans-serif}}
-.leuknb-zone{{border:2px dashed #767676;border-radius:8px;padding:1.4rem;text-align:center;line-height:1.4}}
+.leuknb-zone{{border:2px dashed #767676;border-radius:8px;padding:2.2rem 1rem;text-align:center;font-size:1.05rem;
+ line-height:1.4}}
 .leuknb-zone.over{{border-color:#0173b2;background:#0173b21f}}
 .leuknb-drop .widget-upload{{height:2.2rem;border-radius:5px}}
 </style>
 <div class="leuknb-zone" ondragover="event.preventDefault(); this.classList.add('over')"
  ondragleave="this.classList.remove('over')" ondrop="{DROPPED}">
-Drop images here</div>"""
+Drop images here, up to {MOST_IMAGES} at once</div>"""
 
 
 def explorer(
@@ -242,8 +243,8 @@ def _examples(desk: Desk, n: int = 3) -> list[tuple[str, str]]:
 def _about(desk: Desk) -> str:
     "What kind of model sits here."
     m = desk.model.manifest
-    return escape(f"A model of {m.data}, classes {', '.join(m.classes)}" + (", trained on synthetic images"
-        if m.synthetic else "") + ". Research use only.")
+    return escape(f"The model tells {enumerated(m.classes)} apart and was trained on "
+                  f"{'synthetic images' if m.synthetic else m.data}.")
 
 
 def _pngs(figures: list) -> list[bytes]:

@@ -12,19 +12,23 @@ import time
 import urllib.request
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 pytestmark = pytest.mark.long
 # instead of the stored values, so that it takes seconds
 SMALL = {"n_splits": "20", "cv_repeats": "1", "permutations": "50"}
 
-# two files as a browser hands them to a drop
-DROP = """() => {
-    const all = new DataTransfer();
-    for (const name of ["dropped one.png", "dropped two.png"]) all.items.add(new File(["no image"], name));
-    return all;
-}"""
+
+def drop(page, place, files) -> None:
+    "Drag files over a place and let them go, as the browser takes them from the desktop."
+    box, tab = page.locator(place).bounding_box(), page.context.new_cdp_session(page)
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    carried = {"items": [], "files": [str(f) for f in files], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        tab.send("Input.dispatchDragEvent", {"type": kind, "data": carried, **at})
 
 
 def free_port() -> int:
@@ -127,7 +131,7 @@ def watched(page, notebook) -> list[str]:
         for _ in range(5):
             here = page.locator(".jp-OutputArea-output label:has(progress)")
             if here.count() and not bars:
-                here.first.scroll_into_view_if_needed()
+                page.evaluate("document.querySelector('.jp-OutputArea-output progress')?.scrollIntoView()")
                 shot(page, "lab-running")
             bars += [words for words in here.all_inner_texts() if words not in bars]
             page.wait_for_timeout(400)
@@ -216,11 +220,14 @@ def test_the_page_that_explores_a_model_answers_an_example_and_refuses_what_is_n
         page.get_by_text("not an image of an accepted format").wait_for(timeout=120_000)
         assert page.get_by_text("<b>notes.png").count() == 1  # written as text
         assert page.get_by_text("Run All").count() == 0
-        dropped = page.evaluate_handle(DROP)
-        page.locator(".leuknb-zone").dispatch_event("drop", {"dataTransfer": dropped})
+        (tmp_path / "dropped one.png").write_text("no image")
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)).save(
+            tmp_path / "dropped two.png")
+        drop(page, ".leuknb-zone", [tmp_path / "dropped one.png", tmp_path / "dropped two.png"])
         page.get_by_text("dropped one.png").wait_for(timeout=120_000)
-        page.get_by_text("dropped two.png").wait_for(timeout=120_000)
-        wait(lambda: page.get_by_text("not an image of an accepted format").count() == 2, 120)
+        page.get_by_text("dropped two.png: no answer.").wait_for(timeout=120_000)
+        shot(page, "explore-dropped", full_page=True)
+        assert page.get_by_text("not an image of an accepted format").count() == 1
         assert page.get_by_text("<b>notes.png").count() == 0  # the answers of before are gone
         with page.expect_file_chooser(): button.click()  # the button still is one
         outside = [u for u in asked if not u.startswith((f"http://127.0.0.1:{port}", "data:", "blob:"))]

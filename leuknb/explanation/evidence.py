@@ -514,7 +514,7 @@ def neighbours(
     A, b = np.asarray(X_train, float), np.asarray(x, float)[None]
     for step in before: A, b = np.asarray(step.transform(A), float), np.asarray(step.transform(b), float)
     if distance == "cosine": A, b = normalize(A), normalize(b)
-    far = 1 - (A @ b[0]) if distance == "cosine" else np.sqrt(np.maximum(((A - b) ** 2).sum(1), 0))
+    far = 1 - np.minimum(A @ b[0], 1) if distance == "cosine" else np.sqrt(np.maximum(((A - b) ** 2).sum(1), 0))
     allowed = np.arange(len(A)) if leave_out is None else np.flatnonzero(~np.asarray(leave_out, bool))
     nearest = allowed[np.argsort(far[allowed], kind="stable")][:k]
     return nearest, far[nearest]

@@ -33,7 +33,7 @@ EXAMPLES = (
     Example("patients", "Patients with cells of both kinds", "Blasts and normal cells of the same patients, from "
             "three sites, a fifth of the patients with blasts that are harder to tell: shares of cells for each "
             "patient, sites left out, subgroups.",
-            {**LIGHT, "synthetic.n_images": 120, "synthetic.images_per_patient": 4, "synthetic.mixed": 0.8,
+            {**LIGHT, "synthetic.n_images": 150, "synthetic.images_per_patient": 6, "synthetic.mixed": 0.8,
              "synthetic.n_sites": 3, "synthetic.hard_group": 0.2, "subgroups": "subgroup"}),
     Example("confounded", "A shortcut in the images", "Every class has a microscope of its own: the accuracy is high, "
             "and the warnings on the first screen say why it may mean nothing.",

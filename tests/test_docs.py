@@ -277,6 +277,9 @@ def test_the_gallery_leads_to_executed_reports_and_says_that_they_are_synthetic(
         assert "drawn by a simulator" in report and "balanced accuracy" in report and "Checklist" in report
     assert 'href="gallery.html"' in (site / "index.html").read_text(encoding="utf-8")
     assert EXAMPLES[0].settings == {} and EXAMPLES[2].settings["synthetic.confounding"] == 1
+    from leuknb.evaluation.cell_shares import FEWEST_CELLS
+
+    assert EXAMPLES[1].settings["synthetic.images_per_patient"] > FEWEST_CELLS  # fewer, and no share would be told
 
 
 def test_a_report_of_the_gallery_is_made_anew_when_settings_or_code_change(tmp_path, monkeypatch):

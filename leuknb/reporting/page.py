@@ -77,9 +77,12 @@ def fold_sections(
 def fold_left_out(
     nb,  # a notebook, changed
 ):
-    "Return the notebook, where the words of a section that the run left out are folded behind the line that says so."
+    """Return the notebook, where the words of a section that the run left out are folded behind the line that says so;
+    its code, which showed nothing else, is left to the executed notebook.
+    """
     from nbconvert.filters import markdown2html
 
+    gone = set()
     for first, *rest in sections(nb.cells):
         said = [o.get("data", {}).get("text/html", "") for c in rest for o in c.get("outputs", ())]
         if len(said) != 1 or 'class="small left-out"' not in said[0]: continue
@@ -88,8 +91,9 @@ def fold_left_out(
         # one block of HTML: a blank line inside would end it
         inside = markdown2html(words.strip()).replace("\n", " ")
         first.source = f'{title}\n\n<details class="left-out"><summary><span {why}</span></summary>{inside}</details>'
-        for c in rest: c.outputs = []
+        gone |= set(map(id, rest))
         first.metadata["tags"] = []
+    nb.cells = [c for c in nb.cells if id(c) not in gone]
     return nb
 
 # %% ../../nbs/08_reporting/12h_page.ipynb #19af33d2

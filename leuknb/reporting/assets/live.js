@@ -15,8 +15,8 @@ const nameScrolling = (within = document) => {
     const more = box.scrollWidth > box.clientWidth + 1;
     box.classList.toggle("more", more);
     if (more) {
-      box.tabIndex = 0; box.setAttribute("role", "region");
       const caption = one("caption", box) || one("img", box);
+      box.tabIndex = 0; box.setAttribute("role", caption ? "region" : "group");
       box.setAttribute("aria-label", caption ? caption.textContent || caption.alt : "Scrolls sideways");
     } else for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
   }

@@ -185,7 +185,7 @@ def fold_scores(
         among = np.zeros((len(train), len(train)))  # fit only looks at its shape
         return _fitted_scores(last, among, y[train], shared[np.ix_(test, train)], n_classes)
     whole = clone(pipeline) if len(pipeline) > 1 else last
-    if beside and grown_on_counts(whole, *rows.shape):
+    if beside and grown_on_counts(whole, *rows.shape, n_classes):
         return _fitted_scores(whole, rows[train], y[train], rows[test], n_classes, count_scores)
     return _fitted_scores(whole, _laid_out(whole, rows[train]), y[train], _laid_out(whole, rows[test]), n_classes)
 

@@ -16,8 +16,8 @@ from sklearn.tree import DecisionTreeClassifier
 from ..core import rng
 
 # %% auto #0
-__all__ = ['BINS', 'AT_ONCE', 'SMALL', 'FEW', 'WIDE', 'LARGE', 'LONG', 'quantile_codes', 'best_splits', 'Growth', 'Trees', 'grow',
-           'leaf_shares', 'grown_on_counts', 'count_scores']
+__all__ = ['BINS', 'AT_ONCE', 'SMALL', 'FEW', 'WIDE', 'LARGE', 'LONG', 'CLASSES', 'quantile_codes', 'best_splits', 'Growth',
+           'Trees', 'grow', 'leaf_shares', 'grown_on_counts', 'count_scores']
 
 # %% ../../nbs/03_classification/00b_trees.ipynb #t14t0006
 BINS = 64  # intervals of a feature
@@ -29,10 +29,14 @@ def quantile_codes(
 ) -> tuple[np.ndarray, np.ndarray]:  # uint8, shaped like A and B
     "Return the number of the interval of each value, 0 ... `BINS` - 1; the bounds are those of the training rows."
     bounds = np.sort(A, axis=0)[np.unique(np.arange(1, BINS) * len(A) // BINS)].T.copy()
-    codes = [np.empty(rows.shape, np.uint8) for rows in (A, B)]
-    for rows, code in zip((A, B), codes):
-        for j, bound in enumerate(bounds): code[:, j] = np.searchsorted(bound, rows[:, j], side="right")
-    return codes[0], codes[1]
+    return _codes(bounds, A), _codes(bounds, B)
+
+
+def _codes(bounds, rows) -> np.ndarray:
+    columns = np.ascontiguousarray(rows.T)
+    codes = np.empty(columns.shape, np.uint8)
+    for code, bound, column in zip(codes, bounds, columns): code[:] = bound.searchsorted(column, "right")
+    return np.ascontiguousarray(codes.T)
 
 # %% ../../nbs/03_classification/00b_trees.ipynb #t14t0009
 AT_ONCE = 1 << 19  # numbers in one table of counts
@@ -41,10 +45,12 @@ AT_ONCE = 1 << 19  # numbers in one table of counts
 def _counts(codes, y, at, node, features, n_nodes, n_bins, k) -> np.ndarray:  # [k, n_nodes, tried, n_bins]
     "How many of the rows `at`, each in its node, lie in each interval of the features that the node tries."
     tried = features.shape[1]
-    code = codes.ravel().take((at * codes.shape[1])[:, None] + features[node]) // np.uint8(BINS // n_bins)
-    key = ((y[at] * n_nodes + node) * tried)[:, None] + np.arange(tried)
+    code = codes.ravel().take((at * codes.shape[1])[:, None] + features[node])
+    code >>= (BINS // n_bins).bit_length() - 1
+    key = ((y[at] * n_nodes + node) * (tried * n_bins))[:, None] + np.arange(tried) * n_bins
+    key += code
     shape = k, n_nodes, tried, n_bins
-    return np.bincount((key * n_bins + code).ravel(), minlength=math.prod(shape)).reshape(shape)
+    return np.bincount(key.ravel(), minlength=math.prod(shape)).reshape(shape)
 
 
 def _worth(counts, min_leaf) -> np.ndarray:  # [n_nodes, tried, n_bins - 1]
@@ -52,8 +58,8 @@ def _worth(counts, min_leaf) -> np.ndarray:  # [n_nodes, tried, n_bins - 1]
     left = counts.cumsum(-1).astype(float)
     left, right = left[..., :-1], left[..., -1:] - left[..., :-1]
     n_left, n_right = left.sum(0), right.sum(0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        worth = (left**2).sum(0) / n_left + (right**2).sum(0) / n_right
+    np.square(left, out=left), np.square(right, out=right)
+    with np.errstate(divide="ignore", invalid="ignore"): worth = left.sum(0) / n_left + right.sum(0) / n_right
     worth[(n_left < min_leaf) | (n_right < min_leaf)] = -np.inf
     return worth
 
@@ -163,7 +169,8 @@ def leaf_shares(
     return trees.share[node].sum(0)
 
 # %% ../../nbs/03_classification/00b_trees.ipynb #t14t0017
-WIDE, LARGE, LONG = 256, 100_000, 400  # features; numbers in all; rows, for one tree alone
+WIDE, LARGE, LONG = 256, 100_000, 400  # at least: features; numbers in all; rows, for one tree alone
+CLASSES = 3  # at most, for a forest
 _KNOWN = {DecisionTreeClassifier: ("min_samples_split", "min_samples_leaf", "random_state"),
           RandomForestClassifier: ("n_estimators", "max_features", "random_state", "n_jobs", "verbose", "warm_start")}
 
@@ -172,11 +179,12 @@ def grown_on_counts(
     estimator: BaseEstimator,  # unfitted
     n_rows: int,  # of the whole set, not of a fold
     n_features: int,
+    n_classes: int = 2,
 ) -> bool:
     "Return whether `count_scores` stands in for an estimator on so many numbers."
     known = _KNOWN.get(type(estimator))
     if known is None or n_features < WIDE or n_rows * n_features < LARGE: return False
-    if type(estimator) is DecisionTreeClassifier and n_rows < LONG: return False
+    if n_rows < LONG if type(estimator) is DecisionTreeClassifier else n_classes > CLASSES: return False
     usual = type(estimator)().get_params()
     return all(name in known or value == usual[name] for name, value in estimator.get_params().items()) and \
         all(isinstance(getattr(estimator, p), int) for p in ("min_samples_split", "min_samples_leaf"))

@@ -112,6 +112,7 @@ def test_the_headline_is_scikit_learn_s_own_and_stands_before_what_is_handed_on(
     (make_classifier("svm")[-1], (2_000, 500), False)])
 def test_only_what_is_known_here_is_grown_here(estimator, shape, yes):
     assert grown_on_counts(estimator, *shape) is yes
+    assert not grown_on_counts(estimator, *shape, n_classes=4) or type(estimator) is DecisionTreeClassifier
 
 
 @pytest.mark.parametrize("name, most", [("ensemble", 0.6), ("tree", 0.6)])

@@ -206,7 +206,8 @@ class Model:
                 f"only)")
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in _facts(self.manifest).items())
+        rows = "".join(f'<tr><th scope="row">{escape(k)}</th><td class="words">{escape(v)}</td></tr>'
+                       for k, v in _facts(self.manifest).items())
         return (f"<p><b>Research use only: not a medical device, not for diagnosis.</b></p><table>{rows}</table>"
                 f"<p><code>.predict(images)</code> answers for images; <code>CARD.md</code> in its folder says "
                 f"more.</p>")

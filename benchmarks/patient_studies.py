@@ -13,12 +13,10 @@ from leuknb.classification.estimators import study_classifier
 from leuknb.classification.fitting import run_folds
 from leuknb.core import rng
 from leuknb.evaluation.cell_shares import bland_altman, patient_shares, side_right
-from leuknb.evaluation.intervals import wilson
 from leuknb.evaluation.patients import judge_patients, METRICS_OF_PATIENTS, patient_metrics, PatientImages
 from leuknb.evaluation.splits import cv_splits
 
 FOLDS, REPEATS, WIDTH = 5, 5, 6
-COUNTED = ("sensitivity", "specificity")
 COVER, FEW = (0.93, 0.98), (0.93, 0.995)  # FEW: under 20 patients, or 10 of the rarer class
 # patients, images of each, share of positive patients, correlation between images of one patient
 DESIGNS = ((39, 5, 0.5, 0.3), (39, 5, 0.5, 0.6), (73, 20, 0.5, 0.6), (73, 20, 0.2, 0.6), (16, 5, 0.5, 0.6))
@@ -56,9 +54,7 @@ def line(study, n, method, what, values, truth, band, widths=None) -> dict:
 
 
 def patient_coverage(studies, seed):
-    """Intervals of patients judged by rule; a tenth of the studies, which are fits. Beside sensitivity and
-    specificity, without a band, the interval of Wilson (1927) that takes the patients as so many tosses of a coin.
-    """
+    "Intervals of patients judged by rule; a tenth of the studies, which are fits."
     for n, size, share, icc in DESIGNS:
         generator, patient, found = rng(seed, "patients", n, size, share, icc), np.repeat(np.arange(n), size), []
         for k in range(max(studies // 10, 5)):
@@ -68,13 +64,8 @@ def patient_coverage(studies, seed):
         few = n < 20 or round(share * n) < 10
         for m in METRICS_OF_PATIENTS:
             value = np.array([f[m].value for f in found])
-            design = f"{n} patients of {size}, {share:.0%} positive, ICC {icc}"
-            yield line("patients", n * size, design, m, [(f[m].low, f[m].high) for f in found], value.mean(),
-                       FEW if few else COVER)
-            if m not in COUNTED: continue
-            n_class = round(share * n) if m == "sensitivity" else n - round(share * n)
-            yield line("patients", n * size, design, f"{m}, Wilson", [wilson(v * n_class, n_class) for v in value],
-                       value.mean(), (0.0, 1.0))
+            yield line("patients", n * size, f"{n} patients of {size}, {share:.0%} positive, ICC {icc}", m,
+                       [(f[m].low, f[m].high) for f in found], value.mean(), FEW if few else COVER)
 
 
 SHARES = ((40, 20), (73, 40))  # patients, cells of each

@@ -69,6 +69,16 @@ def test_auroc_of_patients_is_that_of_their_probabilities_and_the_units_are_pati
     assert all(e.low <= e.value <= e.high for e in found.values())
 
 
+def test_sensitivity_and_specificity_of_patients_have_the_exact_interval_of_the_patients_of_their_class():
+    judged = patients.judge_patients(images(repeats=1))
+    found = patients.patient_metrics(judged)
+    for metric, label in (("sensitivity", 1), ("specificity", 0)):
+        called = judged.called[judged.images.label == label, 0]
+        assert found[metric].n == len(called) == 20
+        exact = stats.binomtest(int((called == label).sum()), 20).proportion_ci(method="exact")
+        assert found[metric].ci == pytest.approx([exact.low, exact.high])
+
+
 def test_the_rule_is_the_one_that_tells_the_training_patients_apart():
     y = np.arange(20) % 2
     good, bad = y + 0.1 * np.arange(20) / 20, np.arange(20) / 20

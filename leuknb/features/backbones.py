@@ -150,8 +150,7 @@ def _looked_for(name: str, source: str) -> tuple[str, Path, str | None]:  # file
     if source != "package": return _place(_published(name, source))
     package = PACKAGES[name]
     spec = importlib.util.find_spec(package.module)
-    folder = Path(spec.submodule_search_locations[0]) if spec else Path(package.module)
-    return package.file, folder / package.folder, None
+    return package.file, Path(spec.submodule_search_locations[0] if spec else package.module) / package.folder, None
 
 
 def _place(known: Published) -> tuple[str, Path, str | None]:

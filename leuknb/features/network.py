@@ -86,24 +86,18 @@ def pool(
     return t.flatten(1).to(torch.float32, copy=True)  # a later in-place ReLU must not reach into it
 
 
-def _averages(n: int, m: int):
-    "The [m, n] matrix that takes the mean in each of the m spans, which may overlap, that adaptive pooling makes of n."
-    import torch
-
-    at, i = np.arange(n), np.arange(m)[:, None]
-    inside = (at >= i * n // m) & (at < -(-(i + 1) * n // m))
-    return torch.from_numpy((inside / inside.sum(1, keepdims=True)).astype(np.float32))
-
-
 def _shares(mask, side: tuple):  # torch.Tensor [n, height, width]; [n, *side] is returned
     "The means of a mask in each field of a grid. What does not divide evenly is a product, which a graph can hold."
     import torch
 
-    sizes = tuple(int(n) for n in mask.shape[1:])
-    if all(n % m == 0 for n, m in zip(sizes, side)):
-        return torch.nn.functional.adaptive_avg_pool2d(mask[:, None], side)[:, 0]
-    rows, columns = (_averages(n, m).to(mask.device) for n, m in zip(sizes, side))
-    return rows @ mask @ columns.T
+    def means(size, n):  # in the spans, which may overlap, that adaptive pooling makes of a side
+        at, i = np.arange(size), np.arange(n)[:, None]
+        inside = (at >= i * size // n) & (at < -(-(i + 1) * size // n))
+        return torch.from_numpy((inside / inside.sum(1, keepdims=True)).astype(np.float32)).to(mask.device)
+
+    high, wide = (int(size) for size in mask.shape[1:])
+    if high % side[0] or wide % side[1]: return means(high, side[0]) @ mask @ means(wide, side[1]).T
+    return torch.nn.functional.adaptive_avg_pool2d(mask[:, None], side)[:, 0]
 
 
 def _weights(z, mask, side: tuple):
@@ -193,8 +187,7 @@ class Reader:
     ):
         self.backbone, self.layers, self.pooling, self.views = backbone, layers, pooling, views
         self.image_size, self.device, self.precision, self.batch = image_size, device, precision, batch
-        self.masked, self.packed, self.n_frames = masked, packed > 0, packed or 1
-        self.local = threading.local()
+        self.masked, self.packed, self.n_frames, self.local = masked, packed > 0, packed or 1, threading.local()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         "Return float32 [n, features] of uint8 [n, size, size, 3, or 4 for each frame]."
@@ -244,8 +237,7 @@ class Network(Reader):
         self.model = self.model.to(self.device, memory_format=torch.channels_last)
         if self.precision == "bfloat16": self._halve()
         self.normalised = _Normaliser(self.backbone, self.device)
-        b = self.backbone
-        taps = {layer: tap_of(self.model, b.name, b.source, layer) for layer in self.layers}
+        taps = {x: tap_of(self.model, self.backbone.name, self.backbone.source, x) for x in self.layers}
         self.reader = LayerReader(self.model, taps, self._pool)
         self.widths = self._try()
 
@@ -268,8 +260,7 @@ class Network(Reader):
         blank = torch.zeros((1, self.image_size, self.image_size, 4 if self.packed else 3), dtype=torch.uint8)
         try:
             with torch.inference_mode(): return [t.shape[1] for t in self.pooled(blank)]
-        except RuntimeError as e: reason = first_sentence(e)
-        except (AssertionError, ValueError) as e: reason = first_sentence(e)
+        except (RuntimeError, AssertionError, ValueError) as e: reason = first_sentence(e)
         raise InputError(
             f"{self.backbone.name} does not take images of {self.image_size} x {self.image_size} pixels ({reason}): "
             f"leave image_size to the backbone ({self.backbone.image_size})")
@@ -282,8 +273,8 @@ class Network(Reader):
 
         x = x.to(self.device, non_blocking=True)
         self.local.mask = x[..., 3].float() / 255 if self.masked else None
-        mixed = torch.autocast(self.device,
-                               torch.bfloat16) if self.precision == "bfloat16" else contextlib.nullcontext()
+        exact = self.precision != "bfloat16"
+        mixed = contextlib.nullcontext() if exact else torch.autocast(self.device, torch.bfloat16)
         with mixed: return list(self.reader(self.normalised(x)).values())
 
     def _read(self, images: np.ndarray) -> np.ndarray:

@@ -86,13 +86,16 @@ def next_step(settings: Settings, metrics: dict) -> tuple[str, str]:  # (why, th
     "Return the most useful command after this run, and what it is for."
     def again(**changes): return rerun_command(settings.model_copy(update=changes))
 
-    found = {w["code"][:4] for w in unacknowledged(metrics["headline"]["warnings"])
-             if w["code"] not in ("LKB106", "LKB205")}
+    codes = {w["code"] for w in unacknowledged(metrics["headline"]["warnings"])}
+    found = {code[:4] for code in codes - {"LKB106", "LKB205"}}
     if metrics["dataset"]["synthetic"]:
         return "Your own images: a folder, with its name in place of my_images.", "leuknb report my_images"
     if found & {"LKB1", "LKB2"}:
         reading = make_settings().model_copy(update={k: getattr(settings, k) for k in KEPT})
         return "Look at what the audit found, picture by picture.", rerun_command(reading, "audit")
+    if "LKB106" in codes:
+        unseen = {k: getattr(Settings(), k) for k in (*PRESETS["demo"], "weights")}
+        return "Features by a network that has not learned from these images.", again(**unseen)
     if not metrics["dataset"]["n_patients"]:
         return ("Name the patients: in place of COLUMN the column of the table that holds them, folder, or regex:... "
                 "for the path.", again(group="COLUMN"))

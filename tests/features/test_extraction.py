@@ -569,9 +569,11 @@ def test_the_compiled_network_gives_torchs_numbers_whatever_is_asked_of_it(how):
     assert abs(a - b).max() < 1e-4 * abs(a).max() and cosines(a, b).min() > 0.99999
 
 
-def test_the_compiled_networks_bytes_do_not_hang_on_neighbours_or_runs():
+@pytest.mark.parametrize("how", [{}, {"region": "cell", "image_size": 176}])
+def test_the_compiled_networks_bytes_do_not_hang_on_neighbours_or_runs(how):
     pytest.importorskip("onnxruntime")
-    images, cnn = [picture(i) for i in range(11)], extraction.CNNFeatures(layers=["blocks.2"], engine="onnx").fit()
+    images = [picture(i) for i in range(11)]
+    cnn = extraction.CNNFeatures(layers=["blocks.2"], engine="onnx", **how).fit()
     together = cnn.transform(images)
     np.testing.assert_array_equal(cnn.transform(images), together)
     np.testing.assert_array_equal(cnn.transform(images[::-1])[::-1], together)

@@ -173,6 +173,8 @@ def test_every_library_notebook_shows_something_and_no_stored_output_is_an_error
         assert not [o for o in outputs if o["output_type"] == "error"], path.name
         if path in NOTEBOOKS: assert outputs, f"{path.name} shows nothing"
         assert "site-packages" not in json.dumps(outputs), f"{path.name} shows a warning with a path of the machine"
+        assert "widgets" not in json.loads(path.read_text(encoding="utf-8"))["metadata"], \
+            f"{path.name} keeps the state of widgets, which only a run knows"
 
 
 def test_contributors_find_every_floor_in_order_and_every_file_that_is_named():

@@ -279,9 +279,11 @@ def study_classifier(
 
 # %% ../../nbs/03_classification/00_estimators.ipynb #27c4be90
 def study_classifiers(
-    settings,  # leuknb.settings.Settings: classifiers and params are looked at
+    settings,  # leuknb.settings.Settings: classifiers, params and augment are looked at
     n_images: int,  # of the whole set, not of a fold
 ) -> list[Classifier]:
-    "Return the classifiers of a run, in the order of its settings; all but the first stand beside the headline."
+    """Return the classifiers of a run, in the order of its settings. All but the first stand beside the headline; where
+    images are augmented, as in the paper, none does: each is scikit-learn's.
+    """
     found = [study_classifier(name, n_images, settings.params.get(name)) for name in settings.classifiers]
-    return found[:1] + [c._replace(beside=True) for c in found[1:]]
+    return found[:1] + [c._replace(beside=not settings.augment) for c in found[1:]]

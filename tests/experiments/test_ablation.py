@@ -23,8 +23,8 @@ CHEAP = ["last layer", "five stages"]
 def changed(step):
     "What a step changes of the one it is compared with; blocks and C of a kernel count as one."
     before = STEPS[step.after]
-    features = [k for k in ("layers", "views", "region", "frames", "pooling", "backbone")
-                if step.features[k] != before.features[k]]
+    features = [k for k in ("layers", "views", "region", "frames", "pooling", "backbone", "image_size")
+                if step.features.get(k) != before.features.get(k)]
     return features + (["svm"] if step.svm != before.svm else []) + (["weights"] if step.weighed != before.weighed
         else [])
 

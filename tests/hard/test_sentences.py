@@ -89,7 +89,7 @@ def study_of(label, group, models, repeats=REPEATS, **settings):
 
 
 def text_of(html):
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html)).strip()
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"</?span[^>]*>", "", html))).strip()
 
 
 def sentences(s) -> list[str]:

@@ -24,9 +24,9 @@ from .plots import (
     cell_edge, colour_bar_label, colour_limit, draw_map, evidence_words, inside_cell, shrunk)
 
 # %% auto #0
-__all__ = ['Holdout', 'refit_holdout', 'choose_examples', 'Example', 'explain_example', 'example_record', 'example_of',
-           'example_row', 'short_name', 'example_words', 'examples_table', 'draw_examples', 'Examples',
-           'explain_predictions']
+__all__ = ['KINDS', 'MOST_ROWS', 'Holdout', 'refit_holdout', 'choose_examples', 'Example', 'explain_example', 'example_record',
+           'example_of', 'example_row', 'short_name', 'example_words', 'examples_table', 'draw_examples', 'Drawn',
+           'Examples', 'explain_predictions']
 
 # %% ../../nbs/06_explanation/03_examples.ipynb #bf460970
 @dataclass(frozen=True)
@@ -259,13 +259,19 @@ def _draw_neighbour(ax, near, dataset, settings: Settings, colours: dict) -> Non
 
 # %% ../../nbs/06_explanation/03_examples.ipynb #9a9a8059
 @dataclass(frozen=True)
+class Drawn:
+    "Some examples of one kind as a figure that fits a page."
+    name: str  # mistakes, surest, surest-2, ...
+    caption: str
+    figure: object  # of matplotlib
+    alt: str  # what it shows, in words
+
+
+@dataclass(frozen=True)
 class Examples:
-    "The examples of a holdout: figures, words and numbers. A figure is None when there is no such example."
+    "The examples of a holdout: figures, words and numbers."
     model: str
-    mistakes: object  # matplotlib figure or None
-    surest: object
-    alt_mistakes: str  # what the figures show, in words
-    alt_surest: str
+    drawn: list[Drawn]  # the mistakes, then the surest right answers; as many as there are
     why: str  # how the maps were made, or why there are none
     rows: list[dict]  # from `example_row`, one each: what is drawn, as numbers
 
@@ -273,6 +279,26 @@ class Examples:
     def table(self) -> pd.DataFrame:
         "The rows as a table to show."
         return examples_table(self.rows)
+
+
+KINDS = (("mistake", "mistakes", "The surest mistakes"), ("surest", "surest", "The surest right answers"))
+MOST_ROWS = 4  # of a figure: more would not fit a page in print
+
+
+def _drawn(examples: list[Example], name: str, caption: str, classes: list[str], dataset,
+           settings: Settings) -> list[Drawn]:
+    "Examples of one kind in figures of much the same height."
+    import matplotlib.pyplot as plt
+
+    out = []
+    for i, part in enumerate(np.array_split(np.arange(len(examples)), -(-len(examples) // MOST_ROWS) or 1)):
+        if not len(part): continue
+        shown = [examples[at] for at in part]
+        figure = draw_examples(shown, classes, dataset, settings, caption)
+        plt.close(figure)  # a notebook shows an open figure at the end of the cell, asked or not
+        words = " ".join(example_words(e, classes) for e in shown)
+        out.append(Drawn(name + (f"-{i + 1}" if i else ""), caption + (", continued" if i else ""), figure, words))
+    return out
 
 # %% ../../nbs/06_explanation/03_examples.ipynb #4cd09e71
 @contextmanager
@@ -299,8 +325,6 @@ def explain_predictions(
     keep=lambda make: make(),  # is given what explains, without arguments; returns that, or its records as kept before
 ) -> Examples:
     "Return the mistakes and the surest right answers of a model on the holdout, each with its evidence and neighbours."
-    import matplotlib.pyplot as plt
-
     model = check_choice(model or settings.classifiers[0], settings.classifiers, "classifier of this run")
     chosen = choose_examples(predictions, model, n, _turn(model, settings, len(X)))
     classes = list(labelled_images(dataset, settings, groups).classes)
@@ -312,13 +336,9 @@ def explain_predictions(
                     for part in chosen]
 
     parts = [[example_of(r, dataset, settings) for r in part] for part in keep(make)]
-    figures = [draw_examples(part, classes, dataset, settings, title) if part else None
-               for part, title in zip(parts, ("Mistakes", "Surest and right"))]
-    # a notebook shows an open figure at the end of the cell, asked or not
-    for figure in filter(None, figures): plt.close(figure)
-    alts = [" ".join(example_words(e, classes) for e in part) for part in parts]
-    rows = [example_row(e, kind, classes) for part, kind in zip(parts, ("mistake", "surest")) for e in part]
-    return Examples(model, *figures, *alts, (parts[0] + parts[1])[0].explained.why, rows)
+    drawn = [one for part, kind in zip(parts, KINDS) for one in _drawn(part, *kind[1:], classes, dataset, settings)]
+    rows = [example_row(e, kind, classes) for part, (kind, *_) in zip(parts, KINDS) for e in part]
+    return Examples(model, drawn, (parts[0] + parts[1])[0].explained.why, rows)
 
 
 def _turn(model: str, settings: Settings, n: int) -> float:

@@ -252,7 +252,7 @@ def test_no_test_image_and_no_patient_of_an_example_is_among_its_neighbours(stud
         assert not {n["file_name"] for n in row["neighbours"]} & held
         assert patient[row["file_name"]] not in {patient[n["file_name"]] for n in row["neighbours"]}
         assert row["average"] + row["inside_cell"] + row["outside_cell"] == pytest.approx(row["score"], abs=2e-3)
-    assert all(short_name(r["file_name"]) in found.alt_mistakes + found.alt_surest for r in found.rows)
+    assert all(short_name(r["file_name"]) in "".join(d.alt for d in found.drawn) for r in found.rows)
 
 
 def test_the_examples_are_the_same_on_one_thread_and_on_two(study):
@@ -273,7 +273,7 @@ def test_a_tree_has_no_map_but_neighbours_and_a_run_without_mistakes_no_page_of_
     dataset, settings, X, predictions, copies = study
     tree = predictions[predictions.model == "tree"].assign(predicted=lambda t: t.label)
     found = explain_predictions(dataset, settings, X, tree, "tree", copies, n=2)
-    assert found.mistakes is None and found.alt_mistakes == "" and found.surest is not None
+    assert [d.name for d in found.drawn] == ["surest"]
     assert found.why.startswith("No map") and [r["method"] for r in found.rows] == ["none", "none"]
     assert all(len(r["neighbours"]) == 3 for r in found.rows)
 
@@ -288,7 +288,7 @@ def test_examples_of_several_classes_are_explained_against_the_runner_up(study):
     found = explain_predictions(many, run, X, predictions, n=4)
     assert len(found.rows) == 4 and all(r["method"] == "exact" and r["speaks_for"] == r["predicted"]
                                         for r in found.rows)
-    assert " against " in found.alt_mistakes + found.alt_surest
+    assert " against " in "".join(d.alt for d in found.drawn)
 
 
 def test_mistakes_come_surest_first_and_right_answers_take_turns_among_classes():

@@ -304,6 +304,8 @@ def test_on_paper_the_controls_are_gone_and_what_is_folded_is_open(opened):
     tab.emulate_media(media="print", color_scheme="dark")
     assert tab.locator(":is(.control, .contents, details.code):visible").count() == 0
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", "paper is white"
+    assert tab.locator("th button.sort").first.evaluate("e => getComputedStyle(e).display") == "contents", (
+        "Chromium repeats no button at the head of the next page")
     tab.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert tab.locator("#folded").is_visible()
     tab.evaluate("dispatchEvent(new Event('afterprint'))")
@@ -427,6 +429,25 @@ def test_on_paper_nothing_is_cut_off_at_the_edge_of_a_page():
     words = " ".join(b.text for b, _ in inside if hasattr(b, "text"))
     assert "thumbnail" in words and "for the authors" in words
     assert [getattr(b, "text", b) for b, sheet in inside if b.position_x + b.width > sheet.width] == []
+
+
+def test_on_paper_figures_are_small_enough_that_two_fit_a_page_each_with_its_caption():
+    needs_weasyprint()
+    from matplotlib.figure import Figure
+    from weasyprint import HTML
+
+    def square(name):
+        fig = Figure(figsize=(6, 6))
+        fig.add_subplot().plot([0, 1])
+        return figure_html(fig, name, f"caption of {name}")
+
+    pages = HTML(string=page_html("Paper", f"<h1>Paper</h1>{square('one')}{square('two')}")).render().pages
+    boxes = [b for b in pages[0]._page_box.descendants() if getattr(b, "element_tag", "") in ("img", "figcaption")]
+    kinds = [b.element_tag for b in boxes]
+    assert len(pages) == 1 and kinds.count("img") == 2 and kinds.count("figcaption") >= 2
+    image = next(b for b in boxes if b.element_tag == "img")
+    assert image.width == pytest.approx(0.66 * float(image.element.get("width")), rel=0.01)
+    assert image.width == pytest.approx(image.height, rel=0.2)
 
 
 def test_a_class_with_a_long_name_stays_whole_on_a_phone(opened, tmp_path, predictions):

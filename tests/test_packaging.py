@@ -41,7 +41,8 @@ def test_the_wheel_holds_every_module_its_data_the_report_notebooks_and_the_mark
     kept = {p.relative_to(ROOT).as_posix() for p in (ROOT / "leuknb").rglob("*")
             if p.is_file() and "__pycache__" not in p.parts}
     expected = kept | {f"leuknb/reports/{p.name}" for p in (ROOT / "nbs" / "reports").glob("*.ipynb")}
-    assert {"leuknb/py.typed", "leuknb/data/images.py", "leuknb/reporting/__init__.py"} <= expected
+    assert {"leuknb/py.typed", "leuknb/data/images.py", "leuknb/reporting/__init__.py",
+            "leuknb/features/assets/leuknb_lite0.graph.zip"} <= expected
     assert {n for n in names if ".dist-info/" not in n} == expected
     assert [n for n in names if n.endswith("licenses/LICENSE")]
 

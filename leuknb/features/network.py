@@ -21,7 +21,7 @@ from ..settings import Settings
 from ..data.images import decode, resize, to_rgb, UnreadableImage, view
 from .weights import first_sentence
 from .backbones import Backbone, load_backbone, Tap, tap_of
-from .onnx import Graph, kept_graph, make_graph, TORCH_BATCH
+from .onnx import Graph, kept_graph, make_graph, stored_graph, TORCH_BATCH
 
 # %% auto #0
 __all__ = ['POOLINGS', 'MASKED', 'OF_MAPS', 'BESIDE', 'GRAPH_VERSION', 'pool', 'listen', 'LayerReader', 'Reader', 'own_copy',
@@ -310,14 +310,13 @@ class _Compiled(Reader):
     def __init__(self, *what, **more):
         super().__init__(*what, **more)
         b = self.backbone
-        key = {"version": GRAPH_VERSION, "backbone": b.name, "weights": b.sha256, "mean": b.mean, "std": b.std,
-               "layers": self.layers, "pooling": self.pooling,
-               "image_size": self.image_size, "masked": self.masked, "channels": 4 if self.packed else 3,
-               "batch": self.batch}
-        self.graph = Graph(kept_graph(key, self._make))
+        self.key = {"version": GRAPH_VERSION, "backbone": b.name, "weights": b.sha256, "mean": b.mean, "std": b.std,
+                    "layers": self.layers, "pooling": self.pooling, "image_size": self.image_size,
+                    "masked": self.masked, "channels": 4 if self.packed else 3, "batch": self.batch}
+        self.graph = Graph(stored_graph(self.key, b.file) or kept_graph(self.key, self.make))
         self.widths = self.graph.facts["widths"]
 
-    def _make(self) -> bytes:
+    def make(self) -> bytes:
         "Write the network down, after torch has said whether it can be used at all."
         import torch
 

@@ -11,6 +11,7 @@ import io
 import os
 import warnings
 import zipfile
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,9 @@ import numpy as np
 from ..core import check_choice, fingerprint, home, InputError, package_versions, to_json, write_atomic
 
 # %% auto #0
-__all__ = ['INSTRUCTIONS', 'ENGINES', 'PRECISIONS', 'COMPILED', 'GRAPH_BATCH', 'TORCH_BATCH', 'HOLDS_BFLOAT16', 'OPSET',
+__all__ = ['INSTRUCTIONS', 'ENGINES', 'PRECISIONS', 'COMPILED', 'GRAPH_BATCH', 'TORCH_BATCH', 'HOLDS_BFLOAT16', 'OPSET', 'STORED',
            'MAX_WORKERS', 'instruction_sets', 'has_bfloat16', 'cores', 'has_onnx', 'Choice', 'choose', 'make_graph',
-           'Graph', 'kept_graph']
+           'Graph', 'kept_graph', 'Folded', 'folded_layers', 'fold', 'hollow_graph', 'filled_graph', 'stored_graph']
 
 # %% ../../nbs/02_features/03_onnx.ipynb #201266f7
 # the sets that matter here, as Linux names them
@@ -111,6 +112,7 @@ def _auto(name: str, precision: str, device: str) -> tuple[str, str]:
 
 # %% ../../nbs/02_features/03_onnx.ipynb #b3127c32
 OPSET = 17  # of the graph's operators
+STORED = "leuknb_lite0.graph.zip"  # that of the default recipe, which comes with leuknb, without its weights
 
 
 def make_graph(
@@ -121,7 +123,7 @@ def make_graph(
     "Return a network as a graph in bytes. Raises `InputError` when a step of it has no counterpart in ONNX."
     import torch
 
-    graph, packed = io.BytesIO(), io.BytesIO()
+    graph = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # shapes become constants, which is meant: every pass has the example's shape
         # by tracing, which knows hooks
@@ -129,9 +131,14 @@ def make_graph(
         except Exception as e:
             raise InputError(
                 f"the network cannot be made a graph ({type(e).__name__}): use --set engine=torch") from None
-    with zipfile.ZipFile(packed, "w") as z:
-        z.writestr("graph.onnx", graph.getvalue())
-        z.writestr("facts.json", to_json(facts))
+    return _packed(graph.getvalue(), facts)
+
+
+def _packed(graph: bytes, facts: dict, how: int = zipfile.ZIP_STORED) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", how) as z:
+        for name, content in (("graph.onnx", graph), ("facts.json", to_json(facts))):
+            z.writestr(zipfile.ZipInfo(name), content, how, 9)  # without the time: the same graph, the same bytes
     return packed.getvalue()
 
 
@@ -179,3 +186,92 @@ def kept_graph(
         with write_atomic(path, "wb") as f: f.write(data)
     except OSError: pass  # a full or read-only disk costs the next run a second, not this one its result
     return data
+
+# %% ../../nbs/02_features/03_onnx.ipynb #f6aa29c4
+class Folded(NamedTuple):
+    "A convolution without a bias and the batch normalisation behind it: one convolution of a graph."
+    weight: str  # the name of the convolution's weights
+    norm: str  # what the names of the normalisation's tensors begin with
+    eps: float  # of the normalisation
+    ulps: list[int]  # of each channel: by how many units in the last place torch's square root is not the nearest
+
+
+def _root(variance: np.ndarray, eps: float) -> np.ndarray: return np.sqrt(variance + np.float32(eps))
+
+
+def folded_layers(
+    module,  # torch.nn.Module, in the order in which it computes
+) -> list[Folded]:
+    "Return each convolution of a network that has no bias and is followed by a batch normalisation, in order."
+    from torch import nn
+
+    def ulps(norm) -> list[int]:
+        theirs = (norm.running_var + norm.eps).sqrt().numpy()
+        return (theirs.view(np.int32) - _root(norm.running_var.numpy(), norm.eps).view(np.int32)).tolist()
+
+    found = [(n, m) for n, m in module.named_modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))]
+    return [Folded(f"{conv}.weight", norm, n.eps, ulps(n)) for (conv, c), (norm, n) in zip(found, found[1:])
+            if isinstance(c, nn.Conv2d) and c.bias is None and isinstance(n, nn.BatchNorm2d)]
+
+
+def fold(
+    tensors: dict[str, np.ndarray],  # of the network, by name
+    layer: Folded,
+) -> tuple[np.ndarray, np.ndarray]:  # float32 [out, in, h, w], float32 [out]
+    """Return weights and bias of the one convolution that does what two layers did.
+
+    w * g / sqrt(v + eps) and b - m * g / sqrt(v + eps): Ioffe and Szegedy 2015, arXiv:1502.03167, with the mean m and
+    the variance v of the training images.
+    """
+    w, g, b, m, v = (tensors[name].astype(np.float32) for name in (
+        layer.weight, *(f"{layer.norm}.{k}" for k in ("weight", "bias", "running_mean", "running_var"))))
+    root = (_root(v, layer.eps).view(np.int32) + np.array(layer.ulps, np.int32)).view(np.float32)
+    return w * (g / root)[:, None, None, None], b - m * (g / root)
+
+# %% ../../nbs/02_features/03_onnx.ipynb #e7a7736c
+def hollow_graph(
+    data: bytes,  # from `make_graph`
+    tensors: dict[str, np.ndarray],  # of the network, by name
+    layers: list[Folded],  # in order; those deeper than the graph goes are left out
+    **facts,  # plain values to keep with it
+) -> bytes:
+    "Return a graph without the weights of its layers. Raises `InputError` where it has not those of the first one."
+    graph, known = _unpacked(data)
+    parts, places, at = [], [], 0
+    for values in (w.astype("<f4").tobytes() for layer in layers for w in fold(tensors, layer)):
+        start = graph.find(values, at)
+        if start < 0: break
+        parts.append(graph[at:start])
+        places.append(sum(map(len, parts)))
+        at = start + len(values)
+    if not places or len(places) % 2: raise InputError("the graph does not hold the weights of these layers, in order")
+    facts = known | facts | {"layers": layers[: len(places) // 2], "places": places}
+    return _packed(b"".join([*parts, graph[at:]]), facts, zipfile.ZIP_DEFLATED)
+
+
+def filled_graph(
+    hollow: bytes,  # from `hollow_graph`
+    tensors: dict[str, np.ndarray],  # of the network, by name
+) -> bytes:
+    "Return a graph with its weights, as `Graph` takes it; onnx and torch are not needed."
+    graph, facts = _unpacked(hollow)
+    parts, at = [], 0
+    weights = (w for layer in facts.pop("layers") for w in fold(tensors, Folded(*layer)))
+    for place, values in zip(facts.pop("places"), weights, strict=True):
+        parts += [graph[at:place], values.astype("<f4").tobytes()]
+        at = place
+    return _packed(b"".join([*parts, graph[at:]]), facts)
+
+# %% ../../nbs/02_features/03_onnx.ipynb #4bd1fe21
+def stored_graph(
+    key: dict,  # everything that shapes the graph, as for `kept_graph`
+    weights: str | Path,  # the network's weights file
+) -> bytes | None:
+    "Return the graph that comes with leuknb, with its weights; None where another one is asked for."
+    try: hollow = (files("leuknb.features") / "assets" / STORED).read_bytes()
+    except OSError: return None
+    known = _unpacked(hollow)
+    if not known or fingerprint(known[1]["key"]) != fingerprint(key): return None
+    from safetensors.numpy import load_file
+
+    return filled_graph(hollow, load_file(weights))

@@ -77,7 +77,7 @@ from leuknb.settings import make_settings
 from leuknb.data.datasets import load_dataset
 from leuknb.features.extraction import extract
 {extra}
-settings = make_settings(data={str(folder)!r})
+settings = make_settings(data={str(folder)!r}, image_size=176)  # its graph does not come with leuknb
 X = extract(load_dataset(settings), settings)
 open({str(home)!r} + "/X.bin", "wb").write(X.tobytes())
 print("torch" in sys.modules)

@@ -1,16 +1,17 @@
-"""How the work grows from 1,000 to 100,000 images: time, memory, the store on disk; and whether the store survives
-being killed.
+"""How the work grows: listing and extraction from 1,000 to 100,000 images, audit and evaluation from 200 to 20,000;
+time, memory, the store on disk; and whether the store survives being killed.
 
-    python benchmarks/scale.py            about a quarter of an hour on two quiet cores
-    python benchmarks/scale.py --quick    a twentieth of the sizes, three kills: whether it runs at all; nothing is kept
+    python benchmarks/scale.py               about an hour on two quiet cores
+    python benchmarks/scale.py --only whole  the classifiers alone; the rows of other parts stay, each with its day
+    python benchmarks/scale.py --quick       a twentieth of the sizes, three kills: whether it runs; nothing is kept
 
 Images are small JPEG mosaics of drawn smears, made into a temporary folder and removed. The first 20,000 are
 different pictures; further ones are the same pictures with another comment in the file, so that every file has a
 digest of its own. Every step runs in a process of its own. Memory is measured from outside: `peak_mb` is the most
 that the system counted for it; `own_mb` leaves out file pages, which the system can take back (sampled ten times a
 second). Processor seconds of all threads stand beside seconds on the clock: they are the measure where others use the
-machine. `exponent` is the slope of log(processor seconds, less those of the smallest step) over log(n): 1 is a
-straight line.
+machine. `exponent` is the slope of log(processor seconds) over log(n); `beyond` the same less the seconds of the
+smallest size, which start-up makes up in part: 1 is a straight line.
 """
 
 import argparse
@@ -24,23 +25,24 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 
-from machine import keep, machine, parse
+from machine import keep, machine, parse, RESULTS
 
-SIZES, WIDE_SIZES = (1_000, 3_000, 10_000, 30_000, 100_000), (1_000, 2_000, 5_000, 10_000, 20_000)
-WHOLE_SIZES = (200, 600, 2_000, 6_000, 20_000)
+SIZES, WIDE_SIZES = (1_000, 3_000, 10_000, 30_000, 100_000), (200, 600, 2_000, 6_000, 20_000)
 DIFFERENT, SIDE, FEATURES = 20_000, 64, 500
-LIMIT = 900  # seconds that a step may take
+LIMIT = 5_400  # seconds on the clock that a step may take
+PARTS = {"store": ("default", "list", "extract", "again"), "whole": ("whole",), "audit": ("audit",),
+         "evaluate": ("evaluate",)}  # what --only names: the first words of its steps
 NOTES = {"cores": "processor seconds per second on the clock during `default`; images_per_second over cores is the "
                   "rate of one core",
          "images": f"mosaics of {2 * SIDE} x {2 * SIDE} pixels, seen by the network at 32 x 32; `default`: drawn "
                    f"smears of the usual size, the default recipe",
          "evaluate": f"{FEATURES} features; the holdout, five folds and their intervals",
-         "whole": f"{FEATURES} features; four classifiers, holdout, and as many splits and repeats as auto makes; "
-                  f"`exponent` is the slope of log(processor seconds) over log(n), nothing subtracted",
+         "whole": f"{FEATURES} features; four classifiers, holdout, and as many splits and repeats as auto makes",
          "memory": "peak_mb: all; own_mb: without file pages, sampled"}
 
 
@@ -214,7 +216,7 @@ def run_step(work: Path, step: str, n: int, *more: str, limit: float = LIMIT) ->
         time.sleep(0.1)
         ended = os.wait4(process.pid, os.WNOHANG)
     process.returncode = os.waitstatus_to_exitcode(ended[1])
-    row = {"step": " ".join((step, *more)), "images": n}
+    row = {"step": " ".join((step, *more)), "images": n, "measured": str(date.today())}
     if process.returncode:
         row |= {"failed": f"over {limit:.0f} s" if time.monotonic() - start > limit
                 else f"exit status {process.returncode}"}
@@ -234,21 +236,23 @@ def own_memory(pid: int) -> int:
 
 
 def growth(rows: list[dict]) -> dict:
-    "The exponent of the processor time and the memory that each further 10,000 images take, for each step."
+    "The powers of the processor time, and the memory that each further 10,000 images take, for each step."
     found = {}
     for step in dict.fromkeys(r["step"] for r in rows):
-        of = [r for r in rows if r["step"] == step and "seconds" in r]
+        of = sorted((r for r in rows if r["step"] == step and "seconds" in r), key=lambda r: r["images"])
         if len(of) < 3: continue
         n, cpu, own = (np.array([r[k] for r in of], float)
                        for k in ("images", "cpu_seconds", "own_mb" if of[0]["own_mb"] else "peak_mb"))
-        more = cpu[1:] - cpu[0] > 0
-        if step == "whole": exponent = np.polyfit(np.log(n), np.log(cpu), 1)[0]  # auto makes fewer splits of more
-        else:
-            exponent = np.polyfit(np.log(n[1:][more] - n[0]), np.log((cpu[1:] - cpu[0])[more]),
-                                  1)[0] if more.sum() > 1 else float("nan")
-        found[step] = {"exponent": round(float(exponent), 2), "peak_mb": max(r["peak_mb"] for r in of),
+        found[step] = {"exponent": power(n, cpu), "beyond": power(n[1:] - n[0], cpu[1:] - cpu[0]),
+                       "peak_mb": max(r["peak_mb"] for r in of),
                        "own_mb_for_each_10000": round(float(np.polyfit(n, own, 1)[0] * 10_000), 1)}
     return found
+
+
+def power(n, seconds) -> float:
+    "The slope of log(seconds) over log(n), where there are seconds."
+    some = seconds > 0
+    return round(float(np.polyfit(np.log(n[some]), np.log(seconds[some]), 1)[0]), 2) if some.sum() > 1 else float("nan")
 
 
 # --- killed
@@ -298,48 +302,65 @@ def step_resume(work: Path, n: int) -> dict:
 
 # --- all of it
 
-def run_all(work: Path, quick: bool):
-    "Run all steps; yield what was found so far after each part."
+def run_all(work: Path, quick: bool, parts: list[str]):
+    "Run the steps of some parts; yield what was found so far after each size."
     least = 20 if quick else 1
-    sizes, wide = ([n // least for n in s] for s in (SIZES, WIDE_SIZES))
+    sizes, wide = (sorted({max(n // least, 60) for n in s}) for s in (SIZES, WIDE_SIZES))
     (work / "images").mkdir()
-    run_step(work, "images", sizes[-1])
-    for n in {*sizes, *wide}: list_images(work / "images", n)
-    default = run_step(work, "default", 48 if quick else 195)
-    found = {"images_per_second": default["images_per_second"],
-             "cores": round(default["cpu_seconds"] / default["seconds"], 3), "default": default, "rows": []}
-    for n in sizes:
-        found["rows"] += [run_step(work, step, n) for step in ("list", "extract", "again")]
-        yield found
-        if n == sizes[2]: found["killed"] = killed(work, n, 3 if quick else 20)
-    print(found["killed"], flush=True)
-    for n in set(wide) - set(sizes): run_step(work, "list", n)
-    for n in WHOLE_SIZES:
-        found["rows"].append(run_step(work, "whole", max(n // least, 60)))
-        yield found
-    for step, *more in (("audit",), *(("evaluate", c) for c in ("svm", "knn", "ensemble", "tree"))):
+    listed = {*(sizes if "store" in parts else []), *(wide if "audit" in parts else [])}
+    if listed: run_step(work, "images", max(listed))
+    for n in listed: list_images(work / "images", n)
+    found = {"rows": []}
+    if "store" in parts: yield from run_store(work, quick, sizes, found)
+    if "audit" in parts:
+        for n in listed - {r["images"] for r in found["rows"]}: run_step(work, "list", n)
+    steps = {"whole": [("whole",)], "audit": [("audit",)],
+             "evaluate": [("evaluate", c) for c in ("svm", "knn", "ensemble", "tree")]}
+    for step, *more in (s for part in steps if part in parts for s in steps[part]):
         for n in wide:
             found["rows"].append(run_step(work, step, n, *more))
             yield found
             if "failed" in found["rows"][-1]: break  # larger ones take longer
 
 
+def run_store(work: Path, quick: bool, sizes: list[int], found: dict):
+    "Run the steps from files to features, and the kills."
+    default = run_step(work, "default", 48 if quick else 195)
+    found |= {"images_per_second": default["images_per_second"],
+              "cores": round(default["cpu_seconds"] / default["seconds"], 3), "default": default}
+    for n in sizes:
+        found["rows"] += [run_step(work, step, n) for step in ("list", "extract", "again")]
+        yield found
+        if n == sizes[2]: found["killed"] = killed(work, n, 3 if quick else 20)
+    print(found["killed"], flush=True)
+    yield found
+
+
+def beside(found: dict, before: dict, parts: list[str]) -> dict:
+    "What was found, and the rows of other parts from before."
+    first = {word for part in parts for word in PARTS[part]}
+    rows = [r for r in before.get("rows", []) if r["step"].split()[0] not in first] + found["rows"]
+    return before | found | {"rows": rows, "growth": growth(rows)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
-    args = parse(parser)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS], help="parts to run; others stay")
+    args, path = parse(parser), RESULTS / "scale.json"
     if args.step:
         name, work, n, *more = args.step
         told = globals()[f"step_{name}"](Path(work), int(n), *more)
         (Path(work) / "told.json").write_text(json.dumps(told, default=float))
         return
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="leuknb-scale-") as work:
         os.environ["LEUKNB_HOME"] = str(Path(work) / "home")
-        for found in run_all(Path(work), args.quick):
-            keep("scale", {"machine": machine(), "load_at_start": load, "notes": NOTES, **found,
-                           "growth": growth(found["rows"])}, args.quick)
-    for step, facts in growth(found["rows"]).items(): print(step, json.dumps(facts))
+        for found in run_all(Path(work), args.quick, args.only):
+            told = beside(found, before, args.only)
+            keep("scale", told | {"machine": machine(), "load_at_start": load, "notes": NOTES}, args.quick)
+    for step, facts in told["growth"].items(): print(step, json.dumps(facts))
 
 
 if __name__ == "__main__": main()

@@ -36,7 +36,7 @@ SIZES, WIDE_SIZES = (1_000, 3_000, 10_000, 30_000, 100_000), (200, 600, 2_000, 6
 DIFFERENT, SIDE, FEATURES = 20_000, 64, 500
 LIMIT = 5_400  # seconds on the clock that a step may take
 PARTS = {"store": ("default", "list", "extract", "again"), "whole": ("whole",), "audit": ("audit",),
-         "evaluate": ("evaluate",)}  # what --only names: the first words of its steps
+         **{c: (f"evaluate {c}",) for c in ("svm", "knn", "ensemble", "tree")}}  # what --only names: its steps
 NOTES = {"cores": "processor seconds per second on the clock during `default`; images_per_second over cores is the "
                   "rate of one core",
          "images": f"mosaics of {2 * SIDE} x {2 * SIDE} pixels, seen by the network at 32 x 32; `default`: drawn "
@@ -314,9 +314,8 @@ def run_all(work: Path, quick: bool, parts: list[str]):
     if "store" in parts: yield from run_store(work, quick, sizes, found)
     if "audit" in parts:
         for n in listed - {r["images"] for r in found["rows"]}: run_step(work, "list", n)
-    steps = {"whole": [("whole",)], "audit": [("audit",)],
-             "evaluate": [("evaluate", c) for c in ("svm", "knn", "ensemble", "tree")]}
-    for step, *more in (s for part in steps if part in parts for s in steps[part]):
+    steps = [step.split() for part in parts if part != "store" for step in PARTS[part]]
+    for step, *more in steps:
         for n in wide:
             found["rows"].append(run_step(work, step, n, *more))
             yield found
@@ -338,8 +337,8 @@ def run_store(work: Path, quick: bool, sizes: list[int], found: dict):
 
 def beside(found: dict, before: dict, parts: list[str]) -> dict:
     "What was found, and the rows of other parts from before."
-    first = {word for part in parts for word in PARTS[part]}
-    rows = [r for r in before.get("rows", []) if r["step"].split()[0] not in first] + found["rows"]
+    anew = {step for part in parts for step in PARTS[part]}
+    rows = [r for r in before.get("rows", []) if r["step"] not in anew] + found["rows"]
     return before | found | {"rows": rows, "growth": growth(rows)}
 
 

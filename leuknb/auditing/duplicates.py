@@ -228,8 +228,9 @@ def _near_pairs(read, prints, thumbs, sizes, rows, seed, pixel_limit) -> list[tu
     scatter = np.concatenate([invariants(np.stack([disguised(read(i), g, pixel_limit) for i in sample]))
                               - prints[sample] for _ in range(2)])
     pairs = rows[candidate_pairs(prints[rows] @ learn_metric(prints[rows], scatter))].reshape(-1, 2)
-    found = [align(*(thumbs[side].astype(np.float32) for side in part.T))
-             for part in np.array_split(pairs, len(pairs) // 1024 + 1)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda part: align(*(thumbs[side].astype(np.float32) for side in part.T)),
+                              np.array_split(pairs, len(pairs) // 1024 + 1)))
     score, way, p = (np.concatenate(f) for f in zip(*found))
     open_ = np.flatnonzero(score > ROUGHLY)
     pairs, score, way, p = pairs[open_], score[open_], way[open_], p[open_]

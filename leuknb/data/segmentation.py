@@ -30,14 +30,15 @@ def absorbance(
     """
     values, out = np.arange(256, dtype=np.float32), np.empty(rgb.shape, np.float32)
     for c in range(rgb.shape[2]):  # a channel has 256 values: their logarithms are looked up
-        glass = np.float32(max(_percentile(rgb[..., c]), DARKEST_GLASS))
-        out[..., c] = np.take(-np.log(np.clip((values + 1) / (glass + 1), None, 1)), rgb[..., c])
+        channel = np.ascontiguousarray(rgb[..., c])
+        glass = np.float32(max(_percentile(channel), DARKEST_GLASS))
+        out[..., c] = np.take(-np.log(np.clip((values + 1) / (glass + 1), None, 1)), channel, mode="clip")
     return out
 
 
 def _percentile(channel: np.ndarray) -> float:
     "The percentile `BACKGROUND` of bytes, as numpy interpolates it, from their counts."
-    below = np.cumsum(np.bincount(channel.ravel(), minlength=256))
+    below = np.cumsum(Image.fromarray(channel).histogram())
     place = BACKGROUND / 100 * (channel.size - 1)
     low, high = (int(np.searchsorted(below, at, "right")) for at in (int(place), min(int(place) + 1, channel.size - 1)))
     return low + (high - low) * (place - int(place))
@@ -86,10 +87,10 @@ def _nucleus(violet: np.ndarray) -> np.ndarray:
     "The violet blob nearest the centre with the lobes that lie close to it; empty when nothing is violet."
     blobs, n = _parts(_opened(violet > np.clip(otsu(violet, -0.2, 1.2), 0.15, 0.6), 2))
     if not n: return np.zeros(violet.shape, bool)
-    near = _grown(blobs == 1 + np.argmax(np.bincount(blobs.ravel(), _central().ravel())[1:]), 12)
-    touched, sizes = (np.bincount(of.ravel(), minlength=n + 1) for of in (blobs[near], blobs))
-    lobes = np.flatnonzero(touched > 0.3 * sizes)
-    return _filled(_chosen(blobs, n, lobes[lobes > 0]))
+    at = _box(blobs)
+    near = _grown(blobs == 1 + np.argmax(np.bincount(blobs[at].ravel(), _central()[at].ravel())[1:]), 12)
+    touched, sizes = (np.bincount(of.ravel(), minlength=n + 1)[1:] for of in (blobs[at][near[at]], blobs[at]))
+    return _filled(_chosen(blobs, n, 1 + np.flatnonzero(touched > 0.3 * sizes)))
 
 
 @functools.cache
@@ -170,8 +171,15 @@ CROP = 224  # pixels a side, of 360, of the square around the cell
 
 def box_around(both: np.ndarray, cell: np.ndarray) -> np.ndarray:
     "The square of `CROP` pixels around the middle of the cell, kept inside the frame."
-    y, x = (int(np.clip(round(float(np.mean(at))) - CROP // 2, 0, SIDE - CROP)) for at in np.nonzero(cell))
+    y, x = _corner(cell)
     return both[y : y + CROP, x : x + CROP]
+
+
+def _corner(cell: np.ndarray) -> list[int]:
+    "Row and column at which the square around a cell begins."
+    counts = cell.sum(1), cell.sum(0)
+    middles = (float(np.arange(SIDE) @ along / along.sum()) for along in counts)
+    return [min(max(round(middle) - CROP // 2, 0), SIDE - CROP) for middle in middles]
 
 # %% ../../nbs/01_data/02_segmentation.ipynb #122d9528
 FRAMES = ("whole", "cell")
@@ -184,13 +192,11 @@ def frames_of(
 ) -> np.ndarray:  # uint8 [size, size, 4 * n_frames]: red, green, blue, cell (255 inside)
     "Return the frames of an image, one after the other in the last axis."
     square = resize(rgb, SIDE) if rgb.shape != (SIDE, SIDE, 3) else rgb
-    cell, nucleus = white_cell(square)
-    both = np.dstack([square, cell.astype(np.uint8) * 255])
-    return np.concatenate([_sized(both if f == "whole" else box_around(both, cell), size) for f in frames], axis=2)
-
-
-def _sized(both: np.ndarray, size: int) -> np.ndarray:
-    colours = resize(np.ascontiguousarray(both[..., :3]), size)
-    # as `resize` does
-    mask = Image.fromarray(np.ascontiguousarray(both[..., 3])).resize((size, size), Image.Resampling.BILINEAR)
-    return np.dstack([colours, np.asarray(mask)])
+    cell, _ = white_cell(square)
+    out = np.empty((size, size, 4 * len(frames)), np.uint8)
+    for k, f in enumerate(frames):
+        colours, mask = (part if f == "whole" else box_around(part, cell) for part in (square, cell))
+        out[..., 4 * k : 4 * k + 3] = resize(np.ascontiguousarray(colours), size)
+        mask = Image.fromarray(mask.astype(np.uint8) * 255)  # as `resize` does
+        out[..., 4 * k + 3] = mask.resize((size, size), Image.Resampling.BILINEAR)
+    return out

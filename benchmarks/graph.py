@@ -3,7 +3,7 @@ recipe, of the network's pooling or of its weights.
 
     python benchmarks/graph.py
 
-Needs torch, timm and onnx. `tests/features/test_extraction.py` fails while the graph that comes with leuknb is not
+Needs torch, timm and onnx. `tests/features/test_onnx.py` fails while the graph that comes with leuknb is not
 what torch computes.
 """
 

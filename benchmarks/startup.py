@@ -1,5 +1,5 @@
-"""How long one waits before anything happens: imports, the command line's answers, the first report and the same
-report again.
+"""How long one waits before anything happens: imports, the command line's answers, a first extraction, the first
+report and the same report again.
 
     python benchmarks/startup.py                medians of 7, and reports
     python benchmarks/startup.py --rounds 3     medians of 3
@@ -27,6 +27,7 @@ LEUKNB = str(Path(sys.executable).parent / "leuknb")
 COMMANDS = {
     "python": [sys.executable, "-c", ""],
     "import leuknb": [sys.executable, "-c", "import leuknb"],
+    "import leuknb.features": [sys.executable, "-c", "import leuknb.features"],
     "import leuknb.features.extraction": [sys.executable, "-c", "import leuknb.features.extraction"],
     "leuknb --version": [LEUKNB, "--version"],
     "leuknb --help": [LEUKNB, "--help"],
@@ -49,7 +50,7 @@ def medians(what: str, runs: list[tuple[float, float]]) -> dict:
     wall, cpu = (statistics.median(r[i] for r in runs) for i in (0, 1))
     row = {"what": what, "seconds": round(wall, 3), "cpu_seconds": round(cpu, 3),
            "least_seconds": round(min(r[0] for r in runs), 3), "runs": len(runs)}
-    print(f"{what:28}{row['seconds']:9.3f} s{row['cpu_seconds']:9.3f} processor s   (of {len(runs)}; least "
+    print(f"{what:32}{row['seconds']:9.3f} s{row['cpu_seconds']:9.3f} processor s   (of {len(runs)}; least "
           f"{row['least_seconds']:.3f} s)", flush=True)
     return row
 
@@ -76,6 +77,20 @@ def reports(cwd: Path, times: int) -> list[dict]:
     return [medians("first report", first), medians("stored report", again)]
 
 
+def extractions(cwd: Path, times: int) -> list[dict]:
+    "A first extraction of the default's features in a home of its own, of few images and of as many as the paper had."
+    rows = []
+    for n in (8, 195):
+        run([LEUKNB, "synth", f"set{n}", "--n", str(n)], cwd)
+        taken = []
+        for i in range(times):
+            here = cwd / f"extract{n}-{i}"
+            here.mkdir()
+            taken.append(run([LEUKNB, "extract", str(cwd / f"set{n}"), "--out", "out"], here))
+        rows.append(medians(f"first extraction, {n} images", taken))
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
@@ -86,6 +101,7 @@ def main():
         for command in COMMANDS.values(): run(command, cwd)  # files are read, byte-code is written
         taken = [{name: run(command, cwd) for name, command in COMMANDS.items()} for _ in range(rounds)]
         rows = [medians(name, [t[name] for t in taken]) for name in COMMANDS]
+        rows += extractions(cwd, min(rounds, 3))
         rows += reports(cwd, 3 if load < 2 else 1)
     found = {"machine": machine(), "load_at_start": load,
              "note": "with a load above the cores look at cpu_seconds", "rows": rows,

@@ -79,15 +79,6 @@ def command(settings: dict) -> str:
     return " \\\n    ".join(textwrap.wrap(line, 76, break_on_hyphens=False, break_long_words=False)).replace("\0", " ")
 
 
-def gallery_page() -> str:
-    "The page that leads to the reports."
-    entries = "\n\n".join(f"## {e.title}\n\n{e.about}\n\n[Open the report](gallery/{e.name}.html)\n\n"
-                          f"```sh\n{command(e.settings)}\n```" for e in EXAMPLES)
-    return ("# Gallery\n\n> Reports as they come out of leuknb, to look at before anything is installed.\n\n"
-            "**All images are synthetic**, drawn by a simulator: the numbers show how a report reads and say nothing "
-            f"about patients. Below each, the command that makes it.\n\n{entries}\n")
-
-
 def write_reports(folder: Path, tiny: bool = False) -> None:
     "The executed reports into `folder`."
     folder.mkdir(parents=True, exist_ok=True)

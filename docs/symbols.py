@@ -2,17 +2,40 @@
 are smalldocs'.
 """
 
+import ast
 import inspect
-import operator
+import re
+from functools import partial
 
 from smalldocs import api
 
 
-def describe(module, name: str, site: str) -> str:
-    "A symbol as Markdown; `site` is the address that stands for the documentation."
-    symbol = operator.attrgetter(name)(module)
+def public(source: str) -> list[str]:
+    "The public functions and classes that a cell defines."
+    return [s.name for s in ast.parse(source).body
+            if isinstance(s, ast.FunctionDef | ast.ClassDef) and not s.name.startswith("_")]
+
+
+def index() -> dict[str, str]:
+    """Where the site describes each public name, for smalldocs' links: by the name itself where one module has it, and
+    after its module; a method with its class.
+    """
+    found = [(s, f"/{s.module.removeprefix('leuknb.').replace('.', '/')}.ipynb") for s in api.inventory(["leuknb"])]
+    names = [s.name for s, _ in found]
+    out = {}
+    for s, page in found:
+        place = f"{page}#{s.name.partition('.')[0].lower()}" if s.name else page
+        full = f"{s.module}.{s.name}".rstrip(".")
+        out |= {full: place, full.removeprefix("leuknb."): place}
+        if s.name and names.count(s.name) == 1: out[s.name] = place
+    return out
+
+
+def describe(module, name: str) -> str:
+    "A symbol as Markdown."
+    symbol = getattr(module, name)
     place = module.__name__.removeprefix("leuknb.").replace(".", "/")
-    source = f"[source](https://{site}/source/{place}.html#L-{api.line_of(symbol)}){{.source}}"
+    source = f"[source](/source/{place}.html#L-{api.line_of(symbol)}){{.source}}"
     parts = ["---", source, f"### {name}", f"```python\n{called(symbol, name)}\n```", api.doc(symbol),
              parameters(symbol, module), methods(symbol) if inspect.isclass(symbol) else ""]
     return "\n\n".join(p for p in parts if p)
@@ -21,7 +44,7 @@ def describe(module, name: str, site: str) -> str:
 def parameters(symbol, module) -> str:
     "Parameters, or the fields of a class, as a table: name, type, default, meaning."
     if not inspect.isclass(symbol): return api.params_table(symbol, module)
-    if api.is_model(symbol): return api.fields_table(symbol, module)
+    if api.is_model(symbol): return re.sub(r"Annotated\[(\w+), .*?\)\]\)\]", r"\1", api.fields_table(symbol, module))
     return api.params_table(symbol, module) if api.has_init(symbol) else api.keys_table(symbol, module) \
         if "__annotations__" in vars(symbol) else ""
 
@@ -37,10 +60,16 @@ def called(symbol, name: str) -> str:
     return line if len(line) <= 90 else f"{name}(\n    " + ",\n    ".join(shown) + ",\n)"
 
 
-def short(value) -> str:
+written = api.default_text
+
+
+def short(value, most: int = 40) -> str:
     "A default as it would be written, or its type when that is long."
-    text = api.default_text(value)
-    return text if len(text) <= 40 and " object" not in text else f"{type(value).__name__}(...)"
+    text = written(value)
+    return text if len(text) <= most and " object" not in text else f"{type(value).__name__}(...)"
+
+
+api.default_text = partial(short, most=120)  # in the tables
 
 
 def methods(symbol: type) -> str:

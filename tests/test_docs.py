@@ -30,7 +30,7 @@ def state():
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     "The site, built once, without a network: proxies lead nowhere."
-    for needed in ("smalldocs", "latex2mathml", "nbdev"):
+    for needed in ("smalldocs", "latex2mathml"):
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed: the documentation needs leuknb[dev,docs]")
     out, before = tmp_path_factory.mktemp("site") / "_docs", state()
@@ -71,10 +71,18 @@ def test_chapters_and_their_order_are_those_of_the_numbered_folders():
 
 def test_links_between_notebooks_guides_and_sources_lose_their_numbers():
     text = "[a](../04_evaluation/03_intervals.ipynb#the-end) [b](../guides/04_statistics.ipynb) [c](01_kaggle.md)"
-    linked = builder.inner_links(text + f" [d](https://{builder.HERE}/02_features/store.html#featurestore)",
-                                 builder.Path("features/cache.ipynb"))
-    assert linked == ("[a](../evaluation/intervals.ipynb#the-end) [b](../guides/statistics.ipynb) [c](kaggle.md)"
-                      " [d](../features/store.html#featurestore)")
+    assert builder.unnumbered(text) == (
+        "[a](../evaluation/intervals.ipynb#the-end) [b](../guides/statistics.ipynb) [c](kaggle.md)")
+
+
+def test_names_that_one_module_has_are_links_and_others_only_after_their_module():
+    links = builder.index()
+    assert links["CNNFeatures"] == links["features.transformer.CNNFeatures"] == (
+        "/features/transformer.ipynb#cnnfeatures")
+    assert links["CNNFeatures.fit"] == links["CNNFeatures"] and links["leuknb.evaluation.intervals"] == (
+        "/evaluation/intervals.ipynb")
+    both = {n.rpartition(".")[2] for n in links if n.count(".") == 2 and not n.startswith("leuknb.")}
+    assert sum(n not in links for n in both) > 5  # of several modules: no link is better than a wrong one
 
 
 def test_every_public_function_is_described_with_its_parameters(site):
@@ -225,6 +233,18 @@ def test_pages_fit_a_narrow_screen_and_can_be_read_in_light_and_dark(site, brows
         assert abs(text - ground) > 120, (name, text, ground)
         assert (ground < 100) == (scheme == "dark"), (name, ground)
     context.close()
+
+
+def test_on_paper_a_page_is_text_alone_and_its_code_is_whole(site, browser):
+    page = browser.new_page(viewport={"width": 680, "height": 900})
+    page.emulate_media(media="print")
+    for name in ("index", "evaluation/schemes", "guides/your-images"):
+        page.goto((site / f"{name}.html").as_uri())
+        around = ":is(#quarto-sidebar, #quarto-header, .page-navigation, .footer, .code-copy-button, a.source):visible"
+        assert page.locator(around).count() == 0, name
+        assert page.locator("main pre").evaluate_all("all => all.filter(e => e.scrollWidth > e.clientWidth + 1).length"
+                                                     ) == 0, name
+    page.close()
 
 
 def test_the_search_index_is_json_that_names_pages_that_exist(site):

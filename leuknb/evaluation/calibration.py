@@ -66,12 +66,12 @@ def fit_calibrator(
 ) -> Calibrator:
     """Return the calibrator fitted to out-of-fold scores of training images.
 
-    sigmoid: p = 1 / (1 + exp(-(a s + b))), a and b minimising the log loss against Platt's targets (n1 + 1) / (n1 +
-    2) and 1 / (n0 + 2), which keep
-    separable classes finite; equal scores give a = 0. isotonic: the nondecreasing step function of least squares,
-    joined by straight lines, held
-    constant outside. Raises `InputError` when a class is missing. Platt 1999, in Advances in Large Margin Classifiers;
-    Zadrozny and Elkan 2002, doi:10.1145/775047.775151.
+    sigmoid: p = 1 / (1 + exp(-(a s + b))), a and b minimising the log loss against Platt's targets
+    (n1 + 1) / (n1 + 2) and 1 / (n0 + 2), which keep separable classes finite; equal scores give a = 0. isotonic: the
+    nondecreasing step function of least squares, joined by straight lines, held constant outside.
+
+    Raises `InputError` when a class is missing. Platt 1999, in Advances in Large Margin Classifiers; Zadrozny and
+    Elkan 2002, doi:10.1145/775047.775151.
     """
     check_choice(kind, KINDS, "calibrator")
     y, score = as_binary(y, score)

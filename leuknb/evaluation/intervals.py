@@ -299,10 +299,10 @@ def variance_over_repeats(
 ) -> float:
     """Return the variance of a metric averaged over repeats of a cross-validation, or of one set of predictions.
 
-    max(A, B), A the mean over repeats of sum u^2, B = sum (mean u)^2 + `TRAINING_SHARE` x the training variance: (K -
-    1) x the covariance of two groups' deviations within one fold, for the whole set (delete-d jackknife: Shao and Wu
-    1989, doi:10.1214/aos/1176347263). Fewer than `LEAST_REPEATS` repeats cannot show it: A K / (K - 1), the limit of
-    Nadeau and Bengio.
+    max(A, B), A the mean over repeats of sum u^2, B = sum (mean u)^2 + `TRAINING_SHARE` x the training variance:
+    (K - 1) x the covariance of two groups' deviations within one fold, for the whole set (delete-d jackknife: Shao
+    and Wu 1989, doi:10.1214/aos/1176347263). Fewer than `LEAST_REPEATS` repeats cannot show it: A K / (K - 1), the
+    limit of Nadeau and Bengio.
     """
     one = float((u**2).sum(0).mean())
     if fold is None: return one

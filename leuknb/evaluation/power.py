@@ -54,8 +54,8 @@ def lead_correlation(
     """Return the intraclass correlation of the leads of one patient's images: (B - W) / (B + (m - 1) W), pooled over
     the columns.
 
-    B and W are the mean squares between and within patients, m their mean size less its variance over (patients -
-    1) x mean size. Below 0, and where no patient has two images or nothing varies: 0. Donner 1986,
+    B and W are the mean squares between and within patients, m their mean size less its variance over
+    (patients - 1) x mean size. Below 0, and where no patient has two images or nothing varies: 0. Donner 1986,
     doi:10.2307/1403259.
     """
     leads, (codes, g) = np.asarray(leads, float).reshape(len(groups), -1), group_codes(groups, len(groups))

@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 ROOT = Path(__file__).resolve().parent.parent
-LIGHT = {"n_splits": 40, "cv_repeats": 3, "permutations": 99, "learning_curve": 0, "stress": 0}
-TINY = {**LIGHT, "image_size": 64, "n_splits": 4, "cv_repeats": 1, "cv_folds": 3, "permutations": 19, "cases": 0,
-        "suspects": 0, "classifiers": "svm,tree", "synthetic.n_images": 48, "synthetic.images_per_patient": 2}
 
 
 class Example(NamedTuple):
@@ -27,18 +26,8 @@ class Example(NamedTuple):
     settings: dict  # what differs from the default
 
 
-EXAMPLES = (
-    Example("default", "The default report", "What `make report` writes: 195 drawn images of 40 patients, whose "
-            "classes differ in the cells only.", {}),
-    Example("patients", "Patients with cells of both kinds", "Blasts and normal cells of the same patients, from "
-            "three sites, a fifth of the patients with blasts that are harder to tell: shares of cells for each "
-            "patient, sites left out, subgroups.",
-            {**LIGHT, "synthetic.n_images": 150, "synthetic.images_per_patient": 6, "synthetic.mixed": 0.8,
-             "synthetic.n_sites": 3, "synthetic.hard_group": 0.2, "subgroups": "subgroup"}),
-    Example("confounded", "A shortcut in the images", "Every class has a microscope of its own: the accuracy is high, "
-            "and the warnings on the first screen say why it may mean nothing.",
-            {**LIGHT, "synthetic.n_images": 120, "synthetic.images_per_patient": 3, "synthetic.confounding": 1}),
-)
+_TOLD = yaml.safe_load((ROOT / "docs" / "gallery.yml").read_text(encoding="utf-8"))
+TINY, EXAMPLES = _TOLD["tiny"], [Example(**told) for told in _TOLD["examples"]]
 
 
 def words(settings: dict) -> list[str]:

@@ -37,7 +37,7 @@ def describe(module, name: str) -> str:
     place = module.__name__.removeprefix("leuknb.").replace(".", "/")
     source = f"[source](/source/{place}.html#L-{api.line_of(symbol)}){{.source}}"
     parts = ["---", source, f"### {name}", f"```python\n{called(symbol, name)}\n```", api.doc(symbol),
-             parameters(symbol, module), methods(symbol) if inspect.isclass(symbol) else ""]
+             told_above(symbol, parameters(symbol, module)), methods(symbol) if inspect.isclass(symbol) else ""]
     return "\n\n".join(p for p in parts if p)
 
 
@@ -47,6 +47,14 @@ def parameters(symbol, module) -> str:
     if api.is_model(symbol): return re.sub(r"Annotated\[(\w+), .*?\)\]\)\]", r"\1", api.fields_table(symbol, module))
     return api.params_table(symbol, module) if api.has_init(symbol) else api.keys_table(symbol, module) \
         if "__annotations__" in vars(symbol) else ""
+
+
+def told_above(symbol, table: str) -> str:
+    "A table with what is said of a parameter or a field above it, where nothing is said beside it."
+    for said, name in re.findall(r"((?:^ +# .*\n)+) +(\w+)(?:: |=|,)", inspect.getsource(symbol), re.M):
+        words = api.cell(" ".join(re.findall(r"# (.*)", said))).replace("\\", r"\\")
+        table = re.sub(rf"^(\| `{name}` .* \|)  \|$", rf"\1 {words} |", table, flags=re.M)
+    return table
 
 
 def called(symbol, name: str) -> str:

@@ -62,7 +62,7 @@ faults: .venv/.made
 
 # --compile-bytecode costs some seconds here and saves as many at each of the first starts
 .venv/.made: constraints.txt pyproject.toml
-	@echo "making .venv (some 2.5 GB, one to three minutes)"
+	@echo "making .venv (some 2.5 GB, half a minute to three minutes)"
 	@python3 -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "leuknb needs Python 3.11 or newer; python3 is " + sys.version.split()[0])'
 	@[ -x $(BIN)/python ] || python3 -m venv .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv==$(UV_VERSION)

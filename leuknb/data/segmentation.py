@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,8 @@ from ..core import InputError
 from .images import resize
 
 # %% auto #0
-__all__ = ['BACKGROUND', 'DARKEST_GLASS', 'SIDE', 'CROP', 'FRAMES', 'absorbance', 'otsu', 'white_cell', 'box_around', 'frames_of']
+__all__ = ['BACKGROUND', 'DARKEST_GLASS', 'SIDE', 'FIELD', 'ALIKE', 'LOBES', 'CROP', 'ROOM', 'FRAMES', 'absorbance', 'otsu',
+           'white_cell', 'WhiteCells', 'white_cells', 'square_around', 'frames_of']
 
 # %% ../../nbs/01_data/02_segmentation.ipynb #6669f254
 BACKGROUND = 95  # percentile of a channel that counts as clear glass
@@ -68,29 +70,44 @@ def white_cell(
     rgb: np.ndarray,  # uint8 [360, 360, 3]
 ) -> tuple[np.ndarray, np.ndarray]:  # bool [360, 360] each: the cell, its nucleus
     "Return the masks of the most central white cell and of its nucleus. Raises `InputError` for another frame size."
+    red, blue = _dyes(rgb)
+    nucleus = _nucleus(*_blobs(red, blue))
+    if not nucleus.any(): return (disc := _disc(SIDE / 6)), disc
+    return _cells(nucleus, red, blue), nucleus
+
+
+def _dyes(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Absorbance of red and of blue light, smoothed."
     if rgb.shape != (SIDE, SIDE, 3):
         raise InputError(
             f"cells are looked for in frames of {SIDE} x {SIDE} pixels, not {rgb.shape[0]} x {rgb.shape[1]}: resize "
             f"first")
     from scipy import ndimage
 
-    red, blue = (ndimage.gaussian_filter(absorbance(rgb[..., c : c + 1])[..., 0], 1.5) for c in (0, 2))
-    nucleus = _nucleus(red - 0.5 * blue)
-    if not nucleus.any(): return (disc := _disc(SIDE / 6)), disc
-    bluish = red - 0.75 * blue > 0.06
-    cell = _opened((bluish & _grown(nucleus, 30)) | nucleus, 3) | nucleus
-    parts, n = _parts(cell)
-    return _filled(_chosen(parts, n, parts[nucleus])), nucleus
+    return tuple(ndimage.gaussian_filter(absorbance(rgb[..., c : c + 1])[..., 0], 1.5) for c in (0, 2))
 
 
-def _nucleus(violet: np.ndarray) -> np.ndarray:
+def _blobs(red: np.ndarray, blue: np.ndarray) -> tuple[np.ndarray, int]:
+    "The violet parts of the frame, numbered from 1, and how many there are."
+    violet = red - 0.5 * blue
+    return _parts(_opened(violet > np.clip(otsu(violet, -0.2, 1.2), 0.15, 0.6), 2))
+
+
+def _nucleus(blobs: np.ndarray, n: int) -> np.ndarray:
     "The violet blob nearest the centre with the lobes that lie close to it; empty when nothing is violet."
-    blobs, n = _parts(_opened(violet > np.clip(otsu(violet, -0.2, 1.2), 0.15, 0.6), 2))
-    if not n: return np.zeros(violet.shape, bool)
+    if not n: return np.zeros(blobs.shape, bool)
     at = _box(blobs)
     near = _grown(blobs == 1 + np.argmax(np.bincount(blobs[at].ravel(), _central()[at].ravel())[1:]), 12)
     touched, sizes = (np.bincount(of.ravel(), minlength=n + 1)[1:] for of in (blobs[at][near[at]], blobs[at]))
     return _filled(_chosen(blobs, n, 1 + np.flatnonzero(touched > 0.3 * sizes)))
+
+
+def _cells(nuclei: np.ndarray, red: np.ndarray, blue: np.ndarray) -> np.ndarray:
+    "Nuclei with the bluish cytoplasm around them."
+    bluish = red - 0.75 * blue > 0.06
+    cell = _opened((bluish & _grown(nuclei, 30)) | nuclei, 3) | nuclei
+    parts, n = _parts(cell)
+    return _filled(_chosen(parts, n, parts[nuclei]))
 
 
 @functools.cache
@@ -165,21 +182,60 @@ def _chosen(parts: np.ndarray, n: int, numbers: np.ndarray) -> np.ndarray:
     keep[numbers] = True
     return keep[parts]
 
+# %% ../../nbs/01_data/02_segmentation.ipynb #dd0395a8
+FIELD = 3  # so many whole white cells make a frame a field
+ALIKE = (0.4, 3.0)  # sizes of their nuclei, in those of the most central one
+LOBES = 6  # pixels that a blob grows until what touches is lobes of one nucleus
+
+
+class WhiteCells(NamedTuple):
+    "What a frame shows: one white cell, or those of a field."
+    mask: np.ndarray  # bool [360, 360]
+    n: int  # 1, or `FIELD` and more
+
+
+def white_cells(
+    rgb: np.ndarray,  # uint8 [360, 360, 3]
+) -> WhiteCells:
+    """Return the most central white cell; where `FIELD` or more lie whole in the frame, all of those.
+
+    Raises `InputError` for another frame size.
+    """
+    red, blue = _dyes(rgb)
+    blobs, n = _blobs(red, blue)
+    nucleus = _nucleus(blobs, n)
+    if not nucleus.any(): return WhiteCells(_disc(SIDE / 6), 1)
+    nuclei, whole = _whole_nuclei(blobs, n, int(nucleus.sum()))
+    field = whole >= FIELD
+    return WhiteCells(_cells(nuclei if field else nucleus, red, blue), whole if field else 1)
+
+
+def _whole_nuclei(blobs: np.ndarray, n: int, size: int) -> tuple[np.ndarray, int]:
+    "Nuclei of about a size that do not touch the frame's edge, and how many there are."
+    none = np.zeros(blobs.shape, bool)
+    if n < FIELD or np.count_nonzero(blobs) < FIELD * ALIKE[0] * size: return none, 0
+    near, m = _parts(_grown(blobs > 0, LOBES))
+    sizes = np.bincount(near[blobs > 0], minlength=m + 1) / size
+    whole = (ALIKE[0] <= sizes) & (sizes <= ALIKE[1])
+    whole[np.unique(np.concatenate([near[0], near[-1], near[:, 0], near[:, -1]]))] = False
+    return _filled(_chosen(near * (blobs > 0), m, np.flatnonzero(whole))), int(whole.sum())
+
 # %% ../../nbs/01_data/02_segmentation.ipynb #44a0a6a4
-CROP = 224  # pixels a side, of 360, of the square around the cell
+CROP = 224  # pixels a side, of 360, that the square around a cell has at least
+ROOM = 3  # and so many more for each that a round cell of the same area is wider
 
 
-def box_around(both: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    "The square of `CROP` pixels around the middle of the cell, kept inside the frame."
-    y, x = _corner(cell)
-    return both[y : y + CROP, x : x + CROP]
-
-
-def _corner(cell: np.ndarray) -> list[int]:
-    "Row and column at which the square around a cell begins."
-    counts = cell.sum(1), cell.sum(0)
-    middles = (float(np.arange(SIDE) @ along / along.sum()) for along in counts)
-    return [min(max(round(middle) - CROP // 2, 0), SIDE - CROP) for middle in middles]
+def square_around(
+    cells: WhiteCells,
+) -> tuple[slice, slice]:  # rows, columns
+    "Return the square around a cell: `CROP` pixels a side, more for a large cell, inside the frame. A field: all."
+    if cells.n > 1: return slice(0, SIDE), slice(0, SIDE)
+    across, down = cells.mask.sum(0), cells.mask.sum(1)
+    beyond = max(2 * float(np.sqrt(across.sum() / np.pi)) - CROP, 0.0)
+    side = min(CROP + round(ROOM * beyond), SIDE)
+    middles = (float(np.arange(SIDE) @ along / along.sum()) for along in (down, across))
+    corner = (min(max(round(middle) - side // 2, 0), SIDE - side) for middle in middles)
+    return tuple(slice(at, at + side) for at in corner)
 
 # %% ../../nbs/01_data/02_segmentation.ipynb #122d9528
 FRAMES = ("whole", "cell")
@@ -192,10 +248,10 @@ def frames_of(
 ) -> np.ndarray:  # uint8 [size, size, 4 * n_frames]: red, green, blue, cell (255 inside)
     "Return the frames of an image, one after the other in the last axis."
     square = resize(rgb, SIDE) if rgb.shape != (SIDE, SIDE, 3) else rgb
-    cell, _ = white_cell(square)
-    out = np.empty((size, size, 4 * len(frames)), np.uint8)
+    cells = white_cells(square)
+    at, out = square_around(cells), np.empty((size, size, 4 * len(frames)), np.uint8)
     for k, f in enumerate(frames):
-        colours, mask = (part if f == "whole" else box_around(part, cell) for part in (square, cell))
+        colours, mask = (part if f == "whole" else part[at] for part in (square, cells.mask))
         out[..., 4 * k : 4 * k + 3] = resize(np.ascontiguousarray(colours), size)
         mask = Image.fromarray(mask.astype(np.uint8) * 255)  # as `resize` does
         out[..., 4 * k + 3] = mask.resize((size, size), Image.Resampling.BILINEAR)

@@ -18,7 +18,7 @@ from sklearn.svm import SVC
 from ..core import check_choice, InputError
 from ..settings import Settings
 from ..data.images import resize, view
-from ..data.segmentation import box_around, CROP, SIDE, white_cell
+from ..data.segmentation import SIDE, square_around, white_cells
 from ..features.backbones import describe, Tap
 from ..features.network import as_rgb, MapReader, pool
 from ..features.extraction import make_recipe, network_input
@@ -285,9 +285,8 @@ def _frames(rgb: np.ndarray, recipe: dict):
 
 def _crop_box(rgb: np.ndarray) -> tuple[float, float, float, float]:
     "Where the square around the cell lies in the image, in shares of its sides."
-    cell, _ = white_cell(resize(rgb, SIDE))
-    top, left = box_around(np.dstack(np.mgrid[:SIDE, :SIDE]), cell)[0, 0]
-    return top / SIDE, left / SIDE, (top + CROP) / SIDE, (left + CROP) / SIDE
+    rows, columns = square_around(white_cells(resize(rgb, SIDE)))
+    return rows.start / SIDE, columns.start / SIDE, rows.stop / SIDE, columns.stop / SIDE
 
 
 def _mask(batch: np.ndarray, recipe: dict):  # torch.Tensor [n, size, size] in 0..1, or None

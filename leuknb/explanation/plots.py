@@ -10,7 +10,7 @@ import numpy as np
 from ..settings import Settings
 from ..plotting import theme
 from ..data.images import resize
-from ..data.segmentation import SIDE, white_cell
+from ..data.segmentation import SIDE, white_cells
 from ..features.network import as_rgb
 from .evidence import Evidence
 
@@ -59,7 +59,7 @@ def cell_edge(
     shape: tuple[int, int],  # height and width of what the axes show, in pixels
 ) -> None:
     "Draw the edge of the white cell, as found by its stain."
-    cell, _ = white_cell(resize(rgb, SIDE))
+    cell = white_cells(resize(rgb, SIDE)).mask
     (h, w), at = shape, (np.arange(SIDE) + 0.5) / SIDE
     ax.contour(at * w - 0.5, at * h - 0.5, cell, [0.5], colors="black", linewidths=1.6)
     ax.contour(at * w - 0.5, at * h - 0.5, cell, [0.5], colors="white", linewidths=0.8)
@@ -132,7 +132,7 @@ def inside_cell(
     rgb: np.ndarray,  # uint8 [h, w, 3]
 ) -> float:
     "Return the evidence that lies inside the white cell, as found by its stain; the rest of the sum lies outside."
-    return float(evidence.on(SIDE, SIDE)[white_cell(resize(rgb, SIDE))[0]].sum())
+    return float(evidence.on(SIDE, SIDE)[white_cells(resize(rgb, SIDE)).mask].sum())
 
 # %% ../../nbs/06_explanation/01_plots.ipynb #cc938fba
 def evidence_words(

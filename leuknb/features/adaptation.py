@@ -166,7 +166,7 @@ class _Run:
         self.rows = np.flatnonzero(~self.held)
         self.file = out.with_name(f".{out.stem}.checkpoint.safetensors")
         fixed = settings.model_dump(exclude={"data", "checkpoint_seconds", "half", "data_licence", "data_source"})
-        self.key = fingerprint({"version": 1, "settings": fixed, "weights": self.backbone.sha256,
+        self.key = fingerprint({"version": 2, "settings": fixed, "weights": self.backbone.sha256,
                                 "data": dataset.fingerprint, "held": np.flatnonzero(self.held),
                                 "versions": package_versions(["torch", "timm"])})
         self.state = {"key": self.key, "step": 0, "seconds": 0.0, "history": [], "losses": [], "best": None, "worse": 0}

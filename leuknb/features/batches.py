@@ -33,7 +33,7 @@ def decoded_images(
 ) -> np.ndarray:  # uint8 [n_usable, size, size, 3], mapped from a file; its `filename` may be removed afterwards
     "Return the pixels of the usable images; from the cache when the same files were decoded before."
     table = dataset.usable
-    key = fingerprint({"files": table["sha256"].tolist(), "size": size, "frame": frame, "version": 1})
+    key = fingerprint({"files": table["sha256"].tolist(), "size": size, "frame": frame, "version": 2})
     path = home() / "pixels" / f"{key[:32]}.npy"
     if not path.is_file(): _decode(dataset, path, size, frame, pixel_limit)
     return np.load(path, mmap_mode="r")

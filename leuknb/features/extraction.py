@@ -21,15 +21,16 @@ from ..core import check_choice, fingerprint, home, InputError, LeuknbError, pro
 from ..settings import Settings, View
 from ..data.images import decode, resize, UnreadableImage
 from ..data.augment import augmented
-from ..data.segmentation import FRAMES, frames_of, SIDE
+from ..data.segmentation import FRAMES, frames_of, SIDE, white_cells
 from .store import FeatureStore, MAPPED_BYTES, matrix, release
 from .backbones import DEFAULT_BACKBONE, describe, PENULTIMATE
 from .onnx import choose, cores, MAX_WORKERS
 from .network import compiled_network, MASKED, Network, POOLINGS, Reader, shared_network
 
 # %% auto #0
-__all__ = ['RECIPE_VERSION', 'PARQUET_ROWS', 'resolved_device', 'make_recipe', 'recipe_of', 'is_packed', 'network_input',
-           'network_of', 'n_features', 'rows_of', 'squares_of', 'extract', 'write_features']
+__all__ = ['RECIPE_VERSION', 'LOOKED_AT', 'PARQUET_ROWS', 'resolved_device', 'make_recipe', 'recipe_of', 'is_packed',
+           'network_input', 'network_of', 'n_features', 'rows_of', 'squares_of', 'extract', 'fields_among',
+           'write_features']
 
 # %% ../../nbs/02_features/05_extraction.ipynb #314ade49
 def resolved_device(device: str) -> str:  # cpu, cuda or mps
@@ -50,7 +51,7 @@ def resolved_device(device: str) -> str:  # cpu, cuda or mps
     return device
 
 # %% ../../nbs/02_features/05_extraction.ipynb #93cd9908
-RECIPE_VERSION = 3  # raised when decoding, resizing, augmentation or pooling change what they compute
+RECIPE_VERSION = 4  # raised when decoding, resizing, augmentation or pooling change what they compute
 
 
 def make_recipe(
@@ -275,6 +276,21 @@ def _square(dataset, file: str, digest: str, recipe: dict, pixel_limit: int) -> 
     extra = recipe["augment"]
     return network_input(rgb, recipe, lambda square: augmented(square, extra["seed"], digest, extra["copy"],
                                                                extra["kinds"]) if extra else square)
+
+# %% ../../nbs/02_features/05_extraction.ipynb #c4d81447
+LOOKED_AT = 24  # images, evenly spaced over the table
+
+
+def fields_among(
+    dataset,  # leuknb.data.datasets.Dataset
+    settings: Settings,
+) -> dict | None:  # looked_at, fields: numbers of images
+    "Return how many of some images are fields of cells; None where a recipe looks for no cells."
+    if not is_packed(recipe_of(settings)): return None
+    files = dataset.usable["file_name"].tolist()
+    files = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).round().astype(int))]
+    squares = (resize(decode(dataset.read(f), settings.pixel_limit), SIDE) for f in files)
+    return {"looked_at": len(files), "fields": sum(white_cells(s).n > 1 for s in squares)}
 
 # %% ../../nbs/02_features/05_extraction.ipynb #0d1a908f
 PARQUET_ROWS = 4096  # rows written at a time: bounds the memory

@@ -93,15 +93,16 @@ class Study:
 
     def extract(self) -> None:
         "Fill `X` and `augmented` from the feature store, computing what it lacks."
-        from leuknb.features.extraction import extract, recipe_of
+        from leuknb.features.extraction import extract, fields_among, recipe_of
 
         with self.timed("extract"):
             self.X = extract(self.dataset, self.settings)
             self.augmented = tuple(extract(self.dataset, self.settings, copy=k)
                                    for k in range(1, self.settings.augment + 1))
         recipe = recipe_of(self.settings)
-        self.metrics["features"] = {**{k: recipe[k] for k in ("backbone", "layers", "views", "image_size")},
-                                    "n_features": self.X.shape[1]}
+        said = ("backbone", "layers", "views", "image_size", "frames", "region")
+        self.metrics["features"] = {**{k: recipe[k] for k in said}, "n_features": self.X.shape[1],
+                                    "fields": fields_among(self.dataset, self.settings)}
         self._look_up_adaptation()
 
     def _look_up_adaptation(self) -> None:

@@ -19,10 +19,11 @@ from ..evaluation.comparison import comparison_summary, comparison_table
 from .html import list_html, table_html
 
 # %% auto #0
-__all__ = ['HEADINGS', 'NUMBERS', 'SHARED', 'CHOSEN', 'SCHEME_TITLES', 'TEST_WORDS', 'PROBE_WORDS', 'percent', 'span', 'question',
-           'data_words', 'with_interval', 'headings', 'models_table', 'models_caption', 'paper_beside',
-           'paper_table_html', 'repetitions_words', 'lottery_words', 'cv_caption', 'grouped_words', 'comparisons_html',
-           'calibration_table', 'threshold_table', 'probe_table', 'audit_findings_html', 'skipped_html']
+__all__ = ['HEADINGS', 'NUMBERS', 'SHARED', 'SEEN', 'CHOSEN', 'SCHEME_TITLES', 'TEST_WORDS', 'PROBE_WORDS', 'percent', 'span',
+           'question', 'data_words', 'with_interval', 'headings', 'models_table', 'models_caption', 'paper_beside',
+           'paper_table_html', 'reading_words', 'repetitions_words', 'lottery_words', 'cv_caption', 'grouped_words',
+           'comparisons_html', 'calibration_table', 'threshold_table', 'probe_table', 'audit_findings_html',
+           'skipped_html']
 
 # %% ../../nbs/08_reporting/02_text.ipynb #c801e9bb
 def percent(
@@ -144,6 +145,24 @@ def paper_table_html(metrics: dict) -> str:
     other_task = "" if metrics["dataset"]["positive"] else " Its task was another too: two classes."
     return table_html(table, f"The paper's numbers are of other images: they stand side by side, and a difference "
                              f"between them says nothing about either.{other_task}")
+
+# %% ../../nbs/08_reporting/02_text.ipynb #919177f3
+SEEN = {("whole",): "the whole image", ("cell",): "a square around the most central white cell",
+        ("whole", "cell"): "the whole image, and a square around the most central white cell"}
+
+
+def reading_words(metrics: dict) -> str:
+    "Return which part of an image the features come from."
+    f = metrics["features"]
+    inside = ", of it what lies inside the cell" if f["region"] == "cell" else ""
+    return f"Read: {SEEN[tuple(f['frames'])]}{inside}.{_fields(f.get('fields'))}"
+
+
+def _fields(found: dict | None) -> str:
+    if not (found and found["fields"]): return ""
+    k, n = found["fields"], found["looked_at"]
+    return (f" {k} of {n} images looked at {'shows' if k == 1 else 'show'} three or more white cells whole: of such a "
+            f"field all of them are read.")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #s14t0002
 CHOSEN = {"precision": "auto asks for no more", "most": "the most that auto makes",

@@ -5,7 +5,8 @@ import pytest
 from scipy import ndimage
 
 from leuknb.data import segmentation
-from leuknb.data.segmentation import SIDE, white_cell
+from leuknb.data.images import decode, resize
+from leuknb.data.segmentation import FIELD, SIDE, square_around, white_cell, white_cells, WhiteCells
 from leuknb.data.synthetic import draw_batch
 from leuknb.settings import SyntheticSettings
 
@@ -72,3 +73,46 @@ def test_the_cell_is_the_one_that_the_plain_steps_find():
             np.testing.assert_array_equal(found, expected)
     blank = white_cell(np.full((SIDE, SIDE, 3), 255, np.uint8))
     assert blank[0].any() and np.array_equal(*blank)
+
+
+def field(pictures, across):
+    "Pictures side by side, in the frame's size."
+    rows = [np.hstack(pictures[i * across:(i + 1) * across]) for i in range(across)]
+    return resize(np.ascontiguousarray(np.vstack(rows)), SIDE)
+
+
+@pytest.mark.parametrize("across", [2, 3])
+def test_all_cells_of_a_field_are_read(across):
+    drawn = [resize(p, SIDE) for p in draw_batch(SyntheticSettings(n_images=9, images_per_patient=1), side=SIDE).rgb]
+    cells = white_cells(field(drawn, across))
+    assert cells.n >= FIELD and square_around(cells) == (slice(0, SIDE), slice(0, SIDE))
+    _, parts = ndimage.label(cells.mask)
+    assert parts > 1
+
+
+def test_a_cell_with_one_neighbour_is_read_alone():
+    blank = np.full((SIDE, SIDE, 3), 235, np.uint8)
+    for y, x, radius in ((180, 170, 50), (70, 300, 45)): blank[disc(y, x, radius)] = 90, 40, 140
+    cells = white_cells(blank)
+    assert cells.n == 1 and not cells.mask[70, 300] and cells.mask[180, 170]
+    blank[disc(290, 300, 45)] = 90, 40, 140
+    assert white_cells(blank).n == 3 and white_cells(blank).mask[70, 300]
+    blank[disc(359, 60, 45)] = 90, 40, 140  # at the edge: not whole
+    assert white_cells(blank).n == 3
+
+
+def disc(y, x, radius):
+    return np.hypot(*(np.mgrid[:SIDE, :SIDE] - np.array([y, x])[:, None, None])) < radius
+
+
+@pytest.mark.parametrize("radius", [20, 100, 120, 150])
+def test_the_square_holds_the_cell(radius):
+    mask = disc(180, 180, radius)
+    rows, columns = square_around(WhiteCells(mask, 1))
+    assert mask[rows, columns].sum() == mask.sum() and rows.stop - rows.start == columns.stop - columns.start
+
+
+def test_real_single_cells_are_no_fields(real_data):
+    files = sorted(real_data("deepapl").rglob("*.jp*g"))[::16]
+    seen = [white_cells(resize(decode(f.read_bytes()), SIDE)).n for f in files]
+    assert len(seen) > 80 and np.mean(np.array(seen) > 1) < 0.03

@@ -7,7 +7,7 @@ A model is trained on deepapl (73 patients). Asked are: patients that were held 
 the whole procedure repeated on the rest), the cells of healthy donors from another hospital (pbc), photographs,
 textures, gradients, noise and plain colours. --speed: seconds of a fresh process from its start to the first answer,
 and images a second of `predict` against bare feature extraction on the same files, in turn. Results of a preset
-replace those in results/model.json.
+replace those in results/model.json; each bears its day.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,8 @@ def measure(preset: str, n_splits: int, timed: bool) -> dict:
     splits = cv_splits(who.label, who.groups, settings.cv_folds, 1, settings.seed)
     rules = fit_rules(fit_all(X, who, splits, study_classifiers(settings, len(X))[0], settings), X, A, who, splits)
     print(f"{preset}: fitted", flush=True)
-    found = {"asked": {"pbc": turned_away(rules, dataset_looks(pbc, settings), extract(pbc, settings))}}
+    found = {"measured": str(date.today())}
+    found |= {"asked": {"pbc": turned_away(rules, dataset_looks(pbc, settings), extract(pbc, settings))}}
     names = [k for k in CNNFeatures().get_params() if hasattr(settings, k)]
     features = CNNFeatures(**{k: getattr(settings, k) for k in names}).fit()
     for name, images in strange().items():

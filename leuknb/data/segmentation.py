@@ -15,8 +15,8 @@ from ..core import InputError
 from .images import resize
 
 # %% auto #0
-__all__ = ['BACKGROUND', 'DARKEST_GLASS', 'SIDE', 'FIELD', 'ALIKE', 'LOBES', 'CROP', 'ROOM', 'FRAMES', 'absorbance', 'otsu',
-           'white_cell', 'WhiteCells', 'white_cells', 'square_around', 'frames_of']
+__all__ = ['BACKGROUND', 'DARKEST_GLASS', 'SIDE', 'FIELD', 'ALIKE', 'LOBES', 'CROP', 'LARGE', 'ROOM', 'FRAMES', 'absorbance',
+           'otsu', 'white_cell', 'WhiteCells', 'white_cells', 'square_around', 'frames_of']
 
 # %% ../../nbs/01_data/02_segmentation.ipynb #6669f254
 BACKGROUND = 95  # percentile of a channel that counts as clear glass
@@ -222,7 +222,8 @@ def _whole_nuclei(blobs: np.ndarray, n: int, size: int) -> tuple[np.ndarray, int
 
 # %% ../../nbs/01_data/02_segmentation.ipynb #44a0a6a4
 CROP = 224  # pixels a side, of 360, that the square around a cell has at least
-ROOM = 3  # and so many more for each that a round cell of the same area is wider
+LARGE = 240  # a cell with the area of a disc wider than that fills its frame
+ROOM = 3  # pixels more for each that it is wider
 
 
 def square_around(
@@ -231,7 +232,7 @@ def square_around(
     "Return the square around a cell: `CROP` pixels a side, more for a large cell, inside the frame. A field: all."
     if cells.n > 1: return slice(0, SIDE), slice(0, SIDE)
     across, down = cells.mask.sum(0), cells.mask.sum(1)
-    beyond = max(2 * float(np.sqrt(across.sum() / np.pi)) - CROP, 0.0)
+    beyond = max(2 * float(np.sqrt(across.sum() / np.pi)) - LARGE, 0.0)
     side = min(CROP + round(ROOM * beyond), SIDE)
     middles = (float(np.arange(SIDE) @ along / along.sum()) for along in (down, across))
     corner = (min(max(round(middle) - side // 2, 0), SIDE - side) for middle in middles)

@@ -105,7 +105,7 @@ def disc(y, x, radius):
     return np.hypot(*(np.mgrid[:SIDE, :SIDE] - np.array([y, x])[:, None, None])) < radius
 
 
-@pytest.mark.parametrize("radius", [20, 100, 120, 150])
+@pytest.mark.parametrize("radius", [20, 100, 130, 150])
 def test_the_square_holds_the_cell(radius):
     mask = disc(180, 180, radius)
     rows, columns = square_around(WhiteCells(mask, 1))

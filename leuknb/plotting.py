@@ -51,3 +51,22 @@ def theme() -> None:
                       "figure.constrained_layout.use": True,
                       "text.parse_math": False})  # a class may be called $x: names are text, never a formula to typeset
     mpl.rcParams["svg.hashsalt"] = "leuknb"  # the same figure gives the same bytes
+    mpl.scale.register_scale(_plain_log())
+
+
+def _plain_log() -> type:
+    "The logarithmic scale with plain numbers at its ticks: where nothing is typeset, powers would show as raw text."
+    from matplotlib.scale import LogScale
+
+    class PlainLog(LogScale):
+        def set_default_locators_and_formatters(self, axis) -> None:
+            super().set_default_locators_and_formatters(axis)
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(lambda x, _: f"{x:g}" if _narrow(*axis.get_view_interval()) else "")
+
+    return PlainLog
+
+
+def _narrow(low: float, high: float) -> bool:
+    "Whether an axis shows less than a power of ten, and so perhaps no tick of a whole one."
+    return high < 10 * low

@@ -23,6 +23,7 @@ from conftest import needs_weasyprint
 
 from leuknb.reporting.interactive import images_html, threshold_html, threshold_steps
 from leuknb.core import InputError
+from leuknb.plotting import theme
 from leuknb.reporting.html import figure_html, page_html, pdf, policy, render, table_html
 from leuknb.reporting.live import live_html, part_html
 from leuknb.reporting.run import to_html
@@ -437,7 +438,8 @@ def test_on_paper_figures_are_small_enough_that_two_fit_a_page_each_with_its_cap
     from weasyprint import HTML
 
     def square(name):
-        fig = Figure(figsize=(6, 6))
+        theme()  # its font sizes and layout shape the picture
+        fig = Figure(figsize=(6, 5.5))
         fig.add_subplot().plot([0, 1])
         return figure_html(fig, name, f"caption of {name}")
 

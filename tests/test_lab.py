@@ -183,7 +183,9 @@ def test_in_jupyterlab_the_headline_looks_like_one_and_the_controls_live(lab):
     assert (page.locator("#count-fn").inner_text(), page.locator("#count-tn").inner_text()) == ("0", "0")
     assert (page.locator("#count-tp").inner_text(), page.locator("#count-fp").inner_text()) != before
     shot(page, "lab-threshold")
-    found(page, "#images-which").select_option("wrong")
+    which = found(page, "#images-which")
+    page.locator("#images-count", has_text=" of ").wait_for(timeout=20_000)  # filled once the controls live
+    which.select_option("wrong")
     wrong, of = map(int, re.match(r"(\d+) of (\d+)", page.locator("#images-count").inner_text()).groups())
     assert wrong < of and page.locator("#images-table tbody tr:visible").count() == wrong
     shot(page, "lab-images")

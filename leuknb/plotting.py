@@ -59,6 +59,8 @@ def _plain_log() -> type:
     from matplotlib.scale import LogScale
 
     class PlainLog(LogScale):
+        def __init__(self, *given, **named) -> None: super().__init__(*given, **named)  # with an axis before 3.11
+
         def set_default_locators_and_formatters(self, axis) -> None:
             super().set_default_locators_and_formatters(axis)
             axis.set_major_formatter("{x:g}")

@@ -106,7 +106,8 @@ def lab(browser, tmp_path_factory):
                       "--LabApp.news_url="],
                      f"{address}/api", folder, JUPYTER_CONFIG_DIR=str(folder / ".config"),
                      JUPYTER_DATA_DIR=str(folder / ".data"), JUPYTER_RUNTIME_DIR=str(folder / ".run"),
-                     PYTHONPATH=str(ROOT))
+                     PYTHONPATH=str(ROOT),
+                     LEUKNB_HOME=str(folder / ".home"))  # nothing is kept there: what takes long shows a bar
     try:
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
         page.goto(f"{address}/lab/tree/report.ipynb?token={token}&reset")

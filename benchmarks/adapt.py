@@ -1,13 +1,14 @@
-"""The training of the weights `leuknb_lite0`, as anyone can repeat it: EfficientNet-Lite0 learns eleven kinds of cells
-of the PBC images (Acevedo et al. 2020, doi:10.17632/snkd93bnjr.1, CC BY 4.0), a folder for each of eight types. The
-class is what the file names begin with, which parts neutrophils and immature granulocytes by how mature they are; the
-201 files that name only the type are left out.
+"""The trainings behind the weights `leuknb_lite0`, as anyone can repeat them: EfficientNet-Lite0 learns eleven kinds of
+cells of the PBC images (Acevedo et al. 2020, doi:10.17632/snkd93bnjr.1, CC BY 4.0), a folder for each of eight types.
+The class is what the file names begin with, which parts neutrophils and immature granulocytes by how mature they are;
+the 201 files that name only the type are left out. The weights are the mean of the trainings, with a share of
+ImageNet's.
 
-    python benchmarks/adapt.py DATA --out DIR [--set NAME=VALUE ...]    # the whole training; killed, it goes on
+    python benchmarks/adapt.py DATA --out DIR [--set NAME=VALUE ...]    # all trainings; killed, they go on
     python benchmarks/adapt.py DATA --speed 12                          # images a second over so many steps, no more
 
-DIR gets leuknb_lite0.safetensors, its card in words (.md), and log.jsonl: the machine and the settings, then an entry
-every 50 steps and at each look at the images held out.
+DIR gets a folder for each training, leuknb_lite0.safetensors with its card in words (.md), and log.jsonl: for each
+training the machine and the settings, then an entry every 50 steps and at each look at the images held out.
 """
 
 import argparse
@@ -17,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 import leuknb
-from leuknb.core import rng, to_json
+from leuknb.core import rng, to_json, write_atomic
+from leuknb.features.averaging import average_weights
 from leuknb.features.fine_tuning import AdaptSettings
 from leuknb.settings import checked_settings, parse_changes
 
@@ -29,6 +31,8 @@ CHOSEN = {"backbone": "efficientnet_lite0", "train_from": "blocks.3", "image_siz
           "batch_size": 64, "half": True, "frame": "cell", "stain": 0.3, "brightness": 0.2,
           "label": f"regex:/({KINDS})_[^/]*$", "data_licence": "CC BY 4.0",
           "data_source": "PBC, Hospital Clinic of Barcelona, doi:10.17632/snkd93bnjr.1"}
+TRAININGS = [{}, {"train_from": "blocks.2", "steps": 1300}]  # what is not as in `CHOSEN`
+LEARNED = 0.75  # share of what was learned; the rest is ImageNet's weights
 WARM = 2  # steps that are not counted
 
 
@@ -59,17 +63,26 @@ def speed(settings: AdaptSettings, steps: int) -> dict:
             "images_a_second_of_idle_cores": round(settings.batch_size / busy * cores(), 1), "machine": machine()}
 
 
-def train(settings: AdaptSettings, out: Path, force: bool) -> None:
-    "The whole training, with its log."
-    out.mkdir(parents=True, exist_ok=True)
+def train(changes: dict, folder: Path) -> Path:
+    "One training, with its log. Weights that are there are taken."
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / NAME).exists(): return folder / NAME
+    settings = checked_settings(AdaptSettings, **changes)
 
     def log(entry: dict) -> None:
-        with open(out / "log.jsonl", "a", encoding="utf-8") as f: f.write(to_json(entry) + "\n")
+        with open(folder / "log.jsonl", "a", encoding="utf-8") as f: f.write(to_json(entry) + "\n")
 
     log({"machine": machine(), "settings": settings.model_dump(mode="json", exclude={"data", "synthetic"})})
-    leuknb.adapt(out=out / NAME, force=force, tell=lambda line: print(line, flush=True), log=log,
-                 **settings.model_dump())
-    print(out / NAME)
+    leuknb.adapt(out=folder / NAME, tell=lambda line: print(line, flush=True), log=log, **settings.model_dump())
+    return folder / NAME
+
+
+def train_all(changes: dict, out: Path, force: bool) -> None:
+    "All trainings, and their mean."
+    files = [train({**changes, **own}, out / str(i)) for i, own in enumerate(TRAININGS, 1)]
+    print(average_weights(files, out / NAME, LEARNED, force))
+    logs = [(f.parent / "log.jsonl").read_text(encoding="utf-8") for f in files]
+    with write_atomic(out / "log.jsonl") as f: f.write("".join(logs))
 
 
 def main() -> None:
@@ -80,10 +93,9 @@ def main() -> None:
     parser.add_argument("--speed", type=int, metavar="STEPS", help="only measure images a second")
     parser.add_argument("--force", action="store_true", help="replace weights that are there")
     said = parser.parse_args()
-    settings = checked_settings(AdaptSettings, **{**CHOSEN, "data": said.data,
-                                                  **parse_changes(said.changes, AdaptSettings)})
-    if said.speed: print(to_json(speed(settings, said.speed), indent=1))
-    elif said.out: train(settings, said.out, said.force)
+    changes = {**CHOSEN, "data": said.data, **parse_changes(said.changes, AdaptSettings)}
+    if said.speed: print(to_json(speed(checked_settings(AdaptSettings, **changes), said.speed), indent=1))
+    elif said.out: train_all(changes, said.out, said.force)
     else: parser.error("name a folder with --out, or --speed STEPS")
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from leuknb.explanation.examples import explain_predictions, refit_holdout
-from leuknb.data.segmentation import SIDE, white_cell
+from leuknb.data.segmentation import SIDE, white_cells
 from leuknb.classification.estimators import make_classifier, scores
 from leuknb.settings import make_settings
 from leuknb.data.datasets import load_dataset
@@ -51,7 +51,7 @@ RECIPES = {"demo": ("demo", {}), "middle": ("demo", {"layers": ["blocks.4"], "pa
 def masks_of(dataset, table, images):
     "The white cells: as drawn where the simulator says so, else as found by their stain."
     if dataset.synthetic: return [read_masks(dataset.root / name)["white"] for name in table["mask"]]
-    return [white_cell(resize(rgb, SIDE))[0] for rgb in images]
+    return [white_cells(resize(rgb, SIDE)).mask for rgb in images]
 
 
 def agreement(held, settings, X, images, found):

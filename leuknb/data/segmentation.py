@@ -15,8 +15,8 @@ from ..core import InputError
 from .images import resize
 
 # %% auto #0
-__all__ = ['BACKGROUND', 'DARKEST_GLASS', 'SIDE', 'FIELD', 'ALIKE', 'LOBES', 'CROP', 'LARGE', 'ROOM', 'FRAMES', 'absorbance',
-           'otsu', 'white_cell', 'WhiteCells', 'white_cells', 'square_around', 'frames_of']
+__all__ = ['BACKGROUND', 'DARKEST_GLASS', 'SIDE', 'HALF', 'FIELD', 'ALIKE', 'LOBES', 'CROP', 'LARGE', 'ROOM', 'FRAMES',
+           'absorbance', 'otsu', 'white_cell', 'WhiteCells', 'white_cells', 'square_around', 'frames_of']
 
 # %% ../../nbs/01_data/02_segmentation.ipynb #6669f254
 BACKGROUND = 95  # percentile of a channel that counts as clear glass
@@ -64,6 +64,7 @@ def otsu(
 
 # %% ../../nbs/01_data/02_segmentation.ipynb #678da233
 SIDE = 360  # pixels a side of the frame in which cells are looked for
+HALF = SIDE // 2  # at which they are found
 
 
 def white_cell(
@@ -73,31 +74,35 @@ def white_cell(
     red, blue = _dyes(rgb)
     nucleus = _nucleus(*_blobs(red, blue))
     if not nucleus.any(): return (disc := _disc(SIDE / 6)), disc
-    return _cells(nucleus, red, blue), nucleus
+    return _doubled(_cells(nucleus, red, blue)), _doubled(nucleus)
 
 
 def _dyes(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    "Absorbance of red and of blue light, smoothed."
+    "Absorbance of red and of blue light in half the frame, smoothed."
     if rgb.shape != (SIDE, SIDE, 3):
         raise InputError(
             f"cells are looked for in frames of {SIDE} x {SIDE} pixels, not {rgb.shape[0]} x {rgb.shape[1]}: resize "
             f"first")
     from scipy import ndimage
 
-    return tuple(ndimage.gaussian_filter(absorbance(rgb[..., c : c + 1])[..., 0], 1.5) for c in (0, 2))
+    half = np.asarray(Image.fromarray(rgb).reduce(2))
+    return tuple(ndimage.gaussian_filter(absorbance(half[..., c : c + 1])[..., 0], 0.75) for c in (0, 2))
+
+
+def _doubled(mask: np.ndarray) -> np.ndarray: return mask.repeat(2, 0).repeat(2, 1)
 
 
 def _blobs(red: np.ndarray, blue: np.ndarray) -> tuple[np.ndarray, int]:
     "The violet parts of the frame, numbered from 1, and how many there are."
     violet = red - 0.5 * blue
-    return _parts(_opened(violet > np.clip(otsu(violet, -0.2, 1.2), 0.15, 0.6), 2))
+    return _parts(_opened(violet > np.clip(otsu(violet, -0.2, 1.2), 0.15, 0.6), 1))
 
 
 def _nucleus(blobs: np.ndarray, n: int) -> np.ndarray:
     "The violet blob nearest the centre with the lobes that lie close to it; empty when nothing is violet."
     if not n: return np.zeros(blobs.shape, bool)
     at = _box(blobs)
-    near = _grown(blobs == 1 + np.argmax(np.bincount(blobs[at].ravel(), _central()[at].ravel())[1:]), 12)
+    near = _grown(blobs == 1 + np.argmax(np.bincount(blobs[at].ravel(), _central()[at].ravel())[1:]), 6)
     touched, sizes = (np.bincount(of.ravel(), minlength=n + 1)[1:] for of in (blobs[at][near[at]], blobs[at]))
     return _filled(_chosen(blobs, n, 1 + np.flatnonzero(touched > 0.3 * sizes)))
 
@@ -105,16 +110,16 @@ def _nucleus(blobs: np.ndarray, n: int) -> np.ndarray:
 def _cells(nuclei: np.ndarray, red: np.ndarray, blue: np.ndarray) -> np.ndarray:
     "Nuclei with the bluish cytoplasm around them."
     bluish = red - 0.75 * blue > 0.06
-    cell = _opened((bluish & _grown(nuclei, 30)) | nuclei, 3) | nuclei
+    cell = _opened((bluish & _grown(nuclei, 15)) | nuclei, 1) | nuclei
     parts, n = _parts(cell)
     return _filled(_chosen(parts, n, parts[nuclei]))
 
 
 @functools.cache
 def _central() -> np.ndarray:
-    "How near the middle of the frame each place is."
-    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
-    return np.exp(-(((y / (SIDE / 4)) ** 2) + (x / (SIDE / 4)) ** 2))
+    "How near the middle each place of the half is."
+    y, x = np.mgrid[:HALF, :HALF] - HALF / 2
+    return np.exp(-(((y / (HALF / 4)) ** 2) + (x / (HALF / 4)) ** 2))
 
 
 def _disc(radius: float) -> np.ndarray:
@@ -185,7 +190,7 @@ def _chosen(parts: np.ndarray, n: int, numbers: np.ndarray) -> np.ndarray:
 # %% ../../nbs/01_data/02_segmentation.ipynb #dd0395a8
 FIELD = 3  # so many whole white cells make a frame a field
 ALIKE = (0.4, 3.0)  # sizes of their nuclei, in those of the most central one
-LOBES = 6  # pixels that a blob grows until what touches is lobes of one nucleus
+LOBES = 3  # pixels of the half that a blob grows until what touches is lobes of one nucleus
 
 
 class WhiteCells(NamedTuple):
@@ -207,7 +212,7 @@ def white_cells(
     if not nucleus.any(): return WhiteCells(_disc(SIDE / 6), 1)
     nuclei, whole = _whole_nuclei(blobs, n, int(nucleus.sum()))
     field = whole >= FIELD
-    return WhiteCells(_cells(nuclei if field else nucleus, red, blue), whole if field else 1)
+    return WhiteCells(_doubled(_cells(nuclei if field else nucleus, red, blue)), whole if field else 1)
 
 
 def _whole_nuclei(blobs: np.ndarray, n: int, size: int) -> tuple[np.ndarray, int]:

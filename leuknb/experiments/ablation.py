@@ -19,7 +19,7 @@ from ..settings import make_settings, Settings, SyntheticSettings
 from ..plotting import theme
 from ..data.datasets import load_dataset
 from ..features.backbones import PENULTIMATE
-from ..features.extraction import CNNFeatures, extract
+from ..features.extraction import CNNFeatures, extract, recipe_of
 from ..classification.estimators import block_widths
 from ..evaluation.splits import cv_splits, random_splits
 from ..evaluation.predict import labelled_images, predict_splits
@@ -204,7 +204,8 @@ def measure(
 
 def _measured(step, wanted, dataset, settings, design, out, force, tell):
     "Predictions and costs of one step on one set, from the folder where it has them."
-    key = fingerprint([package_versions(["leuknb"]), step._asdict(), design._asdict(), dataset.fingerprint,
+    recipe = recipe_of(settings.model_copy(update=step.features))
+    key = fingerprint([package_versions(["leuknb"]), step._asdict(), recipe, design._asdict(), dataset.fingerprint,
                        settings.seed, settings.test_size])[:24]
     table, facts = out / "measured" / f"{key}.csv", out / "measured" / f"{key}.json"
     if not force and facts.is_file():  # written last

@@ -27,7 +27,7 @@ from .onnx import cores
 from .weights import give_head
 
 # %% auto #0
-__all__ = ['TOLD', 'LOGGED', 'network_for', 'number_format', 'Trainer', 'all_cores', 'adaptation_place', 'adapt']
+__all__ = ['TOLD', 'LOGGED', 'network_for', 'last_features', 'number_format', 'Trainer', 'all_cores', 'adaptation_place', 'adapt']
 
 # %% ../../nbs/02_features/07c_adaptation.ipynb #6062f789
 def network_for(
@@ -43,6 +43,19 @@ def network_for(
         torch.manual_seed(stream_seed(seed, "head"))
         give_head(model, tap_of(model, backbone.name, backbone.source, PENULTIMATE).module, classes)
     return model
+
+
+def last_features(
+    model,  # torch.nn.Module
+    backbone: Backbone,  # that it is one of
+    x,  # torch.Tensor float32 [n, 3, h, w], as the network takes it
+) -> np.ndarray:  # float32 [n, features]
+    "Return the last features before the head."
+    import torch
+
+    tap = {PENULTIMATE: tap_of(model, backbone.name, backbone.source, PENULTIMATE)}
+    with torch.no_grad(), LayerReader(model, tap, lambda _layer, t: pool(t)) as read:
+        return read(x)[PENULTIMATE].cpu().numpy()
 
 
 def number_format(
@@ -141,12 +154,8 @@ class Trainer:
         images: np.ndarray,  # uint8 [n, size, size, 3]
     ) -> np.ndarray:  # float32 [n, features]
         "Return the last features before the head."
-        import torch
-
-        tap = {PENULTIMATE: tap_of(model, self.backbone.name, self.backbone.source, PENULTIMATE)}
         x = self.prepared(self._there(images).permute(0, 3, 1, 2).float().div(255))
-        with torch.no_grad(), LayerReader(model, tap, lambda _layer, t: pool(t)) as read:
-            return read(x)[PENULTIMATE].cpu().numpy()
+        return last_features(model, self.backbone, x)
 
     def keep_best(self) -> None: self.modules["best"].load_state_dict(self.modules["mean"].state_dict())
 

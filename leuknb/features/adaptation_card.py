@@ -115,7 +115,8 @@ def seen_nearly(
 @dataclass(frozen=True)
 class Card:
     "What adapted weights say of themselves."
-    facts: dict  # backbone, data, settings, validation, history, versions, seconds, date
+    facts: dict  # backbone, data, settings, steps, validation, history, versions, seconds, date; of averaged weights
+    #   also `learned` and `parts`, the same facts of each training
     seen: SeenImages
 
     def __str__(self) -> str: return card_text(self.facts)
@@ -173,11 +174,28 @@ def _validation_words(v: dict | None) -> str:
             f"on these images, so the numbers are a little too good.")
 
 
+def _training_words(facts: dict) -> str:
+    s = facts["settings"]
+    return (f"Trained from {_line(s['train_from'])} on, {facts['steps']:,} steps of {s['batch_size']} images of "
+            f"{s['image_size']} pixels a side; all settings are in the file. {facts['seconds']:.0f} seconds.")
+
+
+def _how(facts: dict) -> list[str]:
+    "Lines on how weights were made and how well they do: of one training, or of all that were averaged."
+    if "parts" not in facts:
+        return ["## How", "", _training_words(facts), "", "## How well", "", _validation_words(facts["validation"])]
+    own = f", {100 * facts['learned']:.0f} % of it, and the network's own weights" if facts["learned"] < 1 else ""
+    parts = [f"{i}. {_training_words(part)} {_validation_words(part['validation'])}"
+             for i, part in enumerate(facts["parts"], 1)]
+    return ["## How, and how well", "", f"The mean of the weights of {len(parts)} trainings{own}. Features are read "
+            f"from it; as a classifier of these classes it was not validated.", "", *parts]
+
+
 def card_text(
     facts: dict,  # of `Card`
 ) -> str:
     "Return the card of adapted weights as Markdown."
-    d, b, s = facts["data"], facts["backbone"], facts["settings"]
+    d, b = facts["data"], facts["backbone"]
     classes = ", ".join(f"{_line(c)} ({n:,})" for c, n in d["classes"].items())
     patients = f", {d['n_patients']:,} patients or other groups" if d["n_patients"] else ", patients not named"
     drawn = ["**Adapted on synthetic images: drawn by a simulator, of no patient.**", ""] if d["synthetic"] else []
@@ -189,10 +207,7 @@ def card_text(
         f"{d['n_images']:,} images{patients}. Fingerprint of the set `{d['fingerprint']}`.", "",
         f"- Source of the images: {_line(d['source']) if d['source'] else 'not stated'}",
         f"- Licence of the images: {_line(d['licence']) if d['licence'] else 'not stated'}", "",
-        "## How", "",
-        f"Trained from {_line(s['train_from'])} on, {facts['steps']:,} steps of {s['batch_size']} images of "
-        f"{s['image_size']} pixels a side; all settings are in the file. {facts['seconds']:.0f} seconds.", "",
-        "## How well", "", _validation_words(facts["validation"]), "",
+        *_how(facts), "",
         "## Limits", "",
         "- Never test on the images it was adapted on. The file knows them (hashes and prints, no pictures), and "
         "`leuknb report`, `audit` and `train` warn (LKB106).",

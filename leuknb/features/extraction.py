@@ -51,7 +51,7 @@ def resolved_device(device: str) -> str:  # cpu, cuda or mps
     return device
 
 # %% ../../nbs/02_features/05_extraction.ipynb #93cd9908
-RECIPE_VERSION = 4  # raised when decoding, resizing, augmentation or pooling change what they compute
+RECIPE_VERSION = 5  # raised when decoding, resizing, augmentation or pooling change what they compute
 
 
 def make_recipe(

@@ -48,20 +48,23 @@ def test_filling_numbering_and_choosing_are_scipys():
 
 
 def plainly(rgb):
-    "The cell and its nucleus, every step over the whole frame and in scipy's own words."
-    dye = ndimage.gaussian_filter(segmentation.absorbance(rgb), (1.5, 1.5, 0))
+    "The cell and its nucleus, every step over all of the half and in scipy's own words."
+    half = rgb.reshape(SIDE // 2, 2, SIDE // 2, 2, 3).mean((1, 3))
+    half = np.floor(half + 0.5).astype(np.uint8)
+    dye = ndimage.gaussian_filter(segmentation.absorbance(half), (0.75, 0.75, 0))
     violet = dye[..., 0] - 0.5 * dye[..., 2]
     level = np.clip(segmentation.otsu(violet, -0.2, 1.2), 0.15, 0.6)
-    blobs, n = ndimage.label(ndimage.binary_opening(violet > level, iterations=2))
+    blobs, n = ndimage.label(ndimage.binary_opening(violet > level))
     if not n: return None
     main = blobs == 1 + np.argmax(ndimage.sum(segmentation._central(), blobs, range(1, n + 1)))
-    near = ndimage.binary_dilation(main, iterations=12)
+    near = ndimage.binary_dilation(main, iterations=6)
     lobes = [i for i in range(1, n + 1) if near[blobs == i].sum() > 0.3 * (blobs == i).sum()]
     nucleus = ndimage.binary_fill_holes(np.isin(blobs, lobes))
     bluish = dye[..., 0] - 0.75 * dye[..., 2] > 0.06
-    cell = (bluish & ndimage.binary_dilation(nucleus, iterations=30)) | nucleus
-    parts, _ = ndimage.label(ndimage.binary_opening(cell, iterations=3) | nucleus)
-    return ndimage.binary_fill_holes(np.isin(parts, np.unique(parts[nucleus]))), nucleus
+    cell = (bluish & ndimage.binary_dilation(nucleus, iterations=15)) | nucleus
+    parts, _ = ndimage.label(ndimage.binary_opening(cell) | nucleus)
+    cell = ndimage.binary_fill_holes(np.isin(parts, np.unique(parts[nucleus])))
+    return tuple(np.kron(mask, np.ones((2, 2), bool)) for mask in (cell, nucleus))
 
 
 def test_the_cell_is_the_one_that_the_plain_steps_find():

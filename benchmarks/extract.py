@@ -200,7 +200,7 @@ def sessions(files: list[Path], repeats: int) -> list[dict]:
     ways = {}
     for name, (batch, *how) in SESSIONS.items():
         of = (recipe[k] for k in ("layers", "pooling", "views", "image_size", "device"))
-        network = compiled_network(describe(recipe["backbone"]), *of, True, 1, "float32", batch)
+        network = compiled_network(describe(recipe["backbone"]), *of, True, recipe["frames"], "float32", batch)
         ways[name] = session(network, batch, *how, images)
     rows = {k: way() for k, way in ways.items()}
     wall, cpu = in_turn(ways, repeats)

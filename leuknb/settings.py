@@ -86,7 +86,8 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # where the network runs
     # what computes the network; auto takes ONNX Runtime where it is installed and was measured to be faster
     engine: Literal["auto", "torch", "onnx"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of the network's products; auto is float32
+    # of the network's products; auto is float32. int8: less time on a CPU, for features that differ a little
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
     augment: Annotated[int, Field(ge=0, le=64)] = 0  # augmented copies of each training image
     # what an augmented copy may differ in
     augmentations: list[Augmentation] = ["rotate", "flip", "brightness", "stain"]

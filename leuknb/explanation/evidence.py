@@ -26,9 +26,9 @@ from ..features.transformer import CNNFeatures
 from ..classification.estimators import class_scores
 
 # %% auto #0
-__all__ = ['PROBES', 'TOLERANCE', 'INVERSE', 'MOST_PREFIX', 'KEPT', 'DISTANCES', 'NotLinear', 'LinearScore', 'linear_score',
-           'extractor_of', 'Part', 'Evidence', 'evidence_map', 'torch_score', 'grad_cam', 'neighbours', 'best_evidence',
-           'Explained', 'explain_image']
+__all__ = ['PROBES', 'TOLERANCE', 'INVERSE', 'MOST_PREFIX', 'KEPT', 'DISTANCES', 'EXACT', 'NotLinear', 'LinearScore',
+           'linear_score', 'extractor_of', 'Part', 'Evidence', 'evidence_map', 'torch_score', 'grad_cam', 'neighbours',
+           'exact_words', 'best_evidence', 'Explained', 'explain_image']
 
 # %% ../../nbs/06_explanation/00_evidence.ipynb #716d8dc8
 PROBES = 4  # random rows on which a fold of several steps into one must agree with the steps
@@ -519,6 +519,18 @@ def neighbours(
     return nearest, far[nearest]
 
 # %% ../../nbs/06_explanation/00_evidence.ipynb #4bb2c420
+EXACT = "Exact: the evidence of all places adds up to the score."
+
+
+def exact_words(
+    features,  # Settings, or `CNNFeatures`
+) -> str:
+    "Return what exact evidence adds up to: maps are read in 32 bits, whatever the precision of the features."
+    if features.precision in ("auto", "float32"): return EXACT
+    return (f"Exact in 32 bits: the evidence of all places adds up to the score of the features in 32 bits, from which "
+            f"that of the features in {features.precision}, which were used, differs.")
+
+
 def best_evidence(
     classifier,  # fitted
     features,  # Settings, or the fitted `CNNFeatures`, that it was fitted on
@@ -530,7 +542,7 @@ def best_evidence(
     "Return exact evidence where there is some, else Grad-CAM, else None, with a sentence that says which and why."
     try:
         return evidence_map(linear_score(classifier, target, against), features, image,
-                            reference), "Exact: the evidence of all places adds up to the score."
+                            reference), exact_words(features)
     except NotLinear as e: reason = str(e)
     try:
         return grad_cam(torch_score(classifier, target, against), features, image, target=target,

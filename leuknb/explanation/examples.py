@@ -19,7 +19,7 @@ from ..data.images import decode
 from ..classification.estimators import study_classifier
 from ..classification.fitting import fold_pipeline, one_thread_each, shared_distances, stack, with_copies
 from ..evaluation.predict import LabelledImages, labelled_images, tuning_folds
-from .evidence import Evidence, explain_image, Explained, Part
+from .evidence import Evidence, EXACT, explain_image, Explained, Part
 from .plots import (
     cell_edge, colour_bar_label, colour_limit, draw_map, evidence_words, inside_cell, shrunk)
 
@@ -338,7 +338,15 @@ def explain_predictions(
     parts = [[example_of(r, dataset, settings) for r in part] for part in keep(make)]
     drawn = [one for part, kind in zip(parts, KINDS) for one in _drawn(part, *kind[1:], classes, dataset, settings)]
     rows = [example_row(e, kind, classes) for part, (kind, *_) in zip(parts, KINDS) for e in part]
-    return Examples(model, drawn, (parts[0] + parts[1])[0].explained.why, rows)
+    return Examples(model, drawn, _how(parts[0] + parts[1]), rows)
+
+
+def _how(examples: list[Example]) -> str:
+    "How the maps were made; where they add up to another score than was given, also how far the two are apart."
+    why = examples[0].explained.why
+    maps = [(e.score, m) for e in examples if (m := e.explained.evidence) and m.method == "exact" and m.against is None]
+    if why == EXACT or not maps: return why
+    return f"{why} The largest difference here is {max(abs(score - m.score) for score, m in maps):.2g}."
 
 
 def _turn(model: str, settings: Settings, n: int) -> float:

@@ -25,12 +25,13 @@ from ..data.segmentation import FRAMES, frames_of, SIDE, white_cells
 from .store import FeatureStore, MAPPED_BYTES, matrix, release
 from .backbones import DEFAULT_BACKBONE, describe, PENULTIMATE
 from .onnx import choose, cores, MAX_WORKERS
+from .quantization import calibration
 from .network import compiled_network, MASKED, Network, POOLINGS, Reader, shared_network
 
 # %% auto #0
-__all__ = ['RECIPE_VERSION', 'LOOKED_AT', 'PARQUET_ROWS', 'resolved_device', 'make_recipe', 'recipe_of', 'is_packed',
+__all__ = ['RECIPE_VERSION', 'LOOKED_AT', 'COMPARED', 'PARQUET_ROWS', 'resolved_device', 'make_recipe', 'recipe_of', 'is_packed',
            'network_input', 'network_of', 'n_features', 'rows_of', 'squares_of', 'extract', 'fields_among',
-           'write_features']
+           'int8_agreement', 'write_features']
 
 # %% ../../nbs/02_features/05_extraction.ipynb #314ade49
 def resolved_device(device: str) -> str:  # cpu, cuda or mps
@@ -84,7 +85,7 @@ def make_recipe(
     layers = _names(layers, "layers") or (PENULTIMATE,)
     if image_size is not None: _check_whole(image_size, "image_size", 32, 2048)
     _check_whole(batch_size, "batch_size", 1, 4096)
-    kind = resolved_device(device)
+    kind = resolved_device("cpu" if (device, precision) == ("auto", "int8") else device)
     chosen = choose(engine, precision, backbone, kind)
     known = describe(backbone, weights)
     return {"version": RECIPE_VERSION, "backbone": backbone, "weights": known.sha256, "layers": layers,
@@ -92,7 +93,8 @@ def make_recipe(
             "image_size": int(image_size or known.image_size),
             "mean": known.mean, "std": known.std,
             "device": kind, "batch": chosen.batch if kind == "cpu" else int(batch_size), "engine": chosen.engine,
-            "precision": chosen.precision, "augment": augment}
+            "precision": chosen.precision, "augment": augment,
+            **({"calibration": fingerprint(calibration())[:32]} if chosen.precision == "int8" else {})}
 
 
 def _names(value, what: str) -> tuple[str, ...]:
@@ -153,7 +155,7 @@ def network_of(
     make = compiled_network if recipe["engine"] == "onnx" else shared_network
     return make(describe(recipe["backbone"], weights),
                 *(recipe[k] for k in ("layers", "pooling", "views", "image_size", "device")),
-                recipe["region"] == "cell", len(recipe["frames"]) if is_packed(recipe) else 0, recipe["precision"],
+                recipe["region"] == "cell", recipe["frames"] if is_packed(recipe) else (), recipe["precision"],
                 recipe["batch"])
 
 
@@ -281,6 +283,9 @@ def _square(dataset, file: str, digest: str, recipe: dict, pixel_limit: int) -> 
 LOOKED_AT = 24  # images, evenly spaced over the table
 
 
+def _spaced(n: int, most: int) -> np.ndarray: return np.unique(np.linspace(0, n - 1, most).round().astype(int))
+
+
 def fields_among(
     dataset,  # leuknb.data.datasets.Dataset
     settings: Settings,
@@ -288,9 +293,29 @@ def fields_among(
     "Return how many of some images are fields of cells; None where a recipe looks for no cells."
     if not is_packed(recipe_of(settings)): return None
     files = dataset.usable["file_name"].tolist()
-    files = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, LOOKED_AT).round().astype(int))]
+    files = [files[i] for i in _spaced(len(files), LOOKED_AT)]
     squares = (resize(decode(dataset.read(f), settings.pixel_limit), SIDE) for f in files)
     return {"looked_at": len(files), "fields": sum(white_cells(s).n > 1 for s in squares)}
+
+# %% ../../nbs/02_features/05_extraction.ipynb #0e754410
+COMPARED = 16  # images, evenly spaced over the table
+
+
+def int8_agreement(
+    dataset,  # leuknb.data.datasets.Dataset
+    settings: Settings,
+    X: np.ndarray,  # float32 [n_usable, n_features] of `extract`
+) -> dict | None:  # images: how many; cosine_least, cosine_mean
+    "Return the cosine of features in int8 to those in float32, of some images; None for features of other precision."
+    recipe, table = recipe_of(settings), dataset.usable
+    if recipe["precision"] != "int8": return None
+    exact, places = recipe | {"precision": "float32"}, _spaced(len(table), COMPARED)
+    squares = (_square(dataset, table["file_name"].iloc[i], table["sha256"].iloc[i], exact, settings.pixel_limit)
+               for i in places)
+    wanted = np.stack(list(rows_of(network_of(exact, settings.weights), squares, exact["batch"]))).astype(float)
+    rows = np.asarray(X[places], float)
+    cosine = (rows * wanted).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(wanted, axis=1)
+    return {"images": len(places), "cosine_least": float(cosine.min()), "cosine_mean": float(cosine.mean())}
 
 # %% ../../nbs/02_features/05_extraction.ipynb #0d1a908f
 PARQUET_ROWS = 4096  # rows written at a time: bounds the memory

@@ -22,6 +22,7 @@ from ..data.images import decode, resize, to_rgb, UnreadableImage, view
 from .weights import first_sentence
 from .backbones import Backbone, load_backbone, Tap, tap_of
 from .onnx import Graph, kept_graph, make_graph, stored_graph, TORCH_BATCH
+from .quantization import int8_graph
 
 # %% auto #0
 __all__ = ['POOLINGS', 'MASKED', 'OF_MAPS', 'BESIDE', 'GRAPH_VERSION', 'pool', 'listen', 'LayerReader', 'Reader', 'own_copy',
@@ -181,13 +182,14 @@ class Reader:
         image_size: int,  # pixels a side
         device: str,  # cpu, cuda, mps
         masked: bool = False,  # pool inside the cell
-        packed: int = 0,  # so many frames, each with the cell's mask as its fourth channel; 0: plain pixels
+        frames: tuple[str, ...] = (),  # each with the cell's mask as its fourth channel; (): plain pixels
         precision: str = "float32",
         batch: int = TORCH_BATCH,  # images in a forward pass
     ):
         self.backbone, self.layers, self.pooling, self.views = backbone, layers, pooling, views
         self.image_size, self.device, self.precision, self.batch = image_size, device, precision, batch
-        self.masked, self.packed, self.n_frames, self.local = masked, packed > 0, packed or 1, threading.local()
+        self.masked, self.frames, self.packed, self.n_frames = masked, frames, bool(frames), len(frames) or 1
+        self.local = threading.local()
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         "Return float32 [n, features] of uint8 [n, size, size, 3, or 4 for each frame]."
@@ -220,10 +222,8 @@ class _Normaliser:
                                   for v in (backbone.std, backbone.mean))
 
     def __call__(self, x):
-        import torch
-
         x = x.permute(0, 3, 1, 2)  # channels stay last in memory
-        return x[:, :3].to(torch.float32).sub(self.shift).div(self.scale)
+        return x[:, :3].float().sub(self.shift).div(self.scale)
 
 # %% ../../nbs/02_features/04_network.ipynb #2d40b7f8
 class Network(Reader):
@@ -313,15 +313,19 @@ class _Compiled(Reader):
         self.key = {"version": GRAPH_VERSION, "backbone": b.name, "weights": b.sha256, "mean": b.mean, "std": b.std,
                     "layers": self.layers, "pooling": self.pooling, "image_size": self.image_size,
                     "masked": self.masked, "channels": 4 if self.packed else 3, "batch": self.batch}
-        self.graph = Graph(stored_graph(self.key, b.file) or kept_graph(self.key, self.make))
+        self.graph = Graph(int8_graph(self.key, self.frames, self.exact) if self.precision == "int8" else self.exact())
         self.widths = self.graph.facts["widths"]
+
+    def exact(self) -> bytes:
+        "Return the graph in float32."
+        return stored_graph(self.key, self.backbone.file) or kept_graph(self.key, self.make)
 
     def make(self) -> bytes:
         "Write the network down, after torch has said whether it can be used at all."
         import torch
 
         network = Network(self.backbone, self.layers, self.pooling, ("identity",), self.image_size, "cpu", self.masked,
-                          int(self.packed))
+                          self.frames)
 
         class Whole(torch.nn.Module):
             def __init__(self):
@@ -349,18 +353,14 @@ def as_rgb(
     item,  # a path, the bytes of an image file, a Pillow image, or pixels uint8 [h, w] or [h, w, 3]
     pixel_limit: int,  # width x height above which nothing is decoded
 ) -> np.ndarray:  # uint8 [h, w, 3]
-    """Return the pixels of an image.
-
-    Raises `InputError` for what is no image, `UnreadableImage` for one that cannot be decoded.
-    """
+    "Return the pixels of an image. Raises `InputError` for what is no image, `UnreadableImage` for a broken one."
     if isinstance(item, np.ndarray): return _rgb_of_pixels(item)
     if isinstance(item, Image.Image): return _rgb_of_pillow(item, pixel_limit)
     if isinstance(item, (bytes, bytearray)): return decode(bytes(item), pixel_limit)
     if not isinstance(item, (str, os.PathLike)):
         raise InputError(
             f"an object of type {type(item).__name__} is no image: give a path, the bytes of a file, a Pillow image, "
-            f"or "
-            f"uint8 [height, width, 3]")
+            f"or uint8 [height, width, 3]")
     try: return decode(Path(item).read_bytes(), pixel_limit)
     except UnreadableImage as e: raise UnreadableImage(f"{Path(item).name}: {e}") from None
     except OSError as e: raise InputError(f"image {str(item)!r} cannot be read: {e.strerror}") from None

@@ -21,12 +21,13 @@ from ..core import check_choice, fingerprint, home, InputError, package_versions
 
 # %% auto #0
 __all__ = ['INSTRUCTIONS', 'ENGINES', 'PRECISIONS', 'COMPILED', 'GRAPH_BATCH', 'TORCH_BATCH', 'HOLDS_BFLOAT16', 'OPSET', 'STORED',
-           'MAX_WORKERS', 'instruction_sets', 'has_bfloat16', 'cores', 'has_onnx', 'Choice', 'choose', 'make_graph',
-           'Graph', 'kept_graph', 'Folded', 'folded_layers', 'fold', 'hollow_graph', 'filled_graph', 'stored_graph']
+           'MAX_WORKERS', 'instruction_sets', 'has_bfloat16', 'has_int8', 'cores', 'has_onnx', 'Choice', 'choose',
+           'make_graph', 'packed_graph', 'unpacked_graph', 'Graph', 'kept_graph', 'Folded', 'folded_layers', 'fold',
+           'hollow_graph', 'filled_graph', 'stored_graph']
 
 # %% ../../nbs/02_features/03_onnx.ipynb #201266f7
 # the sets that matter here, as Linux names them
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "avx512_vnni", "avx_vnni", "asimd", "bf16", "asimddp")
 
 
 @functools.cache
@@ -42,6 +43,11 @@ def has_bfloat16() -> bool:
     return any("bf16" in name for name in instruction_sets())
 
 
+def has_int8() -> bool:
+    "Return whether this CPU adds up products of 8-bit numbers in 32 bits, as far as the operating system tells."
+    return any("vnni" in name or name == "asimddp" for name in instruction_sets())
+
+
 def cores() -> int:
     "Return how many threads may compute: the processors this process may use, fewer where OMP_NUM_THREADS says so."
     may_use = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -55,7 +61,7 @@ def has_onnx() -> bool:
 
 # %% ../../nbs/02_features/03_onnx.ipynb #84a8a719
 ENGINES = ("torch", "onnx")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
 # networks measured to be faster as a graph, and how many images a pass had then
 COMPILED = {"leuknb_lite0": 4, "efficientnet_lite0": 4, "resnet18": 4, "alexnet": 16}
 GRAPH_BATCH = 4  # of other networks
@@ -73,7 +79,7 @@ class Choice(NamedTuple):
 
 def choose(
     engine: str = "auto",  # auto, torch, onnx
-    precision: str = "auto",  # auto, float32, bfloat16
+    precision: str = "auto",  # auto, float32, bfloat16, int8
     backbone: str = "efficientnet_lite0",
     device: str = "cpu",  # cpu, cuda, mps: already resolved
 ) -> Choice:
@@ -88,22 +94,40 @@ def choose(
         raise InputError(f"engine = 'onnx' runs on the CPU, not on {device}: use engine=torch, or device=cpu")
     if engine == "onnx" and not has_onnx():
         raise InputError('engine = \'onnx\' is not installed: pip install "leuknb[onnx]", or use engine=torch')
-    if engine == "onnx" and precision == "bfloat16":
-        raise InputError("precision = 'bfloat16' is not accepted for engine = 'onnx': use engine=torch, or float32")
-    if precision == "bfloat16" and name not in HOLDS_BFLOAT16:
-        raise InputError(
-            f"precision = 'bfloat16' is not accepted for {backbone}: only {' and '.join(HOLDS_BFLOAT16)} were seen to "
-            f"keep their features in it. Use float32")
-    if precision == "bfloat16" and device == "cpu" and not has_bfloat16():
-        raise InputError(
-            "precision = 'bfloat16' is not accepted: this CPU has no instructions for it (avx512_bf16, amx_bf16). Use "
-            "float32")
+    if precision == "bfloat16": _check_bfloat16(engine, name, backbone, device)
+    if precision == "int8": _check_int8(engine, name, backbone, device)
     taken, why = (engine, "named") if engine != "auto" else _auto(name, precision, device)
     return Choice(taken, "float32" if precision == "auto" else precision,
                   COMPILED.get(name, GRAPH_BATCH) if taken == "onnx" else TORCH_BATCH, why)
 
 
+def _check_bfloat16(engine: str, name: str, backbone: str, device: str) -> None:
+    if engine == "onnx":
+        raise InputError("precision = 'bfloat16' is not accepted for engine = 'onnx': use engine=torch, or float32")
+    if name not in HOLDS_BFLOAT16:
+        raise InputError(
+            f"precision = 'bfloat16' is not accepted for {backbone}: only {' and '.join(HOLDS_BFLOAT16)} were seen to "
+            f"keep their features in it. Use float32")
+    if device == "cpu" and not has_bfloat16():
+        raise InputError(
+            "precision = 'bfloat16' is not accepted: this CPU has no instructions for it (avx512_bf16, amx_bf16). Use "
+            "float32")
+
+
+def _check_int8(engine: str, name: str, backbone: str, device: str) -> None:
+    no = "precision = 'int8' is not accepted"
+    if device != "cpu": raise InputError(f"{no} on {device}, it runs on the CPU: use device=cpu, or float32")
+    if engine == "torch": raise InputError(f"{no} for engine = 'torch': use engine=onnx, or float32")
+    if name not in COMPILED: raise InputError(f"{no} for {backbone}, only for {', '.join(COMPILED)}: use float32")
+    if not has_onnx(): raise InputError(f'{no} without ONNX Runtime: pip install "leuknb[onnx]", or use float32')
+    if not has_int8():
+        raise InputError(
+            f"{no}: this CPU has no instructions for it (avx512_vnni, avx_vnni, asimddp), and without them its sums "
+            f"overflow. Use float32")
+
+
 def _auto(name: str, precision: str, device: str) -> tuple[str, str]:
+    if precision == "int8": return "onnx", "int8 is asked for"
     if device != "cpu": return "torch", f"the device is {device}"
     if precision == "bfloat16": return "torch", "bfloat16 is asked for"
     if name not in COMPILED: return "torch", "not measured to be faster as a graph"
@@ -131,10 +155,15 @@ def make_graph(
         except Exception as e:
             raise InputError(
                 f"the network cannot be made a graph ({type(e).__name__}): use --set engine=torch") from None
-    return _packed(graph.getvalue(), facts)
+    return packed_graph(graph.getvalue(), facts)
 
 
-def _packed(graph: bytes, facts: dict, how: int = zipfile.ZIP_STORED) -> bytes:
+def packed_graph(
+    graph: bytes,  # of an ONNX file
+    facts: dict,  # plain values to keep with it
+    how: int = zipfile.ZIP_STORED,  # of the zip
+) -> bytes:
+    "Return a graph and its facts as the bytes of one file."
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", how) as z:
         for name, content in (("graph.onnx", graph), ("facts.json", to_json(facts))):
@@ -142,7 +171,10 @@ def _packed(graph: bytes, facts: dict, how: int = zipfile.ZIP_STORED) -> bytes:
     return packed.getvalue()
 
 
-def _unpacked(data: bytes) -> tuple[bytes, dict] | None:  # graph, facts; None when it is not whole
+def unpacked_graph(
+    data: bytes,  # from `packed_graph`
+) -> tuple[bytes, dict] | None:  # graph, facts; None when it is not whole
+    "Return what one file of bytes holds."
     import json
 
     try:
@@ -162,7 +194,7 @@ class Graph:
     ):
         import onnxruntime
 
-        graph, self.facts = _unpacked(data)
+        graph, self.facts = unpacked_graph(data)
         how = onnxruntime.SessionOptions()
         how.intra_op_num_threads = how.inter_op_num_threads = 1  # a pass is one thread's
         how.log_severity_level = 3  # errors
@@ -180,7 +212,7 @@ def kept_graph(
     path = home() / "graphs" / f"{fingerprint(key | package_versions(['torch', 'onnx']))[:32]}.zip"
     try: data = path.read_bytes()
     except OSError: data = b""
-    if _unpacked(data): return data
+    if unpacked_graph(data): return data
     data = make()
     try:
         with write_atomic(path, "wb") as f: f.write(data)
@@ -236,7 +268,7 @@ def hollow_graph(
     **facts,  # plain values to keep with it
 ) -> bytes:
     "Return a graph without the weights of its layers. Raises `InputError` where it has not those of the first one."
-    graph, known = _unpacked(data)
+    graph, known = unpacked_graph(data)
     parts, places, at = [], [], 0
     for values in (w.astype("<f4").tobytes() for layer in layers for w in fold(tensors, layer)):
         start = graph.find(values, at)
@@ -246,7 +278,7 @@ def hollow_graph(
         at = start + len(values)
     if not places or len(places) % 2: raise InputError("the graph does not hold the weights of these layers, in order")
     facts = known | facts | {"layers": layers[: len(places) // 2], "places": places}
-    return _packed(b"".join([*parts, graph[at:]]), facts, zipfile.ZIP_DEFLATED)
+    return packed_graph(b"".join([*parts, graph[at:]]), facts, zipfile.ZIP_DEFLATED)
 
 
 def filled_graph(
@@ -254,13 +286,13 @@ def filled_graph(
     tensors: dict[str, np.ndarray],  # of the network, by name
 ) -> bytes:
     "Return a graph with its weights, as `Graph` takes it; onnx and torch are not needed."
-    graph, facts = _unpacked(hollow)
+    graph, facts = unpacked_graph(hollow)
     parts, at = [], 0
     weights = (w for layer in facts.pop("layers") for w in fold(tensors, Folded(*layer)))
     for place, values in zip(facts.pop("places"), weights, strict=True):
         parts += [graph[at:place], values.astype("<f4").tobytes()]
         at = place
-    return _packed(b"".join([*parts, graph[at:]]), facts)
+    return packed_graph(b"".join([*parts, graph[at:]]), facts)
 
 # %% ../../nbs/02_features/03_onnx.ipynb #4bd1fe21
 def stored_graph(
@@ -270,7 +302,7 @@ def stored_graph(
     "Return the graph that comes with leuknb, with its weights; None where another one is asked for."
     try: hollow = (files("leuknb.features") / "assets" / STORED).read_bytes()
     except OSError: return None
-    known = _unpacked(hollow)
+    known = unpacked_graph(hollow)
     if not known or fingerprint(known[1]["key"]) != fingerprint(key): return None
     from safetensors.numpy import load_file
 

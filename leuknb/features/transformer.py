@@ -43,7 +43,7 @@ class CNNFeatures(TransformerMixin, BaseEstimator):
         batch_size: int = 32,  # images in one forward pass on a GPU; on a CPU the engine says how many
         device: str = "auto",  # auto, cpu, cuda, mps
         engine: str = "auto",  # what runs the network: auto, torch, onnx
-        precision: str = "auto",  # of the products: auto (float32), float32, bfloat16
+        precision: str = "auto",  # of the products: auto (float32), float32, bfloat16, int8
         pixel_limit: int = Settings().pixel_limit,  # larger images are refused
     ):
         self.backbone, self.layers, self.pooling, self.region = backbone, layers, pooling, region

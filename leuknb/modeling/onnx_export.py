@@ -87,6 +87,10 @@ def as_torch(
     if any(c.kind != "sigmoid" for c in model.rules.calibrators):
         raise InputError("only sigmoid calibration can be written as ONNX: train the model again")
     recipe, backbone = model.manifest.recipe, describe(model.settings.backbone, model.settings.weights)
+    if recipe["precision"] != "float32":
+        raise InputError(
+            f"a model on features in {recipe['precision']} cannot be written as ONNX: the file would compute in "
+            f"float32 and give other scores. Train with --set precision=float32")
     masked = recipe["region"] == "cell"
 
     class Whole(torch.nn.Module):

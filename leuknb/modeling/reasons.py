@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..explanation.evidence import best_evidence, Evidence, evidence_map, LinearScore, NotLinear
+from leuknb.explanation.evidence import (
+    best_evidence, Evidence, evidence_map, exact_words, LinearScore, NotLinear,
+)
 from .model import Model
 
 # %% auto #0
@@ -24,8 +26,8 @@ def model_evidence(
     target = model.classes[1] if len(model.classes) == 2 else decision
     if model.linear is None: return best_evidence(model.models[0], model.settings, rgb, target, reference=reference)
     try:
-        return evidence_map(_score_of(model, target, rgb), model.settings, rgb,
-                            reference), "Exact: the evidence of all places adds up to the score."
+        found = evidence_map(_score_of(model, target, rgb), model.settings, rgb, reference)
+        return found, exact_words(model.settings)
     except NotLinear as e: return None, f"No map: {e}."
 
 

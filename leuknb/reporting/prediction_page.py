@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import check_writable, counted, InputError, write_atomic
+from ..explanation.evidence import exact_words
 from ..explanation.plots import colour_limit, draw_map, evidence_words, shrunk
 from ..modeling.model import LIKE, Model
 from ..modeling.reasons import model_evidence
@@ -78,9 +79,9 @@ class PredictionPage:
         "What the colours of the maps mean, and how many there are."
         whose = self.model.positive or "the class called"
         more = f" The first {MAPS} answers have one." if len(self.answered) > MAPS else ""
-        how = ("exact: the evidence of all places adds up to the score" if self.mapped and
-               self.mapped[0][2].method == "exact" else "an approximation (Grad-CAM)")
-        return (f"Evidence: orange speaks for {whose}, blue against it, with one scale for all maps; {how}. The line "
+        exact = self.mapped and self.mapped[0][2].method == "exact"
+        how = exact_words(self.model.settings) if exact else "The maps are an approximation (Grad-CAM)."
+        return (f"Evidence: orange speaks for {whose}, blue against it, with one scale for all maps. {how} The line "
                 f"is the edge of the white cell, found by its stain.{more}")
 
     def write(

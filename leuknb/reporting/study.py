@@ -93,7 +93,7 @@ class Study:
 
     def extract(self) -> None:
         "Fill `X` and `augmented` from the feature store, computing what it lacks."
-        from leuknb.features.extraction import extract, fields_among, recipe_of
+        from leuknb.features.extraction import extract, fields_among, int8_agreement, recipe_of
 
         with self.timed("extract"):
             self.X = extract(self.dataset, self.settings)
@@ -103,6 +103,8 @@ class Study:
         said = ("backbone", "layers", "views", "image_size", "frames", "region")
         self.metrics["features"] = {**{k: recipe[k] for k in said}, "n_features": self.X.shape[1],
                                     "fields": fields_among(self.dataset, self.settings)}
+        compared = int8_agreement(self.dataset, self.settings, self.X)
+        if compared: self.metrics["features"]["int8"] = compared
         self._look_up_adaptation()
 
     def _look_up_adaptation(self) -> None:

@@ -45,12 +45,12 @@ def test_it_is_used_for_the_presets_and_gives_what_torch_gives_now(cells, preset
 
 def test_it_is_what_torch_writes_now_and_holds_no_weights():
     _, graph, _ = readers("demo")
-    stored, now = (np.frombuffer(onnx._unpacked(data)[0], np.uint8)
+    stored, now = (np.frombuffer(onnx.unpacked_graph(data)[0], np.uint8)
                    for data in (onnx.stored_graph(graph.key, graph.backbone.file), graph.make()))
     weights = sum(np.prod(shape) for shape in _initialisers(now.tobytes()))
     assert abs(stored.size - now.size) < 10_000 and weights > 2_000_000
     hollow = (files("leuknb.features") / "assets" / onnx.STORED).read_bytes()
-    assert len(hollow) < 30_000 and len(onnx._unpacked(hollow)[0]) + 4 * weights == stored.size
+    assert len(hollow) < 30_000 and len(onnx.unpacked_graph(hollow)[0]) + 4 * weights == stored.size
 
 
 def _initialisers(graph: bytes) -> list[list[int]]:

@@ -114,9 +114,8 @@ def seen_nearly(
 # %% ../../nbs/02_features/07_adaptation_card.ipynb #5f61101e
 @dataclass(frozen=True)
 class Card:
-    "What adapted weights say of themselves."
-    facts: dict  # backbone, data, settings, steps, validation, history, versions, seconds, date; of averaged weights
-    #   also `learned` and `parts`, the same facts of each training
+    "What adapted weights say of themselves. Those of averaged weights have `learned`, and `parts`: each training."
+    facts: dict  # backbone, data, settings, steps, validation, history, versions, seconds, date
     seen: SeenImages
 
     def __str__(self) -> str: return card_text(self.facts)

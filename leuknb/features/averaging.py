@@ -30,6 +30,8 @@ def _cards(files: list[Path]) -> list[Card]:
     for file, card in zip(files, cards):
         if card is None:
             raise InputError(f"weights file {file.name} has no card: average weights that `leuknb adapt` wrote")
+        if "parts" in card.facts:
+            raise InputError(f"weights file {file.name} is a mean itself: name the trainings it was made of")
         for what in ("backbone", "data"):
             if card.facts[what] != cards[0].facts[what]:
                 raise InputError(f"weights files {files[0].name} and {file.name} cannot be averaged: their cards name "

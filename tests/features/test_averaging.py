@@ -77,6 +77,7 @@ def test_what_cannot_be_averaged_is_refused_in_words(trained, tmp_path):
     with pytest.raises(InputError, match="exists"): average_weights(trained[:1], there)
     assert average_weights(trained[:2], there, force=True) == there
     new = tmp_path / "new.safetensors"
+    with pytest.raises(InputError, match="there.safetensors is a mean itself"): average_weights([there], new)
     for share in (0, -1, 1.5, float("nan")):
         with pytest.raises(InputError, match="learned = .* share above 0 up to 1"):
             average_weights(trained[:1], new, share)

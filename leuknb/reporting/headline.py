@@ -100,18 +100,10 @@ def next_step(settings: Settings, metrics: dict) -> tuple[str, str]:  # (why, th
         return ("Name the patients: in place of COLUMN the column of the table that holds them, folder, or regex:... "
                 "for the path.", again(group="COLUMN"))
     if "cv" not in metrics: return "Test every image, not only those held out.", again(cv_repeats="auto")
-    if _quick(settings):
-        return ("The whole frame beside the cell: two passes an image instead of one, a little better on real cells.",
-                again(**PRESETS["best"]))
     if not settings.external:
         return ("Test on images from elsewhere: in place of OTHER their folder, with the same classes.",
                 again(external="OTHER"))
     return "Keep a model of all images, to be used on others.", rerun_command(settings, "train") + " --out model"
-
-
-def _quick(settings: Settings) -> bool:
-    "Whether the features are those of the default."
-    return all(getattr(settings, k) == v for k, v in PRESETS["demo"].items())
 
 # %% ../../nbs/08_reporting/10a_headline.ipynb #c12d0020
 RATES = ("sensitivity", "specificity")  # beside the number

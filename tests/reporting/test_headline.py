@@ -23,7 +23,7 @@ MINE = {"data": "my smears/a", "positive": "blast", "group": "regex:(P[0-9]+)", 
     (LEARNED, make_settings(**MINE), "leuknb report 'my smears/a' --preset imagenet", {"positive": "blast"}),
     (UNNAMED, make_settings(**MINE), "leuknb report", {"group": "COLUMN", "n_splits": 20}),
     ({k: v for k, v in REAL.items() if k != "cv"}, make_settings(**MINE, cv_repeats=0), "leuknb report", {}),
-    (REAL, make_settings(**MINE), "leuknb report 'my smears/a' --preset best", {"positive": "blast"}),
+    (REAL, make_settings(**MINE), "leuknb report 'my smears/a'", {"positive": "blast", "external": "OTHER"}),
     (REAL, make_settings("best", **MINE), "leuknb report 'my smears/a' --preset best", {"external": "OTHER"}),
     (REAL, make_settings("best", **MINE, external="b"), "leuknb train 'my smears/a' --preset best", {})])
 def test_what_next_is_a_command_that_can_be_copied(metrics, settings, begins, holds):

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from leuknb.explanation.evidence import (
-    best_evidence, Evidence, evidence_map, exact_words, LinearScore, NotLinear,
-)
+from ..explanation.evidence import (
+    best_evidence, Evidence, evidence_map, exact_words, LinearScore, NotLinear)
 from .model import Model
 
 # %% auto #0

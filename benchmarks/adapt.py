@@ -19,6 +19,7 @@ import numpy as np
 
 import leuknb
 from leuknb.core import rng, to_json, write_atomic
+from leuknb.features.adaptation import adaptation_place
 from leuknb.features.averaging import average_weights
 from leuknb.features.fine_tuning import AdaptSettings
 from leuknb.settings import checked_settings, parse_changes
@@ -63,23 +64,29 @@ def speed(settings: AdaptSettings, steps: int) -> dict:
             "images_a_second_of_idle_cores": round(settings.batch_size / busy * cores(), 1), "machine": machine()}
 
 
-def train(changes: dict, folder: Path) -> Path:
-    "One training, with its log. Weights that are there are taken."
+def train(changes: dict, folder: Path, force: bool) -> Path:
+    "One training, with its log. Weights that are there are taken, and said to be."
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / NAME).exists(): return folder / NAME
+    if (folder / NAME).exists() and not force:
+        print(f"{folder / NAME} is there and taken; --force trains it again")
+        return folder / NAME
     settings = checked_settings(AdaptSettings, **changes)
 
     def log(entry: dict) -> None:
         with open(folder / "log.jsonl", "a", encoding="utf-8") as f: f.write(to_json(entry) + "\n")
 
-    log({"machine": machine(), "settings": settings.model_dump(mode="json", exclude={"data", "synthetic"})})
-    leuknb.adapt(out=folder / NAME, tell=lambda line: print(line, flush=True), log=log, **settings.model_dump())
+    if force: (folder / "log.jsonl").unlink(missing_ok=True)
+    if not (folder / "log.jsonl").exists():  # a killed training goes on with its own
+        log({"machine": machine(), "settings": settings.model_dump(mode="json", exclude={"data", "synthetic"})})
+    leuknb.adapt(out=folder / NAME, force=force, tell=lambda line: print(line, flush=True), log=log,
+                 **settings.model_dump())
     return folder / NAME
 
 
 def train_all(changes: dict, out: Path, force: bool) -> None:
     "All trainings, and their mean."
-    files = [train({**changes, **own}, out / str(i)) for i, own in enumerate(TRAININGS, 1)]
+    adaptation_place(out / NAME, force)  # before hours are spent
+    files = [train({**changes, **own}, out / str(i), force) for i, own in enumerate(TRAININGS, 1)]
     print(average_weights(files, out / NAME, LEARNED, force))
     logs = [(f.parent / "log.jsonl").read_text(encoding="utf-8") for f in files]
     with write_atomic(out / "log.jsonl") as f: f.write("".join(logs))

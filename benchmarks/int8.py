@@ -5,7 +5,7 @@
 
 The networks are leuknb_lite0 as the preset demo reads it and efficientnet_lite0 as imagenet does, the classifier the
 preset's first. Of the first set: AUROC and balanced accuracy of a cross-validation, patients apart. Of the second: the
-mean accuracy over random splits, 80 % of the images for training. Cosines are over the images of both.
+mean accuracy over random splits, patients apart, 80 % of the images for training. Cosines are over the images of both.
 """
 
 import argparse

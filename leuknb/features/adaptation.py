@@ -22,12 +22,13 @@ from .extraction import resolved_device
 from .fine_tuning import (AdaptSettings, balanced_scores, follow, freeze, HALF_COSINE, held_out,
                                          least_cosine, optimizer_of, rate_at, read_checkpoint, rounded,
                                          write_checkpoint)
-from .network import LayerReader, own_copy, pool
+from .network import LayerReader, Normaliser, own_copy, pool
 from .onnx import cores
 from .weights import give_head
 
 # %% auto #0
-__all__ = ['TOLD', 'LOGGED', 'network_for', 'last_features', 'number_format', 'Trainer', 'all_cores', 'adaptation_place', 'adapt']
+__all__ = ['TOLD', 'LOGGED', 'network_for', 'last_features', 'half_cosine', 'number_format', 'Trainer', 'all_cores',
+           'adaptation_place', 'adapt']
 
 # %% ../../nbs/02_features/07c_adaptation.ipynb #6062f789
 def network_for(
@@ -48,14 +49,25 @@ def network_for(
 def last_features(
     model,  # torch.nn.Module
     backbone: Backbone,  # that it is one of
-    x,  # torch.Tensor float32 [n, 3, h, w], as the network takes it
+    images: np.ndarray,  # uint8 [n, size, size, 3]
 ) -> np.ndarray:  # float32 [n, features]
     "Return the last features before the head."
     import torch
 
+    device = next(model.parameters()).device
+    x = Normaliser(backbone, device)(torch.from_numpy(np.ascontiguousarray(images)).to(device))
     tap = {PENULTIMATE: tap_of(model, backbone.name, backbone.source, PENULTIMATE)}
     with torch.no_grad(), LayerReader(model, tap, lambda _layer, t: pool(t)) as read:
         return read(x)[PENULTIMATE].cpu().numpy()
+
+
+def half_cosine(
+    model,  # torch.nn.Module
+    backbone: Backbone,  # that it is one of
+    images: np.ndarray,  # uint8 [n, size, size, 3]
+) -> float:
+    "Return the least cosine between last features of a network and of its copy with weights in 16 bits."
+    return least_cosine(*(last_features(m, backbone, images) for m in (model, rounded(model))))
 
 
 def number_format(
@@ -147,15 +159,6 @@ class Trainer:
         with torch.no_grad(), self._mixed():
             x = self.prepared(self._there(images).permute(0, 3, 1, 2).float().div(255))
             return self.modules["mean"](x).float().softmax(1).cpu().numpy()
-
-    def features(
-        self,
-        model,  # torch.nn.Module
-        images: np.ndarray,  # uint8 [n, size, size, 3]
-    ) -> np.ndarray:  # float32 [n, features]
-        "Return the last features before the head."
-        x = self.prepared(self._there(images).permute(0, 3, 1, 2).float().div(255))
-        return last_features(model, self.backbone, x)
 
     def keep_best(self) -> None: self.modules["best"].load_state_dict(self.modules["mean"].state_dict())
 
@@ -273,8 +276,7 @@ def _checked_half(run: _Run, model, pixels: np.ndarray, tell) -> bool:
     "Whether the weights may be kept in 16 bits; told where features would suffer."
     if not run.settings.half: return False
     rows = rng(run.settings.seed, "half").choice(len(pixels), min(64, len(pixels)), replace=False)
-    images = pixels[np.sort(rows)]
-    cosine = least_cosine(*(run.trainer.features(m, images) for m in (model, rounded(model))))
+    cosine = half_cosine(model, run.backbone, pixels[np.sort(rows)])
     if cosine >= HALF_COSINE: return True
     tell(f"half=true is refused: features of 16-bit weights would only agree to a cosine of {cosine:.5f} "
          f"({HALF_COSINE} is asked for); the weights are kept in 32 bits")

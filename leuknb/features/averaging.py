@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core import InputError, package_versions
-from .adaptation import adaptation_place, last_features
+from .adaptation import adaptation_place, half_cosine
 from .adaptation_card import adapted_on, Card, write_adapted
 from .backbones import Backbone, describe, load_backbone, PENULTIMATE, tap_of
-from .fine_tuning import HALF_COSINE, least_cosine, rounded
+from .fine_tuning import HALF_COSINE
 from .network import own_copy
 
 # %% auto #0
@@ -55,14 +55,11 @@ def _own(backbone: Backbone, facts: dict) -> dict:
 
 def _fits_16_bits(model, backbone: Backbone) -> bool:
     "Whether features of smears stay the same when the weights are kept in 16 bits."
-    import torch
     from leuknb.data.synthetic import draw_batch
     from leuknb.settings import SyntheticSettings
 
     drawn = draw_batch(SyntheticSettings(n_images=SMEARS), side=backbone.image_size).rgb
-    scale, shift = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (backbone.std, backbone.mean))
-    x = torch.from_numpy(np.stack(drawn)).permute(0, 3, 1, 2).float().div(255).sub(shift).div(scale)
-    return least_cosine(*(last_features(m, backbone, x) for m in (model, rounded(model)))) >= HALF_COSINE
+    return half_cosine(model, backbone, np.stack(drawn)) >= HALF_COSINE
 
 # %% ../../nbs/02_features/07d_averaging.ipynb #8e7aa801
 def average_weights(

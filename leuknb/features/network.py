@@ -26,7 +26,7 @@ from .quantization import int8_graph
 
 # %% auto #0
 __all__ = ['POOLINGS', 'MASKED', 'OF_MAPS', 'BESIDE', 'GRAPH_VERSION', 'pool', 'listen', 'LayerReader', 'Reader', 'own_copy',
-           'Network', 'shared_network', 'compiled_network', 'as_rgb', 'MapReader', 'feature_maps']
+           'Normaliser', 'Network', 'shared_network', 'compiled_network', 'as_rgb', 'MapReader', 'feature_maps']
 
 # %% ../../nbs/02_features/04_network.ipynb #778041c5
 def _mean(z, w): return (z * w).sum(-1)  # z [n, c, positions], w [n, 1, positions] sums to 1
@@ -212,10 +212,10 @@ def own_copy(
     return copying.deepcopy(shared, same)
 
 
-class _Normaliser:
+class Normaliser:
     "Pixels uint8 [n, h, w, 3 or more] as the network was trained to see them: float32 [n, 3, h, w]."
 
-    def __init__(self, backbone: Backbone, device: str = "cpu"):
+    def __init__(self, backbone: Backbone, device="cpu"):
         import torch
 
         self.scale, self.shift = (torch.tensor(v, device=device).mul(255).reshape(1, 3, 1, 1)
@@ -236,7 +236,7 @@ class Network(Reader):
         self.model = own_copy(self.backbone, alone=self.device != "cpu" or self.precision != "float32")
         self.model = self.model.to(self.device, memory_format=torch.channels_last)
         if self.precision == "bfloat16": self._halve()
-        self.normalised = _Normaliser(self.backbone, self.device)
+        self.normalised = Normaliser(self.backbone, self.device)
         taps = {x: tap_of(self.model, self.backbone.name, self.backbone.source, x) for x in self.layers}
         self.reader = LayerReader(self.model, taps, self._pool)
         self.widths = self._try()
@@ -391,7 +391,7 @@ class MapReader:
     """
 
     def __init__(self, backbone: Backbone):
-        self.backbone, self.model, self.normalised = backbone, own_copy(backbone), _Normaliser(backbone)
+        self.backbone, self.model, self.normalised = backbone, own_copy(backbone), Normaliser(backbone)
         for m in self.model.modules():
             if hasattr(m, "inplace"): m.inplace = False  # what was read must not change afterwards
 

@@ -3,11 +3,11 @@
     python benchmarks/explain.py --data FOLDER     FOLDER: real images (class folders, or metadata.csv); without it
       only the simulator's
     python benchmarks/explain.py --images 12       images whose patches are painted over, of each set and recipe (36
-      forward passes each, of four views for best)
+      forward passes each, of two views for best)
     python benchmarks/explain.py --only demo       one recipe; what the file holds of others is kept
 
-For the presets demo and best and for a middle layer alone, with a linear support vector machine fitted on the
-training part of the holdout, on images of its test part:
+For the presets demo, best and imagenet (the last layer alone, of the whole frame), with a linear support vector
+machine fitted on the training part of the holdout, on images of its test part:
 - sum: the largest difference between the score and bias + evidence, relative to the largest score
 - painting: area between the curves of deletion and insertion by evidence and by random or reverse order, in units of
   the decision score, and in how many images the order by evidence was the better one, 95 % intervals over images
@@ -44,8 +44,7 @@ from leuknb.data.synthetic import read_masks
 from machine import keep, parse, RESULTS
 
 SIMULATED = {"n_images": 195, "seed": 0}
-RECIPES = {"demo": ("demo", {}), "middle": ("demo", {"layers": ["blocks.4"], "params": {"svm": {"C": 0.01}}}),
-           "best": ("best", {})}
+RECIPES = ("demo", "best", "imagenet")
 
 
 def masks_of(dataset, table, images):
@@ -125,10 +124,9 @@ def main():
     path = RESULTS / "explain.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     for recipe in [asked.only] if asked.only else RECIPES:
-        preset, own = RECIPES[recipe]
         for name, changes in sets.items():
             start = time.perf_counter()
-            found = results[f"{name}, {recipe}"] = measure(preset, {**changes, **own}, asked.images)
+            found = results[f"{name}, {recipe}"] = measure(recipe, changes, asked.images)
             print(f"{name}, {recipe}: {time.perf_counter() - start:.0f} s", json.dumps(found), flush=True)
             keep("explain", results, asked.quick)
 

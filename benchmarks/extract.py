@@ -128,6 +128,12 @@ def peak(dtype: str, n: int = 2048) -> float:
     return best
 
 
+def share_of_peak(row: dict, peaks: dict[str, float]) -> float | None:
+    "The share of the fastest matrix product in the same numbers; None for 8 bits, whose product is not measured."
+    dtype = "float32" if row["way"] == "plain" else row["way"].split()[1]
+    return round(row["gflops"] / peaks[dtype], 3) if dtype in peaks else None
+
+
 def flops(case: str, backbone) -> float:
     """Floating-point operations of an image (two for each multiplication with its addition) up to the deepest layer
     read.
@@ -217,7 +223,7 @@ def measure(case: str, files: list[Path], folder: Path, repeats: int) -> list[di
 
     from leuknb.features import backbones
     from leuknb.features import extraction
-    from leuknb.features.onnx import has_bfloat16, has_onnx, HOLDS_BFLOAT16
+    from leuknb.features.onnx import COMPILED, has_bfloat16, has_int8, has_onnx, HOLDS_BFLOAT16
 
     name, weights = asked(case)["backbone"], None
     if name in ("resnet18", "alexnet"):
@@ -226,6 +232,7 @@ def measure(case: str, files: list[Path], folder: Path, repeats: int) -> list[di
     backbone = backbones.describe(name, weights)
     names = [("torch", "float32")] + ([("onnx", "float32")] if has_onnx() else [])
     names += [("torch", "bfloat16")] if has_bfloat16() and name in HOLDS_BFLOAT16 else []
+    names += [("onnx", "int8")] if has_onnx() and has_int8() and name in COMPILED else []
     ways, cold = {"plain": plain_way(case, backbone, files)}, {"plain": None}
     for engine, precision in names:
         ways[f"{engine} {precision}"], cold[f"{engine} {precision}"] = ours(case, weights, files, engine=engine,
@@ -268,9 +275,7 @@ def main() -> None:
             rows += measure(case, files, Path(folder), said.repeats)
             # others may have been at work: the most that was ever seen counts
             peaks = {k: max(v, peak(k)) for k, v in peaks.items()}
-            for r in rows:
-                r["share_of_peak"] = round(r["gflops"] / peaks[r["way"].split()[-1] if "bfloat16" in r["way"]
-                                                               else "float32"], 3)
+            for r in rows: r["share_of_peak"] = share_of_peak(r, peaks)
             print(pd.DataFrame([r for r in rows if r["case"] == case]).drop(columns="case").to_string(index=False),
                   "\n", flush=True)
         found = sessions(files, said.repeats)

@@ -362,7 +362,8 @@ def adapt(
     changes: Changes = [],  # noqa: B006
     force: Force = False,
 ) -> None:
-    """Adapt a pretrained network to DATA: its later stages learn the classes, and every command takes the result with
+    """Adapt a pretrained network to DATA: its later stages learn the classes, or with --set agreement=1, without any
+    label, what an image keeps when it is turned and stained anew. Every command takes the result with
     --set weights=FILE. The same call goes on where a killed one was.
     """
     from leuknb.data.known_sets import with_known_set
@@ -372,7 +373,7 @@ def adapt(
     changed = with_known_set({"data": data, "backbone": backbone, **parse_changes(changes, AdaptSettings)})
     settings = checked_settings(AdaptSettings, **changed)
     adaptation_place(out, force)
-    _tell_reading(settings)
+    _tell_reading(settings, settings.labelled)
     card = leuknb.adapt(out=out, force=force, tell=_tell, **settings.model_dump())
     if found := card.facts["validation"]:
         _tell(f"held out: balanced accuracy {found['balanced_accuracy']:.3f} after {found['step']:,} steps")

@@ -19,10 +19,10 @@ from .adaptation_card import Card, seen_images, write_adapted
 from .backbones import Backbone, describe, PENULTIMATE, tap_of
 from .batches import altered, decoded_images, draw_rows, Strengths
 from .extraction import resolved_device
-from .fine_tuning import (AdaptSettings, balanced_scores, follow, freeze, HALF_COSINE, held_out,
-                                         least_cosine, optimizer_of, rate_at, read_checkpoint, rounded,
-                                         write_checkpoint)
-from .network import LayerReader, Normaliser, own_copy, pool
+from .fine_tuning import (AdaptSettings, balanced_scores, disagreement, expander, follow, freeze,
+                                         HALF_COSINE, held_out, least_cosine, optimizer_of, rate_at,
+                                         read_checkpoint, rounded, write_checkpoint)
+from .network import LayerReader, listen, Normaliser, own_copy, pool
 from .onnx import cores
 from .weights import give_head
 
@@ -84,6 +84,14 @@ def number_format(
     return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
 
 # %% ../../nbs/02_features/07c_adaptation.ipynb #f057182e
+_LEARNING = ("model", "expander")  # the modules of a training that the optimiser moves
+
+
+def _inputs(head) -> int:
+    "How many features a head reads."
+    return head.in_channels if hasattr(head, "in_channels") else head.in_features
+
+
 class Trainer:
     "A network in training: the weights that learn, their running mean, the best mean so far, and how to go on."
 
@@ -101,7 +109,10 @@ class Trainer:
         model = network_for(backbone, classes, settings.seed).to(self.device, memory_format=torch.channels_last)
         self.learns = freeze(model, settings.train_from)
         self.modules = {"model": model, "mean": copy.deepcopy(model).eval(), "best": copy.deepcopy(model).eval()}
-        self.optimizer = optimizer_of(model, settings)
+        self.head = model.get_submodule(tap_of(model, backbone.name, backbone.source, PENULTIMATE).module)
+        if settings.agreement: self.modules["expander"] = expander(_inputs(self.head), settings.seed).to(self.device)
+        self.optimizer = optimizer_of(torch.nn.ModuleList([m for k, m in self.modules.items() if k in _LEARNING]),
+                                      settings)
         self.scaler = torch.amp.GradScaler(self.device, enabled=self.format == "float16")
         self.scale, self.shift = (torch.tensor(v, device=self.device).reshape(1, 3, 1, 1)
                                   for v in (backbone.std, backbone.mean))
@@ -138,16 +149,29 @@ class Trainer:
 
         torch.manual_seed(stream_seed(self.settings.seed, "step", t))  # of dropout, where a network has it
         for group in self.optimizer.param_groups: group["lr"] = rate_at(t, self.settings)
-        x = self.prepared(altered(self._there(images), self.strengths, generator))
-        with self._mixed():
-            loss = functional.cross_entropy(self.modules["model"](x).float(), self._there(y),
-                                            label_smoothing=self.settings.label_smoothing)
+        images, share = self._there(images), self.settings.agreement
+        looks = [self.prepared(altered(images, self.strengths, generator)) for _ in range(2 if share else 1)]
+        with self._mixed(): features, said = self._seen(torch.cat(looks))
+        loss = 0
+        if share < 1:
+            wrong = functional.cross_entropy(said.float(), self._there(np.tile(y, len(looks))),
+                                             label_smoothing=self.settings.label_smoothing)
+            loss = (1 - share) * wrong
+        if share: loss = loss + share * disagreement(*self.modules["expander"](pool(features)).chunk(2))
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         follow(self.modules["mean"], self.modules["model"], self.learns, t, self.settings.ema)
         return float(loss.detach())
+
+    def _seen(self, x):
+        "What the head is given of prepared images, and what it says of each class."
+        kept = []
+        hook = listen(self.head, True, kept.append)
+        try: said = self.modules["model"](x)
+        finally: hook.remove()
+        return kept[0], said
 
     def probabilities(
         self,
@@ -171,10 +195,11 @@ class _Run:
     "One training: data, trainer, what happened so far."
 
     def __init__(self, dataset: Dataset, groups, settings: AdaptSettings, out: Path):
-        self.dataset, self.settings, self.y = dataset, settings, dataset.y
+        self.dataset, self.settings = dataset, settings
+        self.y = dataset.y if settings.labelled else np.zeros(len(dataset.usable), int)
         self.backbone = describe(settings.backbone, settings.weights)
-        self.trainer = Trainer(self.backbone, len(dataset.classes), settings)
-        self.held = held_out(self.y, groups, settings.validation, settings.seed)
+        self.trainer = Trainer(self.backbone, max(len(dataset.classes), 1), settings)
+        self.held = held_out(self.y, groups, settings.validation if settings.labelled else 0, settings.seed)
         self.rows = np.flatnonzero(~self.held)
         self.file = out.with_name(f".{out.stem}.checkpoint.safetensors")
         fixed = settings.model_dump(exclude={"data", "checkpoint_seconds", "half", "data_licence", "data_source"})
@@ -324,7 +349,7 @@ def adapt(
     Raises `InputError` for wrong settings or unusable data. A killed call goes on where it was when it is made again.
     """
     out = adaptation_place(out, force)
-    dataset = load_dataset(settings) if dataset is None else dataset
+    dataset = load_dataset(settings, settings.labelled) if dataset is None else dataset
     groups = _own_groups(dataset) if groups is None else groups
     with all_cores():
         run = _Run(dataset, groups, settings, out)

@@ -22,7 +22,7 @@ from .weights import BESIDE, CARD, notes_of
 
 # %% auto #0
 __all__ = ['DIRECTIONS', 'SAMPLE', 'CLOSE', 'FITS', 'SeenImages', 'seen_images', 'seen_exactly', 'seen_nearly', 'Card',
-           'write_adapted', 'adapted_on', 'card_text']
+           'write_adapted', 'adapted_on', 'label_share', 'card_text']
 
 # %% ../../nbs/02_features/07_adaptation_card.ipynb #5b34ae6d
 DIRECTIONS = 32  # of a print that is kept
@@ -166,17 +166,25 @@ def _line(text) -> str:
 
 
 def _validation_words(v: dict | None) -> str:
-    if not v: return "Not validated: no images were held out (validation=0)."
+    if not v: return "Not validated: no labelled images were held out."
     apart = f"{v['kept_apart']} kept apart" if v["kept_apart"] else "no patients named, so people may be on both sides"
     return (f"On {v['n_images']:,} images held out ({apart}), after {v['step']:,} steps: balanced accuracy "
             f"{v['balanced_accuracy']:.3f}, log loss {v['log_loss']:.3f} (mean of the classes). The step was chosen "
             f"on these images, so the numbers are a little too good.")
 
 
+def label_share(
+    facts: dict,  # of one training
+) -> float:  # 0: no label was looked at; 1: nothing else was asked
+    "Return which share of the loss asked for the labels."
+    return 1 - facts["settings"].get("agreement", 0)  # older cards have no such setting
+
+
 def _training_words(facts: dict) -> str:
-    s = facts["settings"]
+    s, share = facts["settings"], 1 - label_share(facts)
+    twice = f", each altered in two ways that shall look alike ({100 * share:.0f} % of the loss)" if share else ""
     return (f"Trained from {_line(s['train_from'])} on, {facts['steps']:,} steps of {s['batch_size']} images of "
-            f"{s['image_size']} pixels a side; all settings are in the file. {facts['seconds']:.0f} seconds.")
+            f"{s['image_size']} pixels a side{twice}; all settings are in the file. {facts['seconds']:.0f} seconds.")
 
 
 def _how(facts: dict) -> list[str]:
@@ -195,14 +203,15 @@ def card_text(
 ) -> str:
     "Return the card of adapted weights as Markdown."
     d, b = facts["data"], facts["backbone"]
-    classes = ", ".join(f"{_line(c)} ({n:,})" for c, n in d["classes"].items())
+    classes = ", ".join(f"{_line(c)} ({n:,})" for c, n in d["classes"].items()) or "images without a class"
+    task = "to tell apart" if label_share(facts) else "without a look at the labels, to"
     patients = f", {d['n_patients']:,} patients or other groups" if d["n_patients"] else ", patients not named"
     drawn = ["**Adapted on synthetic images: drawn by a simulator, of no patient.**", ""] if d["synthetic"] else []
     return "\n".join([
         f"# Adapted weights: {_line(b['name'])} on {_line(d['name'])}", "",
         "**Research use only. Not a medical device, not for diagnosis or any decision about a patient.**", "", *drawn,
         "## From what, on what", "",
-        f"The network {_line(b['name'])} (weights SHA-256 `{b['sha256']}`), adapted to tell apart: {classes}. "
+        f"The network {_line(b['name'])} (weights SHA-256 `{b['sha256']}`), adapted {task}: {classes}. "
         f"{d['n_images']:,} images{patients}. Fingerprint of the set `{d['fingerprint']}`.", "",
         f"- Source of the images: {_line(d['source']) if d['source'] else 'not stated'}",
         f"- Licence of the images: {_line(d['licence']) if d['licence'] else 'not stated'}", "",

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import InputError, package_versions
 from .adaptation import adaptation_place, half_cosine
-from .adaptation_card import adapted_on, Card, write_adapted
+from .adaptation_card import adapted_on, Card, label_share, write_adapted
 from .backbones import Backbone, describe, load_backbone, PENULTIMATE, tap_of
 from .fine_tuning import HALF_COSINE
 from .network import own_copy
@@ -32,11 +32,19 @@ def _cards(files: list[Path]) -> list[Card]:
             raise InputError(f"weights file {file.name} has no card: average weights that `leuknb adapt` wrote")
         if "parts" in card.facts:
             raise InputError(f"weights file {file.name} is a mean itself: name the trainings it was made of")
-        for what in ("backbone", "data"):
-            if card.facts[what] != cards[0].facts[what]:
-                raise InputError(f"weights files {files[0].name} and {file.name} cannot be averaged: their cards name "
-                                 f"another {what}")
+        same = {"backbone": card.facts["backbone"] == cards[0].facts["backbone"], "data": _same_data(card, cards[0])}
+        for what in (k for k, alike in same.items() if not alike):
+            raise InputError(f"weights files {files[0].name} and {file.name} cannot be averaged: their cards name "
+                             f"another {what}")
     return cards
+
+
+def _same_data(a: Card, b: Card) -> bool:
+    "Whether two trainings saw the same images, in the same classes; which is positive matters to no training."
+    told = [{k: v for k, v in c.facts["data"].items() if k != "fingerprint"} for c in (a, b)]
+    labelled = label_share(a.facts) and label_share(b.facts)
+    apart = labelled and a.facts["data"]["fingerprint"] != b.facts["data"]["fingerprint"]
+    return told[0] == told[1] and np.array_equal(a.seen.sha256, b.seen.sha256) and not apart
 
 
 def _mean(states: list[dict]) -> dict:  # name -> torch.Tensor
@@ -79,10 +87,12 @@ def average_weights(
     facts = cards[0].facts
     name, own = facts["backbone"]["name"], {}
     if learned < 1: own = _own(describe(name), facts)
-    mean = _mean([load_backbone(describe(name, f)).state_dict() for f in files])
-    first = describe(name, files[0])
+    states = [load_backbone(describe(name, f)).state_dict() for f in files]
+    mean, first = _mean(states), describe(name, files[0])
     model = own_copy(first, alone=True)
     head = tap_of(model, name, first.source, PENULTIMATE).module
+    taught = _mean([s for s, c in zip(states, cards) if label_share(c.facts)] or states)
+    mean |= {k: v for k, v in taught.items() if k.startswith(f"{head}.")}
     for k, v in own.items():
         if mean[k].is_floating_point() and not k.startswith(f"{head}."): mean[k] = mean[k].lerp(v, 1 - learned)
     model.load_state_dict(mean)

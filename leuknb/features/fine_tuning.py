@@ -21,8 +21,9 @@ from ..settings import Count, DataSettings, SyntheticSettings
 from .weights import notes_of
 
 # %% auto #0
-__all__ = ['HALF_COSINE', 'AdaptSettings', 'frozen_modules', 'freeze', 'optimizer_of', 'rate_at', 'follow', 'held_out',
-           'balanced_scores', 'write_checkpoint', 'read_checkpoint', 'rounded', 'least_cosine']
+__all__ = ['EXPANDED', 'HALF_COSINE', 'AdaptSettings', 'frozen_modules', 'freeze', 'optimizer_of', 'rate_at', 'follow',
+           'expander', 'disagreement', 'held_out', 'balanced_scores', 'write_checkpoint', 'read_checkpoint', 'rounded',
+           'least_cosine']
 
 # %% ../../nbs/02_features/07b_fine_tuning.ipynb #277ddba3
 class AdaptSettings(DataSettings):
@@ -38,6 +39,9 @@ class AdaptSettings(DataSettings):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of the steps in which the rate rises
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.02  # of kernels and matrices; norms and biases have none
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    # share of the loss that asks two alterations of one image to look alike, whatever its label: 0 labels alone, 1
+    # no label is looked at, or needed
+    agreement: Annotated[float, Field(ge=0, le=1)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.998  # how slowly the averaged weights follow
     balance: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the classes in a batch: 0 as they come, 1 all alike
     validation: Annotated[float, Field(ge=0, le=0.5)] = 0.1  # share of the images held out, patients kept apart
@@ -58,6 +62,11 @@ class AdaptSettings(DataSettings):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 120.0  # between two states kept for a killed training
     synthetic: SyntheticSettings = SyntheticSettings()  # the simulator's own knobs, when `data` is `synthetic`
+
+    @property
+    def labelled(self) -> bool:
+        "Whether labels are looked at."
+        return self.agreement < 1
 
 # %% ../../nbs/02_features/07b_fine_tuning.ipynb #8be7dd55
 def frozen_modules(
@@ -124,6 +133,42 @@ def follow(
         for name, value in mean.state_dict().items():
             if name in names and value.is_floating_point(): value.lerp_(now[name].to(value.dtype), 1 - slow)
             elif name in names: value.copy_(now[name])
+
+# %% ../../nbs/02_features/07b_fine_tuning.ipynb #e7e6047e
+EXPANDED = 1024  # numbers that are compared
+
+
+def expander(
+    features: int,  # numbers of the last layer
+    seed: int,
+):  # torch.nn.Module
+    "Return what the last features go through before two alterations are compared, of random weights."
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, "expander"))
+        return nn.Sequential(nn.Linear(features, EXPANDED), nn.BatchNorm1d(EXPANDED), nn.ReLU(),
+                             nn.Linear(EXPANDED, EXPANDED))
+
+
+def disagreement(
+    a,  # torch.Tensor float32 [n, d], of one alteration of n images
+    b,  # of another
+):  # torch.Tensor, one number
+    """Return the loss of VICReg, divided by 25: mean squared distance, how far spreads fall short of 1, and 1/25 of
+    the squared covariances of different numbers.
+    """
+    from torch.nn import functional
+
+    def short(z): return functional.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
+
+    def shared(z):
+        z = z - z.mean(0)
+        c = z.T @ z / (len(z) - 1)
+        return (c.square().sum() - c.diagonal().square().sum()) / z.shape[1]
+
+    return functional.mse_loss(a, b) + (short(a) + short(b)) / 2 + (shared(a) + shared(b)) / 25
 
 # %% ../../nbs/02_features/07b_fine_tuning.ipynb #e83bfb6e
 def held_out(

@@ -153,7 +153,7 @@ def train(
 
 # %% ../../nbs/08_reporting/14_api.ipynb #09867b8a
 def adapt(
-    data: str | Path,  # labelled images: a folder, or whatever `leuknb adapt` takes
+    data: str | Path,  # images, labelled but for agreement=1: a folder, or whatever `leuknb adapt` takes
     out: str | Path,  # the weights file, .safetensors; its card in words is written beside it
     force: bool = False,  # replace what is there
     tell=lambda line: None,  # called with a line now and then
@@ -169,7 +169,7 @@ def adapt(
 
     chosen = checked_settings(AdaptSettings, **with_known_set({"data": str(data), **settings}))
     adaptation_place(out, force)
-    dataset = load_dataset(chosen)
+    dataset = load_dataset(chosen, chosen.labelled)
     groups = look_for_copies(dataset, chosen).groups
     return adapted_on(adapt_network(chosen, out, force, dataset, groups, tell, log))
 

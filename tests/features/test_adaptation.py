@@ -3,23 +3,28 @@ images.
 """
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+import leuknb
 from leuknb.core import InputError
 from leuknb.data.datasets import load_dataset
+from leuknb.data.images import decode, resize
 from leuknb.features import adaptation
-from leuknb.features.adaptation import adapt
+from leuknb.features.adaptation import adapt, last_features
 from leuknb.features.adaptation_card import adapted_on
 from leuknb.features.backbones import describe, load_backbone
+from leuknb.features.batches import altered, Strengths
 from leuknb.features.extraction import extract
 from leuknb.features.fine_tuning import AdaptSettings
 from leuknb.settings import make_settings, checked_settings
 
 LAST = ("blocks.6", "conv_head", "bn2", "classifier")  # what learns
+AGREEING = {"agreement": 0.9}
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +47,22 @@ def base(tmp_path_factory):
     patch.undo()
 
 
-@pytest.fixture(scope="module")
-def adapted(base, tmp_path_factory):
+def trained(settings: dict, folder) -> tuple:
     "A finished adaptation: its file, the history, what was told."
     entries, lines = [], []
     with pytest.MonkeyPatch.context() as m:
         m.setattr(adaptation, "LOGGED", 4)
-        file = adapt(checked_settings(AdaptSettings, **base), tmp_path_factory.mktemp("out") / "w.safetensors",
-                     tell=lines.append, log=entries.append)
+        file = adapt(checked_settings(AdaptSettings, **settings), folder / "w.safetensors", tell=lines.append,
+                     log=entries.append)
     return file, entries, lines
+
+
+@pytest.fixture(scope="module")
+def adapted(base, tmp_path_factory): return trained(base, tmp_path_factory.mktemp("out"))
+
+
+@pytest.fixture(scope="module")
+def agreeing(base, tmp_path_factory): return trained(base | AGREEING, tmp_path_factory.mktemp("out"))
 
 
 def test_it_learns(adapted):
@@ -67,13 +79,15 @@ def test_frozen_stages_stay_as_they_were_to_the_bit_and_the_others_do_not(adapte
     assert not {k for k in learned if not k.endswith("num_batches_tracked")} & same
 
 
-def test_a_killed_training_goes_on_to_the_same_weights_to_the_bit(base, adapted, tmp_path):
+@pytest.mark.parametrize("whole", ["adapted", "agreeing"])
+def test_a_killed_training_goes_on_to_the_same_weights_to_the_bit(base, whole, request, tmp_path):
     class Killed(Exception): pass
 
     def die(entry):
         if entry["step"] >= 8: raise Killed
 
-    settings, out = checked_settings(AdaptSettings, **base), tmp_path / "w.safetensors"
+    file, out = request.getfixturevalue(whole)[0], tmp_path / "w.safetensors"
+    settings = checked_settings(AdaptSettings, **base | (AGREEING if whole == "agreeing" else {}))
     with pytest.MonkeyPatch.context() as m:
         m.setattr(adaptation, "LOGGED", 4)
         with pytest.raises(Killed): adapt(settings, out, log=die)
@@ -82,9 +96,30 @@ def test_a_killed_training_goes_on_to_the_same_weights_to_the_bit(base, adapted,
         adapt(settings, out, tell=lines.append)
     assert "resumed after 7 steps" in lines
     assert sorted(p.name for p in tmp_path.iterdir()) == ["w.md", "w.safetensors"]
-    one, other = load_file(adapted[0]), load_file(out)
+    one, other = load_file(file), load_file(out)
     assert list(one) == list(other) and all(torch.equal(one[k], other[k]) for k in one)
-    assert adapted_on(out).facts["history"] == adapted_on(adapted[0]).facts["history"]
+    assert adapted_on(out).facts["history"] == adapted_on(file).facts["history"]
+
+
+def test_what_is_altered_looks_more_alike_after_agreement_than_after_labels_alone(base, adapted, agreeing):
+    dataset = load_dataset(make_settings(data=base["data"]))
+    images = torch.from_numpy(np.stack([resize(decode(dataset.read(f)), 64) for f in dataset.usable["file_name"]]))
+    looks = [(255 * altered(images, Strengths(), np.random.default_rng(i))).permute(0, 2, 3, 1).byte().numpy()
+             for i in (0, 1)]
+
+    def apart(file) -> float:
+        "Squared distance of two alterations of an image, over that of alterations of two images."
+        backbone = describe("efficientnet_lite0", file)
+        a, b = (last_features(load_backbone(backbone), backbone, x) for x in looks)
+        return float(np.square(a - b).sum() / np.square(a - np.roll(b, 1, 0)).sum())
+
+    assert apart(agreeing[0]) < 0.95 * apart(adapted[0])
+
+
+def test_agreement_leaves_nothing_of_its_own_in_the_file_and_is_told_on_the_card(adapted, agreeing):
+    assert load_file(agreeing[0]).keys() == load_file(adapted[0]).keys()
+    assert "look alike (90 % of the loss)" in agreeing[0].with_suffix(".md").read_text(encoding="utf-8")
+    assert "look alike" not in adapted[0].with_suffix(".md").read_text(encoding="utf-8")
 
 
 def test_another_seed_gives_other_weights(base, adapted, tmp_path):
@@ -127,6 +162,22 @@ def test_half_precision_is_kept_where_features_stay_and_refused_in_words_elsewhe
     assert load_file(out)["conv_head.weight"].dtype == torch.float32 and "half=true is refused" in lines[-1]
 
 
+def test_agreement_alone_looks_at_no_label_and_needs_none(base, tmp_path):
+    files = sorted(Path(base["data"]).glob("*/*.png"))[::4]
+    for name, folder in (("flat", "."), ("one", "a"), ("other", "b")):
+        (tmp_path / name / folder).mkdir(parents=True, exist_ok=True)
+        for p in files: (tmp_path / name / folder / p.name).write_bytes(p.read_bytes())
+    cards = {name: leuknb.adapt(out=tmp_path / f"{name}.safetensors", **base | {
+        "agreement": 1, "steps": 2, "data": str(tmp_path / name)}) for name in ("flat", "one", "other")}
+    weights = {name: load_file(tmp_path / f"{name}.safetensors") for name in cards}
+    learned = [k for k in weights["flat"] if k.startswith(LAST)]
+    assert all(torch.equal(weights[name][k], weights["flat"][k]) for k in learned for name in cards)
+    assert [list(c.facts["data"]["classes"]) for c in cards.values()] == [[], ["a"], ["b"]]
+    assert all(c.facts["validation"] is None and "without a look at the labels" in str(c) for c in cards.values())
+    assert not torch.equal(weights["flat"]["conv_head.weight"],
+                           load_backbone(describe("efficientnet_lite0")).state_dict()["conv_head.weight"])
+
+
 def test_a_damaged_file_is_refused_in_words(adapted, tmp_path):
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(adapted[0].read_bytes()[:-1000])
@@ -143,7 +194,8 @@ def test_a_damaged_file_is_refused_in_words(adapted, tmp_path):
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({"train_from": "blocks.33"}, "did you mean 'blocks.3'"), ({"precision": "bfloat16", "device": "cpu"}, "GPU"),
-    ({"image_size": 8}, "image_size"), ({"validation": 0.6}, "validation"), ({"stain_jitter": 1}, "not known")])
+    ({"image_size": 8}, "image_size"), ({"agreement": 1.5}, "agreement"), ({"validation": 0.6}, "validation"),
+    ({"stain_jitter": 1}, "not known")])
 def test_wrong_settings_are_refused_in_words(base, tmp_path, changes, words):
     with pytest.raises(InputError, match=words):
         adapt(checked_settings(AdaptSettings, **base | changes), tmp_path / "w.safetensors")

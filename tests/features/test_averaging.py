@@ -48,6 +48,15 @@ def test_every_weight_is_the_mean_and_the_head_is_the_trainings_own(trained, tmp
     assert torch.equal(mean["conv_stem.weight"], own["conv_stem.weight"].half().float())  # never taught
 
 
+def test_a_training_that_looked_at_no_label_gives_no_head(trained, tmp_path):
+    alone = adapt(checked_settings(AdaptSettings, **SHORT, agreement=1), tmp_path / "alone.safetensors")
+    both = average_weights([trained[0], alone], tmp_path / "mean.safetensors")
+    a, b, mean = (state(f) for f in (trained[0], alone, both))
+    assert torch.allclose(mean["classifier.weight"], a["classifier.weight"], rtol=2e-3, atol=2e-5)
+    assert not torch.allclose(a["classifier.weight"], b["classifier.weight"], rtol=2e-3, atol=2e-5)
+    assert torch.allclose(mean["conv_head.weight"], (a["conv_head.weight"] + b["conv_head.weight"]) / 2, 2e-3, 2e-5)
+
+
 def test_one_training_and_all_of_what_it_learned_is_that_training(trained, tmp_path):
     one, same = load_file(trained[0]), load_file(average_weights(trained[:1], tmp_path / "same.safetensors"))
     assert all(torch.allclose(same[k].float(), v.float(), rtol=1e-3, atol=1e-6) for k, v in one.items())

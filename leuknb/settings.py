@@ -163,7 +163,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "imagenet": {},
     "paper": {"backbone": "alexnet", "layers": ["fc7"], "image_size": 227, "augment": 1, "test_size": 0.2,
               "engine": "torch", "precision": "float32"},
-    "best": {**_DEMO, "frames": ["whole", "cell"]},
+    "best": {**_DEMO, "views": ["identity", "rot90"]},
 }
 
 # %% ../nbs/00c_settings.ipynb #d9e33aed
@@ -201,9 +201,10 @@ WITHDRAWN = {"bootstrap": "intervals need no resamples; leave it out"}  # settin
 
 
 def _preset(name: str, changes: dict) -> dict:
-    "What a preset sets beside changes: `demo` reads layers that only networks of one form have."
-    fits = name != "demo" or changes.get("backbone", LITE0[0]) in LITE0
-    return PRESETS[name] if fits else PRESETS["imagenet"]
+    "What a preset sets beside changes: `demo` and `best` read layers that only networks of one form have."
+    said = PRESETS[name]
+    fits = said.get("layers") != _DEMO["layers"] or changes.get("backbone", LITE0[0]) in LITE0
+    return said if fits else {k: v for k, v in said.items() if k not in _DEMO}
 
 
 def with_preset_params(
@@ -222,7 +223,7 @@ def make_settings(
     **changes,  # settings that differ from the preset
 ) -> Settings:
     """Return the `Settings` of a preset with changes. A backbone that has not the layers of `demo` is read as by
-    `imagenet`.
+    `imagenet`, by `best` with its second look.
 
     Raises `InputError` naming each bad value, what is accepted and the nearest name. A withdrawn setting warns.
     """

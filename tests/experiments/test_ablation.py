@@ -36,7 +36,7 @@ def test_a_step_changes_one_thing(name):
     assert what == (["layers", "pooling"] if "covariances" in name else what[:1]) and what
 
 
-@pytest.mark.parametrize("name,preset", [("adapted to blood", "demo"), ("and the whole frame", "best")])
+@pytest.mark.parametrize("name,preset", [("adapted to blood", "demo"), ("and a second look", "best")])
 def test_the_path_ends_at_the_presets(name, preset):
     wanted = make_settings(preset)
     names = feature_names(wanted)

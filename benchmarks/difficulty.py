@@ -10,6 +10,7 @@ import argparse
 
 import numpy as np
 
+from int8 import scored
 from machine import keep, machine, parse
 
 DIFFICULTIES, SEEDS, SPLITS, REPEATS = (0.0, 0.25, 0.5, 0.65, 0.75, 1.0), (0, 1, 2), 50, 4
@@ -17,11 +18,7 @@ DIFFICULTIES, SEEDS, SPLITS, REPEATS = (0.0, 0.25, 0.5, 0.65, 0.75, 1.0), (0, 1,
 
 def right(X, y, splits, settings) -> np.ndarray:
     "The accuracy of each split, in percent."
-    from leuknb.classification.estimators import study_classifier
-    from leuknb.classification.fitting import run_folds
-
-    svm = study_classifier("svm", len(y), settings.params.get("svm"))
-    return np.array([100 * np.mean(called == y[splits[s][1]]) for s, _, _, called in run_folds(X, y, splits, [svm])])
+    return np.array([100 * np.mean(called == y[test]) for test, _, called in scored(X, y, settings, splits)])
 
 
 def measure(difficulty: float, seed: int, n_images: int) -> dict:

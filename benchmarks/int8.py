@@ -24,7 +24,7 @@ PRESETS = {"leuknb_lite0": "demo", "efficientnet_lite0": "imagenet"}
 FOLDS, REPEATS, SPLITS, TIMED, TURNS = 5, 3, 200, 32, 7
 
 
-def scored(X, y, groups, settings, splits):
+def scored(X, y, settings, splits):
     "Yield test images, their scores and what they are called, of each split."
     from leuknb.classification.estimators import study_classifier
     from leuknb.classification.fitting import run_folds
@@ -41,7 +41,7 @@ def cross_validated(X, dataset, settings, repeats: int) -> dict:
     y, n = dataset.y, len(dataset.y)
     splits = cv_splits(y, dataset.groups, FOLDS, repeats)
     score, called = np.zeros((repeats, n)), np.zeros((repeats, n))
-    for i, (test, s, c) in enumerate(scored(X, y, dataset.groups, settings, splits)):
+    for i, (test, s, c) in enumerate(scored(X, y, settings, splits)):
         score[i // FOLDS, test], called[i // FOLDS, test] = s, c
     return {"deepapl_auroc": float(np.mean([roc_auc_score(y, s) for s in score])),
             "deepapl_balanced_accuracy": 100 * float(np.mean([balanced_accuracy_score(y, c) for c in called]))}
@@ -53,7 +53,7 @@ def split_often(X, dataset, settings, n: int) -> dict:
 
     y = dataset.y
     splits = random_splits(y, dataset.groups, n)
-    right = [np.mean(called == y[test]) for test, _, called in scored(X, y, dataset.groups, settings, splits)]
+    right = [np.mean(called == y[test]) for test, _, called in scored(X, y, settings, splits)]
     return {"blast195_accuracy": 100 * float(np.mean(right))}
 
 

@@ -276,7 +276,7 @@ def extract(
 
     settings = _settings(data, preset, changes)
     if not is_remote(settings.data): _tell_reading(settings, labelled=False)
-    typer.echo(write_extracted(settings, out, dask, shards, force))
+    typer.echo(write_extracted(settings, out, dask, shards, force, _tell))
 
 # %% ../nbs/11_cli.ipynb #7d3f6ad9
 @app.command()

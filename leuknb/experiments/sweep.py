@@ -23,15 +23,16 @@ from typing import NamedTuple
 
 from ..core import (
     check_choice, check_writable, counted, fingerprint, home, InputError, LeuknbError, to_json, write_atomic)
-from ..settings import make_settings, parse_changes, PRESETS, Settings
+from ..settings import make_settings, parse_changes, PRESETS, READING, Settings
 from ..data.sources import SOURCES
+from ..features.extraction import FEATURE_SETTINGS
 from ..features.distributed import connect, extract_on, run_tasks
 from ..reporting.run import run_report
 from .compare import compare_folder
 
 # %% auto #0
-__all__ = ['OWN', 'RESULTS', 'AFTER', 'parse_over', 'with_changes', 'Member', 'members', 'same_settings', 'is_done',
-           'member_process', 'Processes', 'shared_features', 'Sweep', 'run_sweep', 'report_elsewhere']
+__all__ = ['OWN', 'RESULTS', 'parse_over', 'with_changes', 'Member', 'members', 'same_settings', 'is_done', 'member_process',
+           'Processes', 'shared_features', 'Sweep', 'run_sweep', 'report_elsewhere']
 
 # %% ../../nbs/09_experiments/01_sweep.ipynb #ae9f4591
 OWN = ("out",)  # settings that a sweep sets itself
@@ -224,20 +225,15 @@ class Processes:
         return {**os.environ, "OMP_NUM_THREADS": share, "OPENBLAS_NUM_THREADS": share, "LOKY_MAX_CPU_COUNT": share}
 
 # %% ../../nbs/09_experiments/01_sweep.ipynb #86864c6a
-AFTER = ("positive", "augmentations", "classifiers", "params", "test_size", "seed", "n_splits", "cv_folds",
-         "cv_repeats", "tune", "permutations",
-         # settings that shape no feature of an image; those of augmented copies are added below
-         "audit", "external", "out")
-
-
 def shared_features(
     todo: list[Member],
 ) -> list[Settings]:
     "Return one of each kind of settings whose features more than one member needs."
     kinds: dict[str, list[Settings]] = {}
     for m in todo:
-        drawn = {"seed": m.settings.seed, "kinds": sorted(m.settings.augmentations)} if m.settings.augment else None
-        kinds.setdefault(fingerprint([m.settings.model_dump(exclude=set(AFTER)), drawn]), []).append(m.settings)
+        drawn = ("seed", "augmentations") if m.settings.augment else ()
+        shapes = {*READING, "synthetic", *FEATURE_SETTINGS, "augment", *drawn} - {"positive"}
+        kinds.setdefault(fingerprint(m.settings.model_dump(include=shapes)), []).append(m.settings)
     return [settings[0] for settings in kinds.values() if len(settings) > 1]
 
 # %% ../../nbs/09_experiments/01_sweep.ipynb #041812fa

@@ -30,7 +30,7 @@ from ..data.listing import Found, Layout
 from ..data.layouts import read_found
 from ..data.datasets import checked_table, Dataset, found_classes, inspect_bytes, load_dataset, positive_of
 from .store import FeatureStore, pack_block, read_block, scan_blocks
-from .extraction import extract, recipe_of, write_features
+from .extraction import agreement_words, extract, int8_agreement, recipe_of, write_features
 
 # %% auto #0
 __all__ = ['SHARD_ROWS', 'RETRIES', 'PATIENCE', 'CONNECT', 'SHAPING', 'Shard', 'make_shards', 'file_system', 'unpack_block',
@@ -441,6 +441,7 @@ def write_extracted(
     scheduler: str | None = None,  # address of a Dask scheduler, or its scheduler file; None: this machine
     shards: str | None = None,  # where computed shards are kept (a folder, s3://, gs://, hdfs://)
     force: bool = False,  # replace what is there
+    tell=lambda line: None,  # called with a line on features in int8
 ) -> Path:
     """Write the features of a data set as features.parquet and return its path; its classes may be any, or none.
 
@@ -454,6 +455,7 @@ def write_extracted(
         dataset = (load_remote(settings, client, labelled=False) if is_remote(settings.data)
                    else load_dataset(settings, labelled=False))
         X = extract_on(client, dataset, settings, shards=shards) if client else extract(dataset, settings)
+    if told := agreement_words(None if is_remote(settings.data) else int8_agreement(dataset, settings, X)): tell(told)
     return write_features(dataset, X, target)
 
 # %% ../../nbs/02_features/06_distributed.ipynb #2da14a1b

@@ -17,7 +17,8 @@ from typing import get_args
 
 import numpy as np
 
-from ..core import check_choice, fingerprint, home, InputError, LeuknbError, progress, sha256, write_atomic
+from ..core import (
+    check_choice, counted, fingerprint, home, InputError, LeuknbError, progress, sha256, write_atomic)
 from ..settings import Settings, View
 from ..data.images import decode, resize, UnreadableImage
 from ..data.augment import augmented
@@ -29,9 +30,9 @@ from .quantization import calibration
 from .network import compiled_network, MASKED, Network, POOLINGS, Reader, shared_network
 
 # %% auto #0
-__all__ = ['RECIPE_VERSION', 'LOOKED_AT', 'COMPARED', 'PARQUET_ROWS', 'resolved_device', 'make_recipe', 'recipe_of', 'is_packed',
-           'network_input', 'network_of', 'n_features', 'rows_of', 'squares_of', 'extract', 'fields_among',
-           'int8_agreement', 'write_features']
+__all__ = ['RECIPE_VERSION', 'FEATURE_SETTINGS', 'LOOKED_AT', 'COMPARED', 'PARQUET_ROWS', 'resolved_device', 'make_recipe',
+           'recipe_of', 'is_packed', 'network_input', 'network_of', 'n_features', 'rows_of', 'squares_of', 'extract',
+           'fields_among', 'int8_agreement', 'agreement_words', 'write_features']
 
 # %% ../../nbs/02_features/05_extraction.ipynb #314ade49
 def resolved_device(device: str) -> str:  # cpu, cuda or mps
@@ -119,15 +120,18 @@ def _check_whole(value, what: str, least: int, most: int) -> None:
         raise InputError(f"{what} = {value!r} is not accepted: use a whole number from {least} to {most}")
 
 # %% ../../nbs/02_features/05_extraction.ipynb #75c65e7a
+# settings that shape the features of an image
+FEATURE_SETTINGS = ("backbone", "layers", "pooling", "region", "frames", "views", "image_size", "weights", "batch_size",
+                    "device", "engine", "precision")
+
+
 def recipe_of(
     settings: Settings,
     copy: int = 0,  # 0: the images themselves; k: their k-th augmented copy
 ) -> dict:
     "Return the recipe of a run's features."
-    names = ("backbone", "layers", "pooling", "region", "frames", "views", "image_size", "weights", "batch_size",
-             "device", "engine", "precision")
     augment = {"seed": settings.seed, "copy": copy, "kinds": sorted(settings.augmentations)} if copy else None
-    return make_recipe(**{k: getattr(settings, k) for k in names}, augment=augment)
+    return make_recipe(**{k: getattr(settings, k) for k in FEATURE_SETTINGS}, augment=augment)
 
 # %% ../../nbs/02_features/05_extraction.ipynb #91e1ef5c
 def is_packed(
@@ -316,6 +320,16 @@ def int8_agreement(
     rows = np.asarray(X[places], float)
     cosine = (rows * wanted).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(wanted, axis=1)
     return {"images": len(places), "cosine_least": float(cosine.min()), "cosine_mean": float(cosine.mean())}
+
+
+def agreement_words(
+    found: dict | None,  # from `int8_agreement`
+) -> str:  # empty for features of other precision
+    "Return how near features in int8 are to those in float32."
+    if not found: return ""
+    return (f"The network computed on 8-bit numbers (precision=int8): over {counted(found['images'], 'image')} the "
+            f"cosine of their features to those in 32 bits is {found['cosine_mean']:.4f} on average and "
+            f"{found['cosine_least']:.4f} at the least.")
 
 # %% ../../nbs/02_features/05_extraction.ipynb #0d1a908f
 PARQUET_ROWS = 4096  # rows written at a time: bounds the memory

@@ -20,7 +20,7 @@ from ..settings import Settings
 from ..warning_codes import acknowledged, warning_line
 from ..data.images import decode
 from ..data.datasets import Dataset, load_dataset
-from ..features.extraction import extract, recipe_of
+from ..features.extraction import agreement_words, extract, int8_agreement, recipe_of
 from ..classification.estimators import class_scores, Classifier, model_name, study_classifiers
 from ..classification.fitting import fold_pipeline, kind, one_thread_each, stack, with_copies
 from ..evaluation.splits import cv_splits
@@ -330,6 +330,7 @@ def train(
     X = extract(dataset, settings)
     copies = [extract(dataset, settings, k) for k in range(1, settings.augment + 1)]
     tell(f"{len(X):,} images, {X.shape[1]:,} features each")
+    if told := agreement_words(int8_agreement(dataset, settings, X)): tell(told)
     copied = look_for_copies(dataset, settings)
     taught = seen_warning(seen_before(dataset, settings, copied.facts), len(X))
     if taught: tell(warning_line(taught))

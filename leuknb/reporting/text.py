@@ -12,6 +12,7 @@ import pandas as pd
 from .. import paper
 from ..core import counted
 from ..warning_codes import warning_line
+from ..features.extraction import agreement_words
 from ..classification.estimators import model_name
 from ..evaluation.metrics import METRICS
 from ..evaluation.intervals import clopper_pearson
@@ -155,21 +156,15 @@ def reading_words(metrics: dict) -> str:
     "Return which part of an image the features come from."
     f = metrics["features"]
     inside = ", of it what lies inside the cell" if f["region"] == "cell" else ""
-    return f"Read: {SEEN[tuple(f['frames'])]}{inside}.{_fields(f.get('fields'))}{_precision(f.get('int8'))}"
+    told = [f"Read: {SEEN[tuple(f['frames'])]}{inside}.", _fields(f.get("fields")), agreement_words(f.get("int8"))]
+    return " ".join(line for line in told if line)
 
 
 def _fields(found: dict | None) -> str:
     if not (found and found["fields"]): return ""
     k, n = found["fields"], found["looked_at"]
-    return (f" {k} of {n} images looked at {'shows' if k == 1 else 'show'} three or more white cells whole: of such a "
+    return (f"{k} of {n} images looked at {'shows' if k == 1 else 'show'} three or more white cells whole: of such a "
             f"field all of them are read.")
-
-
-def _precision(found: dict | None) -> str:
-    if not found: return ""
-    return (f" The network computed on 8-bit numbers (precision=int8): over {counted(found['images'], 'image')} the "
-            f"cosine of their features to those in 32 bits is {found['cosine_mean']:.4f} on average and "
-            f"{found['cosine_least']:.4f} at the least.")
 
 # %% ../../nbs/08_reporting/02_text.ipynb #s14t0002
 CHOSEN = {"precision": "auto asks for no more", "most": "the most that auto makes",

@@ -144,9 +144,13 @@ def test_names_of_folders_stay_inside_and_apart():
 def test_members_that_share_features_are_extracted_once():
     made = sweep.members(Settings(), sweep.parse_over(["backbone=alexnet,resnet18", "seed=0,1"]))
     assert [s.backbone for s in sweep.shared_features(made)] == ["alexnet", "resnet18"]
-    assert not sweep.shared_features(sweep.members(Settings(augment=1),
-                                                   sweep.parse_over(
-                                                       ["seed=0,1"]))), "augmented copies depend on the seed"
+    augmented = sweep.members(Settings(augment=1), sweep.parse_over(["seed=0,1"]))
+    assert not sweep.shared_features(augmented), "augmented copies depend on the seed"
+
+
+@pytest.mark.parametrize("over", ["stress=0,16", "finetune=head,last", "prevalence=0.1,0.2", "subgroups=[sex],[age]"])
+def test_settings_that_shape_no_feature_share_them(over):
+    assert len(sweep.shared_features(sweep.members(Settings(), sweep.parse_over([over])))) == 1
 
 
 @pytest.fixture(scope="module")

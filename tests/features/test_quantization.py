@@ -15,6 +15,8 @@ from leuknb.data.datasets import load_dataset
 from leuknb.data.images import decode
 from leuknb.data.synthetic import draw_planned, plan_smears
 from leuknb.features import extraction, network, onnx, quantization
+from leuknb.features.distributed import write_extracted
+from leuknb.modeling.training import train
 from leuknb.settings import make_settings, SyntheticSettings
 
 pytest.importorskip("onnxruntime"), pytest.importorskip("onnx")
@@ -143,6 +145,16 @@ def test_features_in_8_bits_point_where_those_in_32_do_on_drawn_smears(few_smear
     assert found == {"images": 12, "cosine_least": pytest.approx(cosines(a, b).min()),
                      "cosine_mean": pytest.approx(cosines(a, b).mean())}
     assert extraction.int8_agreement(dataset, exact, a) is None
+
+
+@computed
+@pytest.mark.parametrize("precision, lines", [("int8", 1), ("float32", 0)])
+def test_extracting_and_training_tell_how_near_8_bits_are(few_smears, tmp_path, precision, lines):
+    told = {"extract": [], "train": []}
+    settings = drawn(precision, cv_folds=2, audit=False)
+    write_extracted(settings, tmp_path / "features", tell=told["extract"].append)
+    train(settings, tmp_path / "model", tell=told["train"].append)
+    for said in told.values(): assert sum("cosine of their features to those in 32 bits" in t for t in said) == lines
 
 
 @computed

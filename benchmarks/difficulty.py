@@ -10,15 +10,10 @@ import argparse
 
 import numpy as np
 
-from int8 import scored
+from int8 import right
 from machine import keep, machine, parse
 
 DIFFICULTIES, SEEDS, SPLITS, REPEATS = (0.0, 0.25, 0.5, 0.65, 0.75, 1.0), (0, 1, 2), 50, 4
-
-
-def right(X, y, splits, settings) -> np.ndarray:
-    "The accuracy of each split, in percent."
-    return np.array([100 * np.mean(called == y[test]) for test, _, called in scored(X, y, settings, splits)])
 
 
 def measure(difficulty: float, seed: int, n_images: int) -> dict:
@@ -31,8 +26,9 @@ def measure(difficulty: float, seed: int, n_images: int) -> dict:
     settings = make_settings(synthetic={"difficulty": difficulty, "seed": seed, "n_images": n_images})
     dataset = load_dataset(settings)
     X, y = extract(dataset, settings), dataset.y
-    splits = right(X, y, random_splits(y, None, SPLITS), settings)
-    folds = right(X, y, cv_splits(y, dataset.groups, repeats=REPEATS), settings)
+    classifier = "svm", settings.params.get("svm")
+    splits = right(X, y, classifier, random_splits(y, None, SPLITS))
+    folds = right(X, y, classifier, cv_splits(y, dataset.groups, repeats=REPEATS))
     return {"difficulty": difficulty, "seed": seed, "random_splits": splits.mean(), "patients_apart": folds.mean(),
             "single_split": np.quantile(splits, [0.025, 0.975]).tolist()}
 

@@ -21,40 +21,43 @@ from machine import keep, machine, parse
 
 DATA = Path(os.environ.get("LEUKNB_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
 PRESETS = {"leuknb_lite0": "demo", "efficientnet_lite0": "imagenet"}
-FOLDS, REPEATS, SPLITS, TIMED, TURNS = 5, 3, 200, 32, 7
+FOLDS, REPEATS, SPLITS, TIMED, TURNS = 5, 10, 1000, 32, 7
 
 
-def scored(X, y, settings, splits):
-    "Yield test images, their scores and what they are called, of each split."
+def scored(X, y, classifier, splits):
+    "Yield test images, their scores and what they are called, of each split; a classifier is a name and parameters."
     from leuknb.classification.estimators import study_classifier
     from leuknb.classification.fitting import run_folds
 
-    classifiers = [study_classifier("svm", len(y), settings.params.get("svm"))]
-    for s, _, scores, called in run_folds(X, y, splits, classifiers, n_classes=2):
+    name, params = classifier
+    for s, _, scores, called in run_folds(X, y, splits, [study_classifier(name, len(y), params)], n_classes=2):
         yield splits[s][1], scores[:, 1], called
 
 
-def cross_validated(X, dataset, settings, repeats: int) -> dict:
+def right(X, y, classifier, splits) -> np.ndarray:
+    "The accuracy of each split, in percent."
+    return np.array([100 * np.mean(called == y[test]) for test, _, called in scored(X, y, classifier, splits)])
+
+
+def cross_validated(X, dataset, classifier, repeats: int) -> tuple[float, float]:
     "AUROC, and balanced accuracy in percent: means over repeats."
     from leuknb.evaluation.splits import cv_splits
 
-    y, n = dataset.y, len(dataset.y)
-    splits = cv_splits(y, dataset.groups, FOLDS, repeats)
-    score, called = np.zeros((repeats, n)), np.zeros((repeats, n))
-    for i, (test, s, c) in enumerate(scored(X, y, settings, splits)):
-        score[i // FOLDS, test], called[i // FOLDS, test] = s, c
-    return {"deepapl_auroc": float(np.mean([roc_auc_score(y, s) for s in score])),
-            "deepapl_balanced_accuracy": 100 * float(np.mean([balanced_accuracy_score(y, c) for c in called]))}
+    y, found = dataset.y, np.zeros((repeats, 2, len(dataset.y)))
+    for i, (test, s, c) in enumerate(scored(X, y, classifier, cv_splits(y, dataset.groups, FOLDS, repeats))):
+        found[i // FOLDS][:, test] = s, c
+    return (float(np.mean([roc_auc_score(y, s) for s, _ in found])),
+            100 * float(np.mean([balanced_accuracy_score(y, c) for _, c in found])))
 
 
-def split_often(X, dataset, settings, n: int) -> dict:
-    "Accuracy in percent: the mean over random splits."
+def judged(X, datasets, classifier, repeats: int, splits: int) -> dict:
+    "What a classifier reaches on the features of both sets."
     from leuknb.evaluation.splits import random_splits
 
-    y = dataset.y
-    splits = random_splits(y, dataset.groups, n)
-    right = [np.mean(called == y[test]) for test, _, called in scored(X, y, settings, splits)]
-    return {"blast195_accuracy": 100 * float(np.mean(right))}
+    auroc, balanced = cross_validated(X[0], datasets[0], classifier, repeats)
+    drawn = random_splits(datasets[1].y, datasets[1].groups, splits)
+    return {"deepapl_auroc": auroc, "deepapl_balanced_accuracy": balanced,
+            "blast195_accuracy": float(right(X[1], datasets[1].y, classifier, drawn).mean())}
 
 
 def in_turn(networks: list, images: np.ndarray, batch: int) -> list[float]:
@@ -106,9 +109,9 @@ def rows_of_network(name: str, datasets: list, repeats: int, splits: int) -> lis
     cosine = cosines(np.concatenate(X["int8"]), np.concatenate(X["float32"]))
     alike = {"int8": {"cosine_least": float(cosine.min()), "cosine_mean": float(cosine.mean()),
                       "cpu_seconds_to_make": seconds_to_make(networks["int8"])}}
+    classifier = "svm", settings.params.get("svm")
     return [{"network": name, "precision": p, "cpu_ms_an_image": cpu, **alike.get(p, {}),
-             **cross_validated(X[p][0], datasets[0], settings, repeats),
-             **split_often(X[p][1], datasets[1], settings, splits)} for p, cpu in zip(ways, spent)]
+             **judged(X[p], datasets, classifier, repeats, splits)} for p, cpu in zip(ways, spent)]
 
 
 def main():

@@ -235,8 +235,8 @@ def make_settings(
 
 # %% ../nbs/00c_settings.ipynb #8996031c
 def _value(text: str, is_list: bool, is_text: bool):
-    """The value behind `=`: JSON when it is JSON, else the text itself; commas split where a list is wanted, and where
-    text is wanted a number stays text.
+    """The value behind `=`: JSON when it is JSON, else the text itself; commas split where a list is wanted, with
+    brackets around bare words or without, and where text is wanted a number stays text.
     """
     if is_text and not text.startswith('"'): return None if text.lower() in ("none", "null") else text
     try: value = json.loads(text)
@@ -246,8 +246,9 @@ def _value(text: str, is_list: bool, is_text: bool):
         raise InputError(
             f"value {text[:40]!r} is not accepted: numbers must be finite and lists not a thousand deep; text that "
             f"only looks like one is written in double quotes") from None
-    if is_list and not isinstance(value, list): return [v.strip() for v in text.split(",") if v.strip()]
-    return value
+    if not is_list or isinstance(value, list): return value
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") and '"' not in text else text
+    return [v.strip() for v in bare.split(",") if v.strip()]
 
 
 def parse_changes(

@@ -68,11 +68,8 @@ def _between_commas(text: str) -> list[str]:
 
 
 def _value(name: str, text: str):
-    "One value, read as `--set` reads it; brackets may hold bare words."
-    field = Settings.model_fields.get(name)
-    is_list = field is not None and isinstance(field.get_default(), list)
-    bare = text[1:-1] if is_list and text.startswith("[") and '"' not in text else text
-    value = parse_changes([f"{name}={bare}"])
+    "One value, read as `--set` reads it."
+    value = parse_changes([f"{name}={text}"])
     for key in name.split("."): value = value[key]
     return value
 

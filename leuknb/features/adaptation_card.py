@@ -184,7 +184,7 @@ def _training_words(facts: dict) -> str:
     s, share = facts["settings"], 1 - label_share(facts)
     twice = f", each altered in two ways that shall look alike ({100 * share:.0f} % of the loss)" if share else ""
     return (f"Trained from {_line(s['train_from'])} on, {facts['steps']:,} steps of {s['batch_size']} images of "
-            f"{s['image_size']} pixels a side{twice}; all settings are in the file. {facts['seconds']:.0f} seconds.")
+            f"{s['image_size']} pixels a side{twice}; all settings are in the file. {facts['seconds']:,.0f} seconds.")
 
 
 def _how(facts: dict) -> list[str]:
@@ -207,6 +207,7 @@ def card_text(
     task = "to tell apart" if label_share(facts) else "without a look at the labels, to"
     patients = f", {d['n_patients']:,} patients or other groups" if d["n_patients"] else ", patients not named"
     drawn = ["**Adapted on synthetic images: drawn by a simulator, of no patient.**", ""] if d["synthetic"] else []
+    made = ", ".join(f"{k} {v}" for k, v in sorted(facts["versions"].items()) if v)
     return "\n".join([
         f"# Adapted weights: {_line(b['name'])} on {_line(d['name'])}", "",
         "**Research use only. Not a medical device, not for diagnosis or any decision about a patient.**", "", *drawn,
@@ -220,5 +221,4 @@ def card_text(
         "- Never test on the images it was adapted on. The file knows them (hashes and prints, no pictures), and "
         "`leuknb report`, `audit` and `train` warn (LKB106).",
         "- Cells unlike these (other types, stains, microscopes) may be told apart worse than before.", "",
-        "## Made with", "", ", ".join(f"{k} {v}" for k, v in facts["versions"].items() if v) + f"; {facts['date']}.",
-        ""])
+        "## Made with", "", f"{made}; {facts['date']}.", ""])

@@ -187,7 +187,8 @@ def _holdout(metrics) -> str:
 
 def _audit(metrics) -> str:
     found = metrics.get("audit", {}).get("warnings", [])
-    return f"The audit raised {counted(len(found), 'warning')}; they stand on the first screen." if found else ""
+    they = "it stands" if len(found) == 1 else "they stand"
+    return f"The audit raised {counted(len(found), 'warning')}; {they} on the first screen." if found else ""
 
 # %% ../../nbs/08_reporting/03_conclusions.ipynb #97f38ac5
 def limits(metrics: dict) -> list[str]:

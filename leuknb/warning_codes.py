@@ -69,8 +69,9 @@ CODES: dict[str, WarningCode] = {
         "Look at the images listed (labels.csv ranks all of them), correct or drop what is wrong, and run again."),
     "LKB106": WarningCode(
         "the network has seen these images",
-        "Images of the set, or copies of them, are among those that the network was adapted on. It was taught "
-        "their labels, so no fold, holdout or other split can make a test of them.",
+        "Images of the set, or copies of them, are among those that the network was adapted on. It learned "
+        "from them, with their labels or (`agreement=1`) without, so no fold, holdout or other split can make a test "
+        "of them.",
         "The weights carry the hashes and the prints of the images they were adapted on, and no pictures. Images "
         "of the set with the same bytes, or the look of a copy, are counted.",
         "auditing.adapted",

@@ -22,7 +22,7 @@ from .weights import BESIDE, CARD, notes_of
 
 # %% auto #0
 __all__ = ['DIRECTIONS', 'SAMPLE', 'CLOSE', 'FITS', 'SeenImages', 'seen_images', 'seen_exactly', 'seen_nearly', 'Card',
-           'write_adapted', 'adapted_on', 'label_share', 'card_text']
+           'write_adapted', 'adapted_on', 'label_share', 'saw_labels', 'card_text']
 
 # %% ../../nbs/02_features/07_adaptation_card.ipynb #5b34ae6d
 DIRECTIONS = 32  # of a print that is kept
@@ -178,6 +178,13 @@ def label_share(
 ) -> float:  # 0: no label was looked at; 1: nothing else was asked
     "Return which share of the loss asked for the labels."
     return 1 - facts["settings"].get("agreement", 0)  # older cards have no such setting
+
+
+def saw_labels(
+    facts: dict,  # of one training, or of several that were averaged
+) -> bool:
+    "Return whether any training looked at the labels of its images."
+    return any(label_share(part) for part in facts.get("parts", [facts]))
 
 
 def _training_words(facts: dict) -> str:

@@ -14,7 +14,7 @@ from leuknb.core import InputError
 from leuknb.data.datasets import load_dataset
 from leuknb.data.descriptors import image_facts
 from leuknb.data.synthetic import synthetic_folder
-from leuknb.features.adaptation_card import Card, seen_images, write_adapted
+from leuknb.features.adaptation_card import adapted_on, Card, seen_images, write_adapted
 from leuknb.features.backbones import describe, load_backbone
 from leuknb.reporting.headline import headline_section
 from leuknb.settings import make_settings
@@ -71,6 +71,20 @@ def test_the_same_files_are_found_whatever_their_names_and_folders(cells, tmp_pa
     assert said["code"] == "LKB106" and "12 of the 42 images" in said["text"] and "12 files the same" in said["text"]
 
 
+@pytest.mark.parametrize("agreements, labels", [([0.0], True), ([1.0], False), ([1.0, 0.7], True), ([1.0, 1.0], False)])
+def test_weights_that_saw_no_label_are_not_said_to_have_seen_any(cells, tmp_path, agreements, labels):
+    seen, _, weights = cells
+    card = adapted_on(weights)
+    parts = [{**card.facts, "settings": {**FACTS["settings"], "agreement": a}} for a in agreements]
+    facts = {**parts[0], "parts": parts, "learned": 1.0} if len(parts) > 1 else parts[0]
+    written = write_adapted(tmp_path / "w.safetensors", load_backbone(describe("efficientnet_lite0")).state_dict(),
+                            Card(facts, card.seen))
+    settings = make_settings(data=str(folder_of(seen, tmp_path / "seen")), weights=str(written))
+    found = seen_before(load_dataset(settings), settings)
+    assert found["labels"] == labels
+    assert ("It has seen their labels" in seen_warning(found, 40)["text"]) == labels
+
+
 def test_turned_cut_and_re_encoded_copies_are_found_and_other_images_are_not(cells, tmp_path):
     seen, others, weights = cells
     copies = [(c, f"{i}.jpg", disguised(d, i % 4)) for i, (c, _, d) in enumerate(seen)]
@@ -116,7 +130,8 @@ def test_a_report_without_an_audit_warns_on_its_first_screen(cells, tmp_path):
                         n_splits=5, cv_repeats=1, permutations=0, cases=0, learning_curve=0, stress=0,
                         baselines=False, classifiers=["svm"])
     assert "LKB106" in {w["code"] for w in run.metrics["headline"]["warnings"]}
-    assert run.metrics["features"]["adapted_on"] == {"data": "seen", "n_images": 40, "exact": 40, "near": None}
+    assert run.metrics["features"]["adapted_on"] == {"data": "seen", "n_images": 40, "exact": 40, "near": None,
+                                                   "labels": True}
     assert "LKB106" in run.page.read_text(encoding="utf-8")
 
 
@@ -144,7 +159,7 @@ def test_a_damaged_card_is_refused_in_words_before_anything_is_judged(cells, tmp
 
 
 def test_noise_is_no_copy(cells):
-    from leuknb.features.adaptation_card import adapted_on, seen_nearly
+    from leuknb.features.adaptation_card import seen_nearly
 
     seen = adapted_on(cells[2]).seen
     g = np.random.default_rng(0)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from typing import Annotated, Any, get_args, Literal
 
@@ -239,7 +240,8 @@ def _value(text: str, is_list: bool, is_text: bool):
     brackets around bare words or without, and where text is wanted a number stays text.
     """
     if is_text and not text.startswith('"'): return None if text.lower() in ("none", "null") else text
-    try: value = json.loads(text)
+    number = re.fullmatch(r"\s*[+-]?([0-9]*\.[0-9]+|[0-9]+\.)\s*", text)  # also .5 and 5., which are no JSON
+    try: value = float(text) if number else json.loads(text)
     except (ValueError, RecursionError): value = {"none": None, "true": True, "false": False}.get(text.lower(), text)
     try: json.dumps(value, allow_nan=False)
     except (ValueError, RecursionError):

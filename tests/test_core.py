@@ -46,6 +46,19 @@ def test_any_set_argument_is_parsed_or_refused_in_words(text):
     except InputError as e: assert str(e)
 
 
+@pytest.mark.parametrize("pair, value", [
+    ("params.svm.C=.5", 0.5), ("params.svm.C=5.", 5.0), ("params.svm.C=-.5", -0.5), ("params.svm.C=5", 5),
+    ("params.svm.C=1.2.3", "1.2.3"), ("params.svm.C=.", "."), ("params.svm.C=none", None)])
+def test_numbers_are_read_as_people_type_them(pair, value):
+    found = parse_changes([pair])["params"]["svm"]["C"]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("text", ["svm,tree", "[svm,tree]", "[svm, tree]", '["svm","tree"]'])
+def test_lists_are_read_with_brackets_and_without(text):
+    assert parse_changes([f"classifiers={text}"]) == {"classifiers": ["svm", "tree"]}
+
+
 @given(st.dictionaries(st.text(max_size=5), st.floats(allow_nan=True) | st.integers() | st.text(max_size=5),
                        max_size=6))
 def test_equal_values_have_equal_fingerprints_whatever_their_order(value):

@@ -10,8 +10,8 @@ import argparse
 
 import numpy as np
 
-from int8 import right
 from machine import keep, machine, parse
+from scoring import right
 
 DIFFICULTIES, SEEDS, SPLITS, REPEATS = (0.0, 0.25, 0.5, 0.65, 0.75, 1.0), (0, 1, 2), 50, 4
 

@@ -12,11 +12,11 @@ many images of one patient and class side by side, three such fields of each wit
 import argparse
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from machine import keep, machine, parse
+from scoring import cross_validated
 
-REPEATS, FOLDS, EACH, ENOUGH = 3, 5, 3, 3
+REPEATS, EACH, ENOUGH = 3, 3, 3
 READ = {"the central cell in one size": {"ROOM": 0.0, "FIELD": 10**6}, "as now": {}}
 
 
@@ -76,17 +76,8 @@ def features(pictures, settings, read: dict) -> np.ndarray:
 
 def judged(X, y, groups, settings, repeats: int) -> dict:
     "AUROC, and balanced accuracy in percent: means over repeats."
-    from leuknb.classification.estimators import study_classifier
-    from leuknb.classification.fitting import run_folds
-    from leuknb.evaluation.splits import cv_splits
-
-    classifiers = [study_classifier("svm", len(y), settings.params.get("svm"))]
-    splits = cv_splits(y, groups, FOLDS, repeats)
-    score, called = np.zeros((repeats, len(y))), np.zeros((repeats, len(y)))
-    for s, _, scores, predicted in run_folds(X, y, splits, classifiers, n_classes=2):
-        score[s // FOLDS, splits[s][1]], called[s // FOLDS, splits[s][1]] = scores[:, 1], predicted
-    return {"auroc": round(float(np.mean([roc_auc_score(y, s) for s in score])), 4),
-            "balanced_accuracy": round(100 * float(np.mean([balanced_accuracy_score(y, c) for c in called])), 2)}
+    auroc, balanced = cross_validated(X, y, groups, ("svm", settings.params.get("svm")), repeats)
+    return {"auroc": round(auroc, 4), "balanced_accuracy": round(balanced, 2)}
 
 
 def main():

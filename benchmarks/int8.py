@@ -15,46 +15,20 @@ import time
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from machine import keep, machine, parse
+from scoring import cross_validated, FOLDS, right
 
 DATA = Path(os.environ.get("LEUKNB_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
 PRESETS = {"leuknb_lite0": "demo", "efficientnet_lite0": "imagenet"}
-FOLDS, REPEATS, SPLITS, TIMED, TURNS = 5, 10, 1000, 32, 7
-
-
-def scored(X, y, classifier, splits):
-    "Yield test images, their scores and what they are called, of each split; a classifier is a name and parameters."
-    from leuknb.classification.estimators import study_classifier
-    from leuknb.classification.fitting import run_folds
-
-    name, params = classifier
-    for s, _, scores, called in run_folds(X, y, splits, [study_classifier(name, len(y), params)], n_classes=2):
-        yield splits[s][1], scores[:, 1], called
-
-
-def right(X, y, classifier, splits) -> np.ndarray:
-    "The accuracy of each split, in percent."
-    return np.array([100 * np.mean(called == y[test]) for test, _, called in scored(X, y, classifier, splits)])
-
-
-def cross_validated(X, dataset, classifier, repeats: int) -> tuple[float, float]:
-    "AUROC, and balanced accuracy in percent: means over repeats."
-    from leuknb.evaluation.splits import cv_splits
-
-    y, found = dataset.y, np.zeros((repeats, 2, len(dataset.y)))
-    for i, (test, s, c) in enumerate(scored(X, y, classifier, cv_splits(y, dataset.groups, FOLDS, repeats))):
-        found[i // FOLDS][:, test] = s, c
-    return (float(np.mean([roc_auc_score(y, s) for s, _ in found])),
-            100 * float(np.mean([balanced_accuracy_score(y, c) for _, c in found])))
+REPEATS, SPLITS, TIMED, TURNS = 10, 1000, 32, 7
 
 
 def judged(X, datasets, classifier, repeats: int, splits: int) -> dict:
     "What a classifier reaches on the features of both sets."
     from leuknb.evaluation.splits import random_splits
 
-    auroc, balanced = cross_validated(X[0], datasets[0], classifier, repeats)
+    auroc, balanced = cross_validated(X[0], datasets[0].y, datasets[0].groups, classifier, repeats)
     drawn = random_splits(datasets[1].y, datasets[1].groups, splits)
     return {"deepapl_auroc": auroc, "deepapl_balanced_accuracy": balanced,
             "blast195_accuracy": float(right(X[1], datasets[1].y, classifier, drawn).mean())}

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from int8 import cross_validated, FOLDS, right
 from machine import keep, machine, parse
+from scoring import cross_validated, FOLDS, right
 
 DATA = Path(os.environ.get("LEUKNB_DATA", Path(__file__).resolve().parent.parent.parent / "shared" / "data"))
 REPEATS, SPLITS = 10, 1000
@@ -36,7 +36,7 @@ def split_often(X, y, classifier, groups, n: int) -> dict:
 
 def judged(X, datasets, classifier, repeats: int, splits: int) -> dict:
     "A row of the table."
-    auroc, balanced = cross_validated(X[0], datasets[0], classifier, repeats)
+    auroc, balanced = cross_validated(X[0], datasets[0].y, datasets[0].groups, classifier, repeats)
     y, groups = datasets[1].y, datasets[1].groups
     return {"classifier": classifier[0], "params": classifier[1], "auroc": auroc, "balanced_accuracy": balanced,
             "random_splits": split_often(X[1], y, classifier, None, splits),

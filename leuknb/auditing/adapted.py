@@ -43,8 +43,9 @@ def seen_warning(
     if not found or not found["exact"] + (found["near"] or 0): return None
     same = [counted(found["exact"], "file") + " the same"] if found["exact"] else []
     alike = [f"{counted(found['near'], 'image')} by the look of a copy"] if found["near"] else []
-    labels = "their labels" if found.get("labels", True) else "them, though no label"
+    told = found.get("labels", True)  # metrics.json of earlier runs does not say
+    taught = "their labels, and numbers measured on them are" if told else (
+        "them, though no label, and numbers measured on them may be")
     return warning("LKB106", f"{found['exact'] + (found['near'] or 0):,} of the {n:,} images of {what} are among the "
                              f"{found['n_images']:,} that the network was adapted on ({found['data']}): "
-                             f"{' and '.join(same + alike)}. It has seen {labels}, and numbers measured on them "
-                             f"{'are' if found.get('labels', True) else 'may be'} too good.")
+                             f"{' and '.join(same + alike)}. It has seen {taught} too good.")
